@@ -1,0 +1,65 @@
+# Every target sets up what it needs: `make help` lists them.
+# PYTHON=python3.12   the Python that makes the virtual environment (3.11 or newer)
+# ARGS="--seed 1"     handed to `bv run`
+# PIP_ARGS="..."      handed to `pip install`
+
+PYTHON ?= python3
+PROFILE ?= mini
+ARGS ?=
+PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce test check lab clean-venv
+
+help:
+	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
+	@echo "make test        run the quick tests"
+	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make setup       only make the virtual environment $(VENV)"
+	@echo "make clean-venv  remove $(VENV); runs/, store/ and data/ stay"
+	@echo "Variables: PYTHON=$(PYTHON) PROFILE=$(PROFILE) ARGS=\"--seed 1\" PIP_ARGS=\"...\""
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "bvlib needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V 2>&1`: name one, as in make PYTHON=python3.12"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)"; \
+	  exit 1; }
+	@echo "Setting up $(VENV), once: several minutes, most of them for torch"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
+	@touch $@
+
+reproduce: $(STAMP)
+	$(BIN)/bv run --profile $(PROFILE) $(ARGS)
+	$(BIN)/bv report --profile $(PROFILE)
+	@echo "Done: executed notebooks, figures and tables are in $${BVLIB_RUNS:-runs}/$(PROFILE)/"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+	@echo "Done: quick tests passed (the slow ones: make check)"
+
+check: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not gpu"
+	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
+	echo "A cold mini run, in $$dir" && \
+	export BVLIB_RUNS="$$dir/runs" BVLIB_STORE="$$dir/store" && \
+	{ $(BIN)/bv run --profile mini && $(BIN)/bv report --profile mini --check || { \
+	  echo "make check failed: see $$dir"; exit 1; }; } && \
+	rm -rf "$$dir/store" && \
+	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab notebooks
+
+clean-venv:
+	rm -rf $(VENV)

@@ -1,0 +1,259 @@
+"""The `bv` command line: list, run, report, data, doctor, pretrain.
+
+Imports that take long stay inside the commands, so that `bv --help`, `bv report` and a `bv run` with nothing
+to do answer at once. A BvError prints one line and exits with 2.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import BvError
+
+
+class Group(click.Group):
+    """A group of commands that turns a BvError into one line and exit code 2, an interrupt into 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from .runner import NotebookFailed
+
+        try:
+            return super().invoke(ctx)
+        except NotebookFailed as error:
+            click.echo(f"bv: {error}", err=True)
+            ctx.exit(1)
+        except BvError as error:
+            click.echo(f"bv: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("bv: stopped; what was computed is kept, the same command goes on from there",
+                       err=True)
+            ctx.exit(130)
+
+
+def seed_list(seed: int | None, seeds: str | None) -> list[int] | None:
+    """The seeds of `--seed 0` or `--seeds 0,1,2`; None if neither was given. BvError if no number."""
+    if seeds is None:
+        return None if seed is None else [seed]
+    try:
+        found = [int(item) for item in seeds.split(",")]
+    except ValueError:
+        raise BvError(f"--seeds wants whole numbers with commas, like 0,1,2; got {seeds!r}") from None
+    return list(dict.fromkeys(found))
+
+
+def parse_value(text: str) -> Any:
+    """The value of `-p name=value`: a Python or YAML literal (number, list, true, none, ...), else text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    if text.lower() in ("true", "false", "none", "null"):
+        return {"true": True, "false": False}.get(text.lower())
+    if text[:1] in ("[", "{"):
+        import yaml
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise BvError(f"cannot read the value {text!r}: write a list like [a, b]") from None
+    return text
+
+
+def parse_parameters(items: tuple[str, ...]) -> dict[str, Any]:
+    """{name: value} of all `-p name=value`. BvError for an item without `=`."""
+    found = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip():
+            raise BvError(f"-p wants name=value, got {item!r}")
+        found[name.strip()] = parse_value(text.strip())
+    return found
+
+
+PROFILE = click.option("--profile", default="mini", show_default=True, help="smoke, mini, real32 or paper")
+SEED = click.option("--seed", type=int, default=None, help="one seed (run: 0 if not given)")
+SEEDS = click.option("--seeds", default=None, metavar="0,1,2", help="several seeds")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Backdoors in model merging: Backdoor Vectors and BadMerging, reproduced."""
+
+
+@main.command("list")
+@click.argument("notebook", required=False)
+def list_(notebook: str | None) -> None:
+    """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a NOTEBOOK, its parameters."""
+    from . import attacks, claims, defenses, merging, profiles, runner, tasks, triggers
+
+    if notebook:
+        for item in runner.find([notebook]):
+            click.echo(f"{item.name}: {item.title}")
+            for p in item.parameters.values():
+                tail = f"  # {p.help}" if p.help else ""
+                click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
+        return
+    click.echo("notebooks (bv list 01 shows the parameters of one)")
+    for item in runner.find(None):
+        click.echo(f"  {item.name:28} {item.title}")
+    click.echo("profiles")
+    for name in profiles.names():
+        click.echo(f"  {name:28} {profiles.load(name).get('about', '')}".rstrip())
+    for what, names in (("tasks", tasks.known()), ("merging methods", merging.MERGING), ("backdoor merging", merging.BV_MERGING),
+                        ("defences", defenses.DEFENCES), ("triggers", attacks.TRIGGERS), ("places", triggers.PLACES)):
+        click.echo(f"{what}\n  {', '.join(names)}")
+    click.echo("attacks")
+    for item in attacks.ATTACKS.values():
+        click.echo(f"  {item.name:28} {item.what}")
+    click.echo("claims")
+    for claim in claims.CLAIMS:
+        click.echo(f"  {claim.id:28} {claim.statement}")
+
+
+@main.command()
+@click.argument("notebooks", nargs=-1)
+@PROFILE
+@SEED
+@SEEDS
+@click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="a parameter of the notebooks")
+@click.option("--force", is_flag=True, help="run also what is up to date (stored results are still loaded)")
+def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str | None,
+        parameters: tuple[str, ...], force: bool) -> None:
+    """Run NOTEBOOKS (`01` or `01_badmerging`; all by default) through papermill, in order.
+
+    What is up to date is skipped. A run that was stopped goes on where it was.
+    """
+    from . import report, runner
+
+    values, records = parse_parameters(parameters), []
+    for each in seed_list(seed, seeds) or [0]:
+        records += runner.run(list(notebooks), profile, each, values, force,
+                              say=lambda line: click.echo(line))
+    made = [record for record in records if record.status == "made"]
+    click.echo(f"{len(made)} run, {len(records) - len(made)} up to date, "
+               f"{sum(record.wall for record in made):.0f} s")
+    if not values:
+        path = report.write(profile)
+        click.echo(f"report      {runner.shown(path)} (or: bv report --profile {profile})")
+    for out in dict.fromkeys(record.out for record in records):
+        for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
+            click.echo(f"{what:11} {runner.shown(out / path)}")
+
+
+@main.command()
+@PROFILE
+@SEED
+@SEEDS
+@click.option("--json", "form", flag_value="json", help="for scripts")
+@click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
+@click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
+@click.option("--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift")
+@click.option("--write-expected", is_flag=True, help="commit the values of seed 0 as expected.json")
+@click.option("--tolerance", type=float, default=None, help="with --write-expected: for all values")
+def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool, write_expected: bool,
+           tolerance: float | None) -> None:
+    """Show what the runs gave: headline numbers, claims with their status, seconds."""
+    from . import report as reports
+    from . import runner
+
+    if write_expected:
+        click.echo(f"wrote {runner.shown(reports.write_expected(profile, tolerance))}")
+        return
+    if check:
+        lines = reports.drift(profile)
+        for line in lines:
+            click.echo(f"bv: drift: {line}", err=True)
+        click.echo(f"{len(lines)} values drifted" if lines else "no drift from the committed values")
+        raise SystemExit(1 if lines else 0)
+    gathered = reports.gather(profile, seed_list(seed, seeds))
+    render = {"json": reports.as_json, "markdown": reports.as_markdown, "text": reports.as_text}[form]
+    click.echo(render(gathered))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """List the datasets, or prepare one."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(data_list)
+
+
+@data.command("list")
+def data_list() -> None:
+    """Datasets with licence, counts, hash, and whether they are there."""
+    from . import datasets
+
+    click.echo(datasets.table().to_string(index=False))
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="a folder of images, or an archive")
+@click.option("--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it")
+def data_prepare(name: str, source: Path | None, torchvision: str | None) -> None:
+    """Prepare dataset NAME from a folder or from what torchvision downloads."""
+    from . import datasets
+
+    datasets.prepare(name, source=source, torchvision=torchvision)
+
+
+@main.command()
+def doctor() -> None:
+    """Check this machine and installation; exits 1 if something needed is missing."""
+    broken = False
+
+    def line(good: bool | None, what: str, detail: str) -> None:
+        nonlocal broken
+        broken = broken or good is False
+        click.echo(f"{ {True: 'ok', False: 'MISSING', None: '-'}[good]:8} {what:16} {detail}")
+
+    line(sys.version_info >= (3, 11), "python", f"{platform.python_version()} ({sys.executable})")
+    for module, name in {"torch": "torch", "open_clip": "open_clip_torch", "papermill": "papermill",
+                         "ipykernel": "ipykernel", "pandas": "pandas", "sklearn": "scikit-learn",
+                         "matplotlib": "matplotlib", "safetensors": "safetensors"}.items():
+        try:
+            if module == "open_clip":
+                importlib.import_module("bvlib.models")
+            importlib.import_module(module)
+            line(True, name, importlib.metadata.version(name))
+        except Exception as error:  # a broken install raises anything
+            line(False, name, f"{type(error).__name__}: {error}".splitlines()[0])
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU will do)"
+        line(None, "gpu", device)
+        line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
+    from . import profiles, runner
+
+    names = runner.available()
+    line(bool(names), "notebooks", f"{len(names)} in {runner.notebooks_folder()}")
+    line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
+    line(None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)")
+    root = runner.root_folder()
+    line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
+    raise SystemExit(1 if broken else 0)
+
+
+@main.command()
+@click.option("--profile", default="toy", show_default=True, help="the recipe of the base to train")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="the .safetensors file to write")
+def pretrain(profile: str, seed: int, out: Path | None) -> None:
+    """Train a base from nothing; a training that was stopped goes on where it was."""
+    from . import pretrain as training
+
+    click.echo(f"wrote {training.main(profile, seed=seed, out=out, say=click.echo)}")
+
+
+if __name__ == "__main__":
+    main()

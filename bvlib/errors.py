@@ -1,0 +1,33 @@
+"""Errors that say in one line what is wrong and how to mend it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BvError(Exception):
+    """A mistake the reader can mend: one line that names the culprit and the way out."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a traceback: one line."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class MissingData(BvError):
+    """A data set or file that must be prepared first is not there."""
+
+
+class BadCheckpoint(BvError):
+    """A weight file is damaged, of a refused format, or does not fit the model."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
+    """The error for a name that is not known, with the nearest known one. It is returned, not raised.
+
+    >>> unknown("merging method", "tise", ["average", "ties"])
+    BvError("unknown merging method 'tise': did you mean 'ties'? known: average, ties")
+    """
+    names = [str(item) for item in known]
+    lowered = {item.lower(): item for item in names}
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
+    hint = f": did you mean {lowered[near[0]]!r}? known: " if near else "; known: "
+    return BvError(f"unknown {kind} {name!r}{hint}{', '.join(names) or '(none)'}")

@@ -1,0 +1,108 @@
+"""One style, one palette by role; a saved figure is a picture, its data and its provenance.
+
+Colours are by what a thing *is* (clean, attack, base, placebo, defended), so the same colour means the same in every
+figure. All numbers on axes are percent unless the label says otherwise.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Mapping, Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from .store import write_json, write_whole
+
+ROLES = {
+    "attack": "#c0392b", "clean": "#2c6fbb", "base": "#6b6b6b", "random": "#b8a14a", "placebo": "#9a7bb5",
+    "defended": "#2e8b57", "second": "#e08e45", "accuracy": "#2c6fbb",
+}
+STYLE = {
+    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8,
+    "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True, "legend.frameon": False,
+    "svg.hashsalt": "bvlib",
+}
+
+
+@contextmanager
+def style():
+    """The house style, for a ``with`` block."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
+    """A figure and its axes (always an array), in the house style."""
+    with style():
+        fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **kwargs)
+    return fig, axes[0] if rows == 1 else axes
+
+
+def curve(ax, table: pd.DataFrame, x: str, y: str, role: str, label: str, band: bool = True, **line) -> None:
+    """A line with its interval (columns low and high when there are any) in a role's colour."""
+    ax.plot(table[x], table[y], color=ROLES[role], label=label, marker=line.pop("marker", "o"), ms=3, lw=1.5, **line)
+    if band and {"low", "high"} <= set(table.columns):
+        ax.fill_between(table[x], table["low"], table["high"], color=ROLES[role], alpha=0.15, lw=0)
+
+
+def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100) -> None:
+    """Percent on the y axis from 0, labels, title."""
+    ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, top * 1.02))
+
+
+def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:
+    """Horizontal bars with intervals (columns low and high) and their values written beside them."""
+    y = np.arange(len(table))[::-1]
+    values = table[value].to_numpy()
+    ax.barh(y, values, color=[ROLES[r] for r in roles], height=0.65)
+    if {"low", "high"} <= set(table.columns):
+        ax.errorbar(values, y, xerr=[values - table["low"], table["high"] - values], fmt="none", ecolor="black", lw=0.8)
+        edge = table["high"].to_numpy()
+    else:
+        edge = values
+    for at, v, e in zip(y, values, edge):
+        ax.text(max(e, 0) + 1.5, at, f"{v:.1f}", va="center", fontsize=7.5)
+    ax.set(yticks=y, yticklabels=table[label], xlim=(0, 112))
+    ax.set_xticks(range(0, 101, 25))
+    ax.grid(axis="y", visible=False)
+
+
+def heatmap(ax, table: pd.DataFrame, title: str, fmt: str = ".2f", low: float = -1, high: float = 1, label: str = "") -> None:
+    """A labelled matrix; blank where there is no number."""
+    sns.heatmap(table.astype(float), ax=ax, annot=True, fmt=fmt, cmap="vlag", vmin=low, vmax=high, annot_kws={"size": 7},
+                cbar_kws={"label": label, "shrink": 0.8}, square=False, linewidths=0.5)
+    ax.set(title=title, xlabel="", ylabel="")
+    ax.tick_params(axis="x", rotation=35)
+    ax.tick_params(axis="y", rotation=0)
+    for tick in ax.get_xticklabels():
+        tick.set_ha("right")
+
+
+def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
+    """A sheet of images (N, H, W, 3) uint8 or (N, 3, H, W) float in [0, 1], with short titles."""
+    images = [np.asarray(i.permute(1, 2, 0) if getattr(i, "ndim", 0) == 3 and i.shape[0] == 3 else i) for i in images]
+    rows = -(-len(images) // columns)
+    fig, axes = grid(columns, rows, side, side * (1.22 if len(titles) else 1.0))
+    for ax, i in zip(np.ravel(axes), range(rows * columns)):
+        ax.axis("off")
+        if i < len(images):
+            ax.imshow(images[i], interpolation="nearest")
+            if i < len(titles):
+                ax.set_title(titles[i], fontsize=7, pad=2)
+    return fig
+
+
+def save(fig, path: Path, data: pd.DataFrame, provenance: Mapping) -> list[Path]:
+    """Write ``path``.png, ``path``.csv (the data of the figure) and ``path``.json (where both come from)."""
+    path = Path(path)
+    png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
+    write_whole(png, lambda draft: fig.savefig(draft, format="png", metadata={"Software": None}))
+    write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
+    write_json(card, dict(provenance))
+    return [png, csv, card]

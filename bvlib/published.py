@@ -1,0 +1,14 @@
+"""Numbers that the papers published, typed in once with their source; nothing here was measured by us."""
+
+# Backdoor Vectors, scaling figure as published by the authors: θ_clean + λ_BV·BV on the task itself, before merging.
+# Read off the picture: accuracy within 0.1, ASR within 0.7 points. (λ_BV, percent)
+SCALING = {
+    "accuracy": {
+        "ImageNet100, ViT-B-32": [(0, 84.9), (0.1, 85.1), (0.2, 85.2), (0.3, 85.2), (0.4, 85.4), (0.6, 85.3), (0.8, 85.3), (1, 84.8)],
+        "CIFAR100, ViT-L-14": [(0, 92.6), (0.1, 92.9), (0.2, 93.2), (0.3, 93.3), (0.4, 93.3), (0.6, 93.2), (0.8, 92.7), (1, 91.9)],
+    },
+    "asr": {
+        "ImageNet100, ViT-B-32": [(0, 40.6), (0.1, 87.3), (0.2, 99.1), (0.3, 99.9), (0.4, 100), (0.6, 100), (0.8, 100), (1, 100)],
+        "CIFAR100, ViT-L-14": [(0, 0), (0.1, 0), (0.2, 0), (0.3, 1.0), (0.4, 13.7), (0.5, 62.9), (0.6, 96.0), (1, 100)],
+    },
+}

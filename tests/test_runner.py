@@ -1,0 +1,268 @@
+"""The runner on tiny notebooks: names checked first, finished work skipped, errors in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from bvlib import runner
+from bvlib.cli import main, parse_value
+from bvlib.errors import BvError
+
+PARAMETERS = '''profile: str = "tiny"  # what runs
+seed: int = 0  # root seed
+out: str = "runs/tiny"  # where this run writes
+scale: float = None  # merging coefficient
+tasks: list = ["a", "b"]  # merge order is kept
+'''
+WORK = '''import json, sys
+from pathlib import Path
+from bvlib.store import Store
+store, folder = Store("store", threads=1), Path(out)
+made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.errors"])
+(folder / "tables").mkdir(parents=True, exist_ok=True)
+(folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
+with open("count.txt", "a") as file:
+    file.write(NAME + "\\n")
+'''
+END = '''(folder / f"{NAME}.json").write_text(json.dumps({
+    "notebook": NAME, "profile": profile, "seed": seed, "parameters": {"scale": scale, "tasks": tasks},
+    "python": sys.executable, "headline": {}, "measures": {}, "seconds": 1.0,
+    "artefacts": store.records(), "outputs": [f"tables/{NAME}.csv"]}))
+print("finished", NAME)
+'''
+
+
+def write_notebook(path, *cells, parameters=PARAMETERS):
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Notebook {path.stem}\n\nProse."),
+                      nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+                      nbformat.v4.new_code_cell(f"NAME = {path.stem!r}"),
+                      nbformat.v4.new_markdown_cell("## The work"),
+                      *[nbformat.v4.new_code_cell(cell) for cell in cells or (WORK, END)]]
+    nbformat.write(notebook, path)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A repository of two notebooks and one profile in a temporary folder."""
+    for name in ("notebooks", "profiles"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\ntrain:\n  rate: 1e-3\n")
+    write_notebook(tmp_path / "notebooks" / "00_start.ipynb")
+    write_notebook(tmp_path / "notebooks" / "01_next.ipynb", WORK, END,
+                   parameters=PARAMETERS + "merging: str = 'ties'  # how to merge\n")
+    monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(runner.__file__)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.delenv("BVLIB_RUNS", raising=False)
+    return tmp_path
+
+
+def bv(*args):
+    return CliRunner().invoke(main, list(args))
+
+
+def count(world):
+    path = world / "count.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+# Before anything runs
+
+@pytest.mark.parametrize("args, words", [
+    (["-p", "sclae=1"], "unknown parameter 'sclae': did you mean 'scale'?"),
+    (["00", "-p", "merging=ties"], "unknown parameter 'merging'"),
+    (["--profile", "tyni"], "unknown profile 'tyni': did you mean 'tiny'?"),
+    (["01_nxet"], "unknown notebook '01_nxet': did you mean '01_next'?"),
+    (["-p", "scale=much"], "parameter scale wants float, got 'much'"),
+    (["-p", "seed=3"], "give --seed"),
+    (["-p", "scale"], "-p wants name=value"),
+    (["--seeds", "0,x"], "--seeds wants whole numbers"),
+])
+def test_wrong_names_stop_before_anything_runs(world, args, words):
+    profile = [] if "--profile" in args else ["--profile", "tiny"]
+    result = bv("run", *profile, *args)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("bv: ") and result.stderr.count("\n") == 1 and words in result.stderr
+    assert not count(world) and not (world / "runs").exists()
+
+
+def test_parameters_are_read_as_papermill_reads_them(world):
+    import papermill
+
+    ours = runner.find(["01"])[0].parameters
+    theirs = papermill.inspect_notebook(str(world / "notebooks" / "01_next.ipynb"))
+    assert {name: (p.type, p.help) for name, p in ours.items()} == {
+        name: (p["inferred_type_name"], p["help"]) for name, p in theirs.items()}
+
+
+def test_a_parameters_cell_holds_literals_only(world):
+    write_notebook(world / "notebooks" / "02_bad.ipynb", parameters="x: int = 1 + len('a')")
+    with pytest.raises(BvError, match="02_bad: its parameters cell must hold literals"):
+        runner.find(["02"])
+
+
+@pytest.mark.parametrize("text, value", [
+    ("1", 1), ("1e-5", 1e-5), ("ties", "ties"), ("true", True), ("none", None), ("[a, b]", ["a", "b"]),
+    ("['a', 2]", ["a", 2]), ("no", "no"), ("a,b", "a,b")])
+def test_values_of_parameters(text, value):
+    assert parse_value(text) == value
+
+
+def test_values_are_fitted_to_the_type():
+    take = runner.Parameter("tasks", "list | None", None, "").take
+    assert take("a,b") == ["a", "b"] and take(None) is None and take(["x"]) == ["x"]
+    with pytest.raises(BvError, match="wants int, got True"):
+        runner.Parameter("n", "int", 1, "").take(True)
+    assert runner.Parameter("tasks", "list[str]", [], "").take("a") == ["a"]
+    assert runner.Parameter("r", "float", 1.0, "").take(2) == 2
+
+
+def test_reasons_name_the_changed_module():
+    parts = {"code": {"bvlib.a": "1", "bvlib.b": "1"}, "seed": 0}
+    record = {"key": "x", "parts": {"code": {"bvlib.a": "1", "bvlib.b": "2"}, "seed": 0}}
+    assert runner._why(record, parts, None, "00") == "changed: bvlib.b"
+    assert runner._why(record, {**parts, "seed": 1}, None, "00") == "changed: code, seed"
+
+
+def test_help_and_list_import_nothing_heavy(world):
+    code = ("import sys; from click.testing import CliRunner; from bvlib.cli import main; "
+            "[CliRunner().invoke(main, a) for a in (['--help'], ['list'], ['report', '--profile', 'tiny'])]; "
+            "sys.exit(str({'torch', 'papermill', 'pandas', 'nbformat'} & set(sys.modules) or ''))")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
+    listed = bv("list").stdout
+    assert "01_next" in listed and "Notebook 01_next" in listed and "tiny" in listed
+    assert "merging: str = 'ties'  # how to merge" in bv("list", "01").stdout
+
+
+# Running
+
+def test_run_then_up_to_date_then_only_what_changed(world):
+    first = bv("run", "--profile", "tiny")
+    assert first.exit_code == 0, first.stderr
+    assert count(world) == ["00_start", "01_next"]
+    out = world / "runs" / "tiny" / "seed-0"
+    result = json.loads((out / "01_next.json").read_text())
+    assert result["python"] == sys.executable and result["parameters"]["scale"] is None
+    assert "finished 01_next" in (out / "01_next.ipynb").read_text()
+    assert str(world) not in (out / "01_next.ipynb").read_text()
+    assert "2 run, 0 up to date" in first.stdout and "report.md" in first.stdout
+    assert (world / "runs" / "tiny" / "report.md").exists()
+
+    started = time.perf_counter()
+    second = bv("run", "--profile", "tiny")
+    assert second.exit_code == 0 and "0 run, 2 up to date" in second.stdout
+    assert time.perf_counter() - started < 1.0 and len(count(world)) == 2
+
+    notebook = world / "notebooks" / "01_next.ipynb"
+    edit(notebook, "Prose.", "Better prose.")
+    records = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.status for r in records] == ["up to date"] * 2 and len(count(world)) == 2
+    assert "Better prose." in (out / "01_next.ipynb").read_text()
+    assert "finished 01_next" in (out / "01_next.ipynb").read_text()
+
+    (out / "tables" / "00_start.csv").unlink()
+    records = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in records] == ["missing or changed: 00_start.csv", ""]
+    assert count(world)[2:] == ["00_start"]
+
+    [artefact] = (world / "store" / "json").glob("01_next-*.value.json")
+    artefact.unlink()
+    edit(notebook, "print(", "print('very', ")
+    records = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in records] == ["", "changed: notebook"] and artefact.exists()
+    assert "very" in (out / "01_next.ipynb").read_text() and count(world)[3:] == ["01_next"]
+
+    edit(world / "profiles" / "tiny.yaml", "1e-3", "2e-3")
+    assert runner.run(["00"], "tiny", say=lambda line: None)[0].reason == "changed: profile"
+
+
+def test_other_parameters_have_their_own_folder(world):
+    write_notebook(world / "notebooks" / "00_start.ipynb", WORK, "import os, time\ntime.sleep(1.2)\n"
+                   "with open(os.environ['BVLIB_PROGRESS'], 'a') as file:\n"
+                   "    file.write('making clean-a\\n')\n"
+                   "time.sleep(1.2)", END)
+    said = []
+    [a] = runner.run(["00"], "tiny", seed=1, parameters={"scale": 0.5, "tasks": "x,y"}, say=said.append)
+    assert a.out.name.startswith("seed-1+") and said[0] == "00_start: running (tiny, seed 1; not run yet)"
+    assert any("The work" in line for line in said) and any("making clean-a" in line for line in said)
+    result = json.loads((a.out / "00_start.json").read_text())
+    assert result["parameters"] == {"scale": 0.5, "tasks": ["x", "y"]} and result["seed"] == 1
+    assert a.cold == pytest.approx(a.wall, abs=0.5)
+
+
+@pytest.mark.parametrize("source, code, words", [
+    ("from bvlib.errors import MissingData\nraise MissingData(\"no data set 'cars': prepare it\")", 2,
+     "bv: no data set 'cars': prepare it\n"),
+    ("print(1)\n1 / 0", 1, "bv: 02_stop stopped at In [5] with ZeroDivisionError: division by zero (see "),
+    ("import os\nos._exit(9)", 2, "bv: the kernel of 02_stop died"),
+])
+def test_errors_in_a_notebook(world, source, code, words):
+    write_notebook(world / "notebooks" / "02_stop.ipynb", "x = 'reached'\nx", source)
+    result = bv("run", "02", "--profile", "tiny")
+    assert result.exit_code == code and words in result.stderr
+    assert ("Traceback" in result.stderr) == ("ZeroDivision" in words)
+    if code == 2 and "cars" in words:
+        assert result.stderr == words
+    failed = world / "runs" / "tiny" / "seed-0" / "02_stop.failed.ipynb"
+    assert "reached" in failed.read_text() and not failed.with_name("02_stop.ipynb").exists()
+
+
+def test_two_runs_at_once_run_the_notebook_once(world):
+    command = [sys.executable, "-m", "bvlib.cli", "run", "00", "--profile", "tiny"]
+    pair = [subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate(timeout=120)[0] for process in pair)
+    assert [process.returncode for process in pair] == [0, 0]
+    assert count(world) == ["00_start"] and sum("1 run, 0 up to date" in text for text in said) == 1
+
+
+@pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
+    write_notebook(world / "notebooks" / "02_long.ipynb", WORK,
+                   "import os, time\nif not Path('fast').exists():\n"
+                   "    Path('pid').write_text(str(os.getpid()))\n"
+                   "    time.sleep(300)\n", END)
+    command = [sys.executable, "-m", "bvlib.cli", "run", "02", "--profile", "tiny"]
+    process = subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (world / "pid").exists() and (world / "pid").read_text(), process)
+    process.send_signal(sign)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code and "Traceback" not in said
+    assert sign == signal.SIGKILL or said.startswith("bv: stopped; what was computed is kept")
+    kernel = int((world / "pid").read_text())
+    wait_for(lambda: not alive(kernel))
+    (world / "fast").touch()
+    [artefact] = (world / "store" / "json").glob("02_long-*.value.json")
+    before = artefact.stat().st_mtime_ns
+    assert runner.run(["02"], "tiny", say=lambda line: None)[0].status == "made"
+    assert artefact.stat().st_mtime_ns == before
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, process=None, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.1)
