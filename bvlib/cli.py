@@ -94,17 +94,18 @@ def main() -> None:
 @click.argument("notebook", required=False)
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a NOTEBOOK, its parameters."""
-    from . import attacks, claims, defenses, merging, profiles, runner, tasks, triggers
+    from . import attacks, claims, defenses, merging, profiles, tasks, triggers
+    from .notebook import find
 
     if notebook:
-        for item in runner.find([notebook]):
+        for item in find([notebook]):
             click.echo(f"{item.name}: {item.title}")
             for p in item.parameters.values():
                 tail = f"  # {p.help}" if p.help else ""
                 click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
         return
     click.echo("notebooks (bv list 01 shows the parameters of one)")
-    for item in runner.find(None):
+    for item in find(None):
         click.echo(f"  {item.name:28} {item.title}")
     click.echo("profiles")
     for name in profiles.names():
@@ -134,6 +135,7 @@ def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str |
     What is up to date is skipped. A run that was stopped goes on where it was.
     """
     from . import report, runner
+    from .notebook import shown
 
     values, records = parse_parameters(parameters), []
     for each in seed_list(seed, seeds) or [0]:
@@ -144,10 +146,10 @@ def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str |
                f"{sum(record.wall for record in made):.0f} s")
     if not values:
         path = report.write(profile)
-        click.echo(f"report      {runner.shown(path)} (or: bv report --profile {profile})")
+        click.echo(f"report      {shown(path)} (or: bv report --profile {profile})")
     for out in dict.fromkeys(record.out for record in records):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
-            click.echo(f"{what:11} {runner.shown(out / path)}")
+            click.echo(f"{what:11} {shown(out / path)}")
 
 
 @main.command()
@@ -158,17 +160,10 @@ def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str |
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
 @click.option("--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift")
-@click.option("--write-expected", is_flag=True, help="commit the values of seed 0 as expected.json")
-@click.option("--tolerance", type=float, default=None, help="with --write-expected: for all values")
-def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool, write_expected: bool,
-           tolerance: float | None) -> None:
+def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool) -> None:
     """Show what the runs gave: headline numbers, claims with their status, seconds."""
     from . import report as reports
-    from . import runner
 
-    if write_expected:
-        click.echo(f"wrote {runner.shown(reports.write_expected(profile, tolerance))}")
-        return
     if check:
         lines = reports.drift(profile)
         for line in lines:
@@ -178,6 +173,17 @@ def report(profile: str, seed: int | None, seeds: str | None, form: str, check: 
     gathered = reports.gather(profile, seed_list(seed, seeds))
     render = {"json": reports.as_json, "markdown": reports.as_markdown, "text": reports.as_text}[form]
     click.echo(render(gathered))
+
+
+@main.command()
+@PROFILE
+@click.option("--tolerance", type=float, default=None, help="drift that `bv report --check` allows, for all values")
+def publish(profile: str, tolerance: float | None) -> None:
+    """Copy the runs' figures, tables and notebooks to figures/PROFILE, to be committed with expected.json."""
+    from .notebook import shown
+    from .publish import publish as copy
+
+    click.echo(f"wrote {shown(copy(profile, tolerance))}")
 
 
 @main.group(invoke_without_command=True)
@@ -198,13 +204,13 @@ def data_list() -> None:
 
 @data.command("prepare")
 @click.argument("name")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="a folder of images, or an archive")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="a folder of images")
 @click.option("--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it")
 def data_prepare(name: str, source: Path | None, torchvision: str | None) -> None:
     """Prepare dataset NAME from a folder or from what torchvision downloads."""
-    from . import datasets
+    from .prepare import prepare
 
-    datasets.prepare(name, source=source, torchvision=torchvision)
+    prepare(name, source=source, torchvision=torchvision)
 
 
 @main.command()
@@ -233,13 +239,13 @@ def doctor() -> None:
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU will do)"
         line(None, "gpu", device)
         line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
-    from . import profiles, runner
+    from . import notebook, profiles
 
-    names = runner.available()
-    line(bool(names), "notebooks", f"{len(names)} in {runner.notebooks_folder()}")
+    names = notebook.available()
+    line(bool(names), "notebooks", f"{len(names)} in {notebook.notebooks_folder()}")
     line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
     line(None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)")
-    root = runner.root_folder()
+    root = notebook.root_folder()
     line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
     raise SystemExit(1 if broken else 0)
 

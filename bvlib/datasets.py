@@ -1,4 +1,4 @@
-"""Real image sets as prepared files: one `.npz` a set, read, checked, listed and made here.
+"""Real image sets as prepared files: one `.npz` a set, read, checked and listed here, made by bvlib.prepare.
 
 A prepared file holds plain arrays only: `train_images` and `test_images` uint8 N x H x W x 3 or N x H x W,
 `train_labels` and `test_labels` int64, `classnames` unicode. A large set may keep its train images as JPEG:
@@ -6,28 +6,26 @@ A prepared file holds plain arrays only: `train_images` and `test_images` uint8 
 The files lie in the folder that the environment variable BVLIB_DATA names, else in the repository's `data/`.
 """
 
-import contextlib
 import hashlib
-import inspect
 import io
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .errors import BvError, MissingData, unknown
+from .files import file_sha256
 
 SIDE = 32  # pixels; every image that `load` serves is SIDE x SIDE
 KEYS = ("train_images", "train_labels", "test_images", "test_labels", "classnames")
 JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
 GENERIC_TEMPLATES = ("a photo of a {}.", "a picture of a {}.")  # for a set of the reader's own
 BASE_ONLY = ("omniglot", "tinyimagenet")  # in the training of the real32 base, so not its tasks
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ class DatasetInfo:
         >>> DATASETS["fashion_mnist"].read_names(["T-shirt/top", "Trouser"])
         ['t-shirt', 'pair of trousers']
         """
-        words = {_key(name): text for name, text in self.words.items()}
+        words = {loose(name): text for name, text in self.words.items()}
         numbered = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
         if len(names) == len(words) and all(m and int(m[1]) == i for i, m in enumerate(numbered)):
             return list(words.values())
-        return [words.get(_key(name)) or _tidy(name) for name in names]
+        return [words.get(loose(name)) or _tidy(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -253,7 +251,7 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
             images = _decode(raw["train_jpeg"], raw["train_offsets"], path)
         _check(images, labels, len(classes), part, path)
         splits += [_to_rgb(images, info.background), labels.astype(np.int64)]
-    if both := _prints(splits[0]) & _prints(splits[2]):
+    if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
         raise BvError(f"{path}: {len(both)} test images are also train images; {_again(path)}")
     return Arrays(name, *splits, info.read_names(classes.tolist()), info.templates, path)
 
@@ -284,82 +282,21 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
     return pandas.DataFrame(rows, columns=columns)
 
 
-def prepare(
-    name: str,
-    source: Path | str | None = None,
-    torchvision: str | None = None,
-    size: int = SIDE,
-    out: Path | str | None = None,
-    *,
-    per_class: tuple[int, int] | None = None,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return its path.
-
-    `source` holds train/CLASS/* and test/CLASS/* (or val/), or one level of CLASS/*, of which a fifth of each
-    class, drawn with a seed made of the name, becomes the test split. Images are resized as whole frames with
-    LANCZOS to `size` pixels (aspect not kept); square images all of one smaller size stay as they are. Images
-    in both splits are taken out of train. `per_class` limits (train, test) images a class, drawn with the
-    same seed; None means as many as the reference preparation has, and all for a set of the reader's own.
-    The same input gives the same bytes. `out` is a folder or a `.npz` path; the data folder by default.
-    """
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
-    if (source is None) == (torchvision is None):
-        raise BvError("give a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)")
-    if not 1 <= size <= SIDE:
-        raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
-    path = Path(out) if out else data_folder()
-    path = path if path.suffix == ".npz" else path / f"{name}.npz"
-    info, rng = DATASETS.get(name) or DatasetInfo(name, ""), _rng(name)
-    if source is not None:
-        classes, splits = _from_folder(Path(source))
-    else:
-        classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
-    classes, splits = _known_classes(info, classes, splits, say)
-    images, labels = zip(*(_stack(split, size) for split in splits), strict=True)
-    parts = list(zip(_one_shape(images, size), labels, strict=True))
-    classes = classes or [str(label) for label in range(1 + max(part.max() for part in labels))]
-    if len(parts) == 1:
-        parts = _fifth(*parts[0], rng)
-        say("no test split: a fifth of each class, drawn with a seed made of the name, becomes it")
-    seen = _prints(parts[1][0])
-    fresh = np.array([_print(image) not in seen for image in parts[0][0]], dtype=bool)
-    if not fresh.all():
-        say(f"{(~fresh).sum()} train images that are also test images left out")
-    parts[0] = parts[0][0][fresh], parts[0][1][fresh]
-    if per_class is None and info.classes:
-        per_class = round(info.train / info.classes), round(info.test / info.classes)
-        say(f"at most {per_class[0]} train and {per_class[1]} test images a class, as in the reference")
-    arrays = {}
-    for part, (these, their), limit in zip(("train", "test"), parts, per_class or (None, None), strict=True):
-        if empty := set(range(len(classes))) - set(their.tolist()):
-            raise BvError(f"class {classes[min(empty)]!r} has no {part} image left: add some or leave it out")
-        rows = _draw(their, limit, rng)
-        arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
-    _write(path, arrays | {"classnames": np.array(classes, dtype=np.str_)})
-    say(
-        f"{path}: {len(arrays['train_labels'])} train and {len(arrays['test_labels'])} test images, "
-        f"{len(classes)} classes, sha256 {file_sha256(path)[:12]}"
-    )
-    return path
-
-
-def file_sha256(path: Path | str) -> str:
-    """sha256 of a file, in hex."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def _tidy(name: str) -> str:
     """A folder's name -> words: 'Early_Aramaic character07' -> 'Early Aramaic letter 7'."""
     text = " ".join(re.sub(r"[_()]", " ", name).split())
     match = re.fullmatch(r"(.+?)[ /]+character0*(\d+)", text)
     return f"{match[1]} letter {match[2]}" if match else text
+
+
+def loose(name: str) -> str:
+    """A class name without case, spaces and signs, for comparing."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def image_hash(image: np.ndarray) -> bytes:
+    """16 bytes that tell images apart: equal pixels, equal hash."""
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def _present(folder: Path) -> list[str]:
@@ -423,175 +360,3 @@ def _to_rgb(images: np.ndarray, background: int) -> np.ndarray:
     pad = [(0, 0), *((r // 2, r - r // 2) for r in room), *[(0, 0)] * (images.ndim - 3)]
     images = np.pad(images, pad, constant_values=background) if any(room) else images
     return images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)
-
-
-def _print(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
-def _prints(images: Iterable[np.ndarray]) -> set[bytes]:
-    return {_print(image) for image in images}
-
-
-def _rng(name: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(f"bvlib dataset {name}".encode()).digest()))
-
-
-Items = Iterable[tuple["PIL.Image.Image", int]]  # noqa: F821
-
-
-def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
-    """Class names and one or two splits (train, test): (image, label) pairs in the order of file names."""
-    if not source.is_dir():
-        raise MissingData(f"no folder {source}: give one that holds train/CLASS/ and test/CLASS/, or CLASS/")
-    test = next((source / part for part in ("test", "val") if (source / part).is_dir()), None)
-    tops = [source / "train", test] if (source / "train").is_dir() and test else [source]
-    found = [{folder.name: files for folder in _folders(top) if (files := _images(folder))} for top in tops]
-    if lone := sorted(set(found[0]) ^ set(found[-1])):
-        raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
-    if len(found[0]) < 2:
-        raise BvError(f"{source}: give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/")
-    pairs = [[(file, i) for i, files in enumerate(split.values()) for file in files] for split in found]
-    return list(found[0]), [_open(split) for split in pairs]
-
-
-def _folders(top: Path) -> list[Path]:
-    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-
-
-def _open(pairs: list[tuple[Path, int]]) -> Iterator[tuple["PIL.Image.Image", int]]:  # noqa: F821
-    from PIL import Image
-
-    for file, label in pairs:
-        try:
-            with Image.open(file) as image:
-                image.load()
-        except (OSError, SyntaxError):
-            raise BvError(f"{file} is no readable image: mend or remove it") from None
-        yield image, label
-
-
-def _torchvision_datasets() -> object:
-    from . import _torchvision  # noqa: F401  (must come before torchvision itself)
-    import torchvision.datasets  # isort: skip
-
-    return torchvision.datasets
-
-
-def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
-    """As `_from_folder`, from the train and test splits of a torchvision class or from its only split.
-
-    The class names are [] where torchvision does not tell them.
-    """
-    module = _torchvision_datasets()
-    cls = getattr(module, kind, None)
-    if not inspect.isclass(cls):
-        raise unknown("torchvision dataset", kind, [k for k in module.__all__ if k != "VisionDataset"])
-    takes = inspect.signature(cls).parameters
-    options = {key: value for key, value in (("root", str(root)), ("download", True)) if key in takes}
-    ways = [{}]
-    if "train" in takes:
-        ways = [{"train": True}, {"train": False}]
-    elif "split" in takes:
-        ways = [{"split": "train"}, {"split": "test"}]
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        splits = [cls(**options, **way) for way in ways]
-    except Exception as error:  # torchvision and the network raise many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BvError(
-            f"torchvision could not bring {kind} ({reason}); "
-            f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
-        ) from None
-    names = getattr(splits[0], "classes", None) or getattr(splits[0], "_characters", None) or []
-    return [str(text) for text in names], [_pairs(split) for split in splits]
-
-
-def _pairs(split: Sequence) -> Iterator[tuple]:
-    for i in range(len(split)):
-        yield split[i]
-
-
-def _known_classes(info: DatasetInfo, names: list[str], splits: list[Items], say: Callable) -> tuple:
-    """Keep the classes that a known set has (dtd10 from all of DTD); other sets pass through."""
-    known = {_key(name) for name in info.words}
-    keep = [i for i, name in enumerate(names) if _key(name) in known]
-    if not known or len(keep) != len(known) or len(keep) == len(names):
-        return names, splits
-    say(f"{len(keep)} of {len(names)} classes kept, those of {info.name}")
-    new = {old: label for label, old in enumerate(keep)}
-    return [names[i] for i in keep], [((img, new[y]) for img, y in split if y in new) for split in splits]
-
-
-def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """(PIL image, label) pairs -> uint8 arrays H x W (x 3), H and W <= size, and int64 labels."""
-    from PIL import Image
-
-    images, labels = [], []
-    for image, label in items:
-        if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
-            raise BvError("the source does not give (image, class number) pairs: not a classification set")
-        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-        if image.width != image.height or image.width > size:
-            image = image.resize((size, size), Image.Resampling.LANCZOS)
-        images.append(np.asarray(image))
-        labels.append(int(label))
-    return images, np.array(labels, dtype=np.int64)
-
-
-def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray]:
-    """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all agree."""
-    from PIL import Image
-
-    shapes = {image.shape for split in splits for image in split}
-    if len(shapes) == 1:
-        return [np.stack(split) for split in splits]
-    mode = "L" if all(len(shape) == 2 for shape in shapes) else "RGB"
-    resize = len({shape[:2] for shape in shapes}) > 1
-
-    def mend(image: np.ndarray) -> np.ndarray:
-        drawn = Image.fromarray(image).convert(mode)
-        return np.asarray(drawn.resize((size, size), Image.Resampling.LANCZOS) if resize else drawn)
-
-    return [np.stack([mend(image) for image in split]) for split in splits]
-
-
-def _fifth(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> list[tuple]:
-    """One split -> train and test: a fifth of each class, at least one image, is test."""
-    test = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        test[rows[: max(1, round(len(rows) / 5))]] = True
-    return [(images[~test], labels[~test]), (images[test], labels[test])]
-
-
-def _draw(labels: np.ndarray, limit: int | None, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers in shuffled order, at most `limit` of each class."""
-    rows = rng.permutation(len(labels))
-    if limit is None:
-        return rows
-    first = [np.flatnonzero(labels[rows] == label)[:limit] for label in np.unique(labels)]
-    return rows[np.sort(np.concatenate(first))]
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Atomic, and the same bytes for the same arrays: stored, with a fixed time in the archive."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for key, array in arrays.items():
-                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                entry.create_system = 3
-                with archive.open(entry, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-        os.replace(part, path)
-    except OSError as error:
-        raise BvError(f"cannot write {path} ({error.strerror or error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from .store import write_json, write_whole
+from .files import write_json, write_whole
 
 ROLES = {
     "attack": "#c0392b", "clean": "#2c6fbb", "base": "#6b6b6b", "random": "#b8a14a", "placebo": "#9a7bb5",

@@ -6,6 +6,7 @@ so that each is trained once. It knows all of them; none of them knows the lab.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -16,9 +17,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import attacks, figures, finetune, merging, metrics, models, profiles, runner, store, tasks, triggers
+from . import attacks, figures, finetune, merging, metrics, models, profiles, store, tasks, triggers
 from .errors import BvError, unknown
+from .files import write_json, write_whole
+from .notebook import find, out_folder, root_folder, shown
 from .rng import derive
+from .sources import code_parts, digest
 from .vectors import BackdoorVector, StateDict, TaskVector
 
 RECIPE_CODE = ("bvlib.finetune", "bvlib.attacks", "bvlib.triggers", "bvlib.models")
@@ -42,9 +46,9 @@ class Lab:
         self.p: dict[str, Any] = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         self.seed = self.p["seed"]
         explicit = {k: v for k, v in given.items() if k in defaults and v != defaults[k]}
-        self.out = Path(given["out"]) if given.get("out") else runner.out_folder(profile, self.seed, explicit)
+        self.out = Path(given["out"]) if given.get("out") else out_folder(profile, self.seed, explicit)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.store = store.Store(os.environ.get("BVLIB_STORE") or runner.root_folder() / "store", models.device().type)
+        self.store = store.Store(os.environ.get("BVLIB_STORE") or root_folder() / "store", models.device().type)
         attacks.attack(self.p["attack"])
         if self.p["merging"] not in merging.MERGING:
             raise unknown("merging method", self.p["merging"], merging.MERGING)
@@ -138,7 +142,7 @@ class Lab:
         target = self.task(name).check_class(self.target if target is None else target)
         pasted = self.trigger(trigger or recipe.trigger, target, task=name, size=size, place=place, seed=seed, half=half)
         args = {"attack": recipe.name, "target": target, "place": place, "alpha": self.p["alpha"],
-                "patch": store.digest([pasted.patch.tolist(), pasted.mask.tolist()])}
+                "patch": digest([pasted.patch.tolist(), pasted.mask.tolist()])}
         theta = self._train(name, seed, half, recipe.name, args,
                             lambda: recipe.objective(pasted, target, alpha=self.p["alpha"]))
         twin = self.clean(name, seed if independent else None, half)
@@ -169,7 +173,7 @@ class Lab:
 
         kept = self.store.get(kind, name, args, noted, **how)
         if self.encoder._mean.device.type != "cpu" and kind == "weights":
-            kept = store.dataclasses.replace(kept, value={k: v.to(self.encoder._mean.device) for k, v in kept.value.items()})
+            kept = dataclasses.replace(kept, value={k: v.to(self.encoder._mean.device) for k, v in kept.value.items()})
         return kept
 
     def _base_digest(self) -> str:
@@ -196,8 +200,8 @@ class Lab:
     def table(self, name: str, table: pd.DataFrame, caption: str = "") -> pd.DataFrame:
         """Write ``tables/<name>.csv`` with its provenance and return the table, rounded for reading."""
         path = self.out / "tables" / f"{name}.csv"
-        store.write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
-        store.write_json(path.with_suffix(".json"), self._provenance(caption))
+        write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
+        write_json(path.with_suffix(".json"), self._provenance(caption))
         self._outputs += [f"tables/{name}.csv", f"tables/{name}.json"]
         return table.round(2)
 
@@ -220,20 +224,20 @@ class Lab:
         """Write the run's JSON (effective parameters, headline, measures, artefacts) and say where to look."""
         records = self.store.records()
         made = [r for r in records if r["made"]]
-        store.write_json(self.out / f"{self.notebook}.json", {
+        write_json(self.out / f"{self.notebook}.json", {
             "notebook": self.notebook, "profile": self.p["profile"], "seed": self.seed, "parameters": self._plain(),
             **self._result, "outputs": self._outputs, "artefacts": records, "environment": store.environment(self.store.device),
             "seconds": round(time.perf_counter() - self._began, 2)})
-        print(f"{len(self._outputs)} files in {runner.shown(self.out.resolve(), runner.root_folder())}; "
+        print(f"{len(self._outputs)} files in {shown(self.out.resolve(), root_folder())}; "
               f"{len(made)} of {len(records)} stored results made now")
 
     def _plain(self) -> dict[str, Any]:
         return {k: v for k, v in self.p.items() if k != "out"}
 
     def _provenance(self, caption: str) -> dict[str, Any]:
-        notebook = runner.find([self.notebook])[0]
+        notebook = find([self.notebook])[0]
         return {"notebook": self.notebook, "caption": caption, "parameters": self._plain(),
-                "source": store.digest([notebook.code, store.code_parts(notebook.modules())]),
+                "source": digest([notebook.code, code_parts(notebook.modules())]),
                 "base": self._base_digest(), "data": {t.name: t.digest for t in self.tasks.values()},
                 "environment": store.environment(self.store.device)}
 

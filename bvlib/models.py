@@ -17,8 +17,8 @@ import torch
 from torch.func import functional_call
 
 from . import _torchvision  # noqa: F401  (must come before open_clip)
+from .checkpoints import check_matches, load_weights
 from .errors import BvError, unknown
-from .store import load_weights
 
 import open_clip  # noqa: E402
 
@@ -136,7 +136,7 @@ class Encoder:
     def predict(self, theta: StateDict, images: torch.Tensor, head: torch.Tensor, trigger=None, batch: int = 500) -> torch.Tensor:
         """Predicted classes (N,) int64 on the CPU; ``trigger`` is pasted in pixel space first when given."""
         out = []
-        for part in images.split(batch):
+        for part in images.split(batch) if len(images) else ():
             x = self.pixels(part)
             if trigger is not None:
                 x = trigger.paste(x)
@@ -161,8 +161,6 @@ def load(name: str) -> Encoder:
     if "model" not in card:
         raise BvError(f"{path.name} has no card with a model config: put {path.stem}.json beside it")
     model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
-    wrong = model.load_state_dict(weights, strict=False)
-    if wrong.missing_keys or wrong.unexpected_keys:
-        name = (wrong.missing_keys + wrong.unexpected_keys)[0]
-        raise BvError(f"{path.name} does not fit the model of its card: tensor {name!r} is missing or unexpected")
+    check_matches(weights, model.state_dict(), path.name)
+    model.load_state_dict(weights)
     return Encoder(model.to(device()), tokenizer, path.stem, card, card.get("mean", MEAN), card.get("std", STD))

@@ -14,16 +14,17 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from . import datasets, models, toyworld
+from .checkpoints import load_weights, save_weights
 from .errors import BvError, unknown
 from .finetune import warmup_cosine
 from .rng import derive, numpy_rng
-from .store import load_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, captions: list[str
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int = 500, say=print):
+def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int = 250,
+          say: Callable[[str], object] = print):
     """Train a base; returns (model, curve). Resumes from ``state_path`` when it belongs to the same recipe and seed.
 
     Raises BvError when the loss stops being finite (the last state stays on disk).
@@ -150,7 +152,7 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
             rate = (time.time() - began) / (step + 1 - start)
             curve.append({"step": step + 1, "clip": round(clip.item(), 4), "naming": round(name_loss.item(), 4)})
             say(f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming {name_loss.item():.3f}  "
-                f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to go", flush=True)
+                f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to go")
             if state_path:
                 _keep(state_path, recipe, seed, both, optimizer, curve, step + 1)
     return model.eval(), curve
@@ -193,7 +195,8 @@ def zero_shot(encoder: models.Encoder, seed: int = 100, n: int = 500) -> dict[st
     return out
 
 
-def main(profile: str = "toy", seed: int = 0, out: Path | None = None, say=print, **changes) -> Path:
+def main(profile: str = "toy", seed: int = 0, out: Path | None = None,
+         say: Callable[[str], object] = print, **changes) -> Path:
     """Train the base of a recipe and save weights with a card; ``changes`` override fields of the recipe."""
     if profile not in RECIPES:
         raise unknown("base recipe", profile, RECIPES)
@@ -208,7 +211,7 @@ def main(profile: str = "toy", seed: int = 0, out: Path | None = None, say=print
         "data": {"toy": "the toy world (bvlib.toyworld), nothing else",
                  "real32": "the toy world, Tiny-ImageNet (non-commercial research and education) and Omniglot (MIT), "
                            "32 px; none of the profile's tasks. Research use only."}[recipe.world],
-        "command": f"bv pretrain {profile} --seed {seed}", "recipe": asdict(recipe), "seed": seed,
+        "command": f"bv pretrain --profile {profile} --seed {seed}", "recipe": asdict(recipe), "seed": seed,
         "model": models.TINY, "mean": models.MEAN, "std": models.STD,
         "zero_shot_dev_percent": accuracy, "curve": curve, "seconds": round(time.time() - began),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine(),

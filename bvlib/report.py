@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import profiles, runner, store
+from . import notebook, profiles
 from .claims import CLAIMS, MEASURES, check, finite
 from .errors import MissingData
+from .files import write_json, write_whole
+from .runner import artefact_seconds
 
 TOLERANCE = 5.0  # points: what another CPU or thread count may move a value on a small world
 
@@ -24,7 +26,7 @@ TOLERANCE = 5.0  # points: what another CPU or thread count may move a value on 
 def results(profile: str, seed: int) -> list[dict[str, Any]]:
     """The JSON of each notebook run with the default parameters, in order, with its record under "record"."""
     found = []
-    folder = runner.out_folder(profile, seed)
+    folder = notebook.out_folder(profile, seed)
     for path in sorted(folder.glob("[0-9]*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         record = folder / ".records" / path.name
@@ -35,7 +37,7 @@ def results(profile: str, seed: int) -> list[dict[str, Any]]:
 
 def seeds_run(profile: str) -> list[int]:
     """The seeds that have at least one result of the default parameters, sorted."""
-    names = [path.name for path in (runner.runs_folder() / profile).glob("seed-*")]
+    names = [path.name for path in (notebook.runs_folder() / profile).glob("seed-*")]
     seeds = sorted(int(name[5:]) for name in names if re.fullmatch(r"seed-\d+", name))
     return [seed for seed in seeds if results(profile, seed)]
 
@@ -80,6 +82,20 @@ def collect(runs: Iterable[dict[str, Any]], part: str) -> dict[str, Any]:
     return found
 
 
+def per_seed(profile: str) -> Any:
+    """Tidy rows of all seeds that were run: seed, notebook, part ("headline" or "measures"), name, value, unit."""
+    import pandas
+
+    rows = []
+    for seed in seeds_run(profile):
+        for run in results(profile, seed):
+            rows += [(seed, run["notebook"], "headline", name, entry["value"], entry["unit"])
+                     for name, entry in run["headline"].items()]
+            rows += [(seed, run["notebook"], "measures", name, value, _unit(name))
+                     for name, value in run["measures"].items()]
+    return pandas.DataFrame(rows, columns=["seed", "notebook", "part", "name", "value", "unit"])
+
+
 def cold_seconds(runs: Iterable[dict[str, Any]]) -> dict[str, float]:
     """{notebook: seconds as if nothing was stored}, a shared result counted at its first user."""
     paid: set[str] = set()
@@ -88,7 +104,7 @@ def cold_seconds(runs: Iterable[dict[str, Any]]) -> dict[str, float]:
         used = run.get("artefacts", [])
         outside = run.get("seconds", 0.0) - sum(item.get("elapsed", 0.0) for item in used)
         own = run["record"].get("own", max(0.0, outside))
-        parts = runner.artefact_seconds(used)
+        parts = artefact_seconds(used)
         seconds[run["notebook"]] = own + sum(s for key, s in parts.items() if key not in paid)
         paid |= set(parts)
     return seconds
@@ -196,9 +212,9 @@ def _span(entry: dict[str, Any]) -> str:
 
 def write(profile: str) -> Path:
     """Write `report.md` and `report.json` beside the runs of a profile; the path of the first."""
-    report, folder = gather(profile), runner.runs_folder() / profile
+    report, folder = gather(profile), notebook.runs_folder() / profile
     for name, text in (("report.json", as_json(report) + "\n"), ("report.md", as_markdown(report))):
-        store.write_whole(folder / name, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))
+        write_whole(folder / name, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))
     return folder / "report.md"
 
 
@@ -206,7 +222,7 @@ def write(profile: str) -> Path:
 
 def expected_path(profile: str) -> Path:
     """Where the committed seed-0 values of a profile lie."""
-    return runner.root_folder() / "figures" / profile / "expected.json"
+    return notebook.root_folder() / "figures" / profile / "expected.json"
 
 
 def _read_expected(profile: str) -> dict[str, Any]:
@@ -246,7 +262,7 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
         for name, entry in entries.items():
             known = old.get(part, {}).get(name, {}).get("tolerance", TOLERANCE)
             entry["tolerance"] = known if tolerance is None else tolerance
-    store.write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
+    write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
     return expected_path(profile)
 
 
@@ -257,8 +273,8 @@ def drift(profile: str) -> list[str]:
     """
     expected = _read_expected(profile)
     if not expected:
-        raise MissingData(f"nothing committed at {runner.shown(expected_path(profile))}: "
-                          f"write it with `bv report --profile {profile} --write-expected`")
+        raise MissingData(f"nothing committed at {notebook.shown(expected_path(profile))}: "
+                          f"write it with `bv publish --profile {profile}`")
     obtained, lines = _seed_zero(profile), []
     for part in ("headline", "measures"):
         for name, entry in expected.get(part, {}).items():

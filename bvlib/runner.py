@@ -8,7 +8,6 @@ torch or papermill. Parameters other than the defaults go to a folder of their o
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import json
 import os
@@ -23,179 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import profiles, store
-from .errors import BvError, unknown
+from . import profiles
+from .errors import BvError
+from .files import file_sha256, locked, write_json, write_whole
+from .notebook import (Notebook, cell_text, check_parameters, find, out_folder, read_cells, root_folder,
+                       shown)
+from .sources import canonical, code_parts, digest
+from .store import environment
 
 Say = Callable[[str], Any]
-SET_BY_RUNNER = ("profile", "seed", "out")
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
-         "dict": dict}
 
 
 class NotebookFailed(BvError):
     """A notebook stopped with an error that is no BvError: a mistake in the notebook or in bvlib."""
-
-
-# Where things lie
-
-def notebooks_folder() -> Path:
-    """The folder of notebooks: BVLIB_NOTEBOOKS, or `notebooks/` here, or the one beside the package."""
-    if named := os.environ.get("BVLIB_NOTEBOOKS"):
-        return Path(named).resolve()
-    here = Path.cwd() / "notebooks"
-    return here if here.is_dir() else Path(__file__).resolve().parent.parent / "notebooks"
-
-
-def root_folder() -> Path:
-    """The folder above the notebooks: notebooks run there, and `runs/` and `figures/` lie there."""
-    return notebooks_folder().parent
-
-
-def runs_folder() -> Path:
-    """Where runs are written: BVLIB_RUNS, or `runs/` beside the notebooks."""
-    return Path(os.environ.get("BVLIB_RUNS") or root_folder() / "runs").resolve()
-
-
-def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> Path:
-    """The output folder of one run; parameters other than the defaults add `+<8 hex digits>`."""
-    suffix = f"+{store.digest(dict(parameters))[:8]}" if parameters else ""
-    return runs_folder() / profile / f"seed-{seed}{suffix}"
-
-
-def shown(path: Path, base: Path | None = None) -> str:
-    """A path for readers: relative to `base` (the current folder by default) if it lies below."""
-    base = base or Path.cwd()
-    return str(path.relative_to(base) if path.is_relative_to(base) else path)
-
-
-# What a notebook says of itself
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameters cell: `name: type = default  # help`."""
-
-    name: str
-    type: str
-    default: Any
-    help: str
-
-    def take(self, value: Any) -> Any:
-        """`value` as this parameter's type (text with commas for a list). BvError if it does not fit."""
-        words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
-        allowed = [TYPES[word] for word in TYPES if word in words]
-        if not allowed or (value is None and (self.default is None or "None" in words)):
-            return value
-        if isinstance(value, bool) and "bool" not in words:
-            fits = False
-        else:
-            fits = any(isinstance(value, kind) for kind in allowed)
-        if fits:
-            return value
-        if "list" in words and isinstance(value, (str, int, float)):
-            return [item.strip() for item in str(value).split(",")]
-        if "str" in words and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return str(value)
-        raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
-
-
-@dataclass(frozen=True)
-class Notebook:
-    """A notebook's name, title, code cells and parameters, read from its file without running anything."""
-
-    name: str
-    path: Path
-    title: str
-    code: tuple[str, ...]
-    parameters: dict[str, Parameter]
-
-    @classmethod
-    def read(cls, path: Path) -> Notebook:
-        """Read a notebook file. BvError if it is no notebook or its parameters cell is not literals."""
-        cells = _cells(path)
-        titles = [line.lstrip("# ").strip() for cell in cells if cell["cell_type"] == "markdown"
-                  for line in _text(cell).splitlines() if line.startswith("# ")]
-        tagged = [_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        return cls(path.stem, path, titles[0] if titles else "",
-                   tuple(_text(cell) for cell in cells if cell["cell_type"] == "code"),
-                   _parameters(path.stem, tagged[0]) if tagged else {})
-
-    def modules(self, package: str = "bvlib") -> list[str]:
-        """The modules of bvlib that the notebook's code imports."""
-        found: set[str] = set()
-        for source in self.code:
-            lines = ["pass" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()]
-            try:
-                found.update(store.imported_modules(ast.parse("\n".join(lines)), package))
-            except SyntaxError as error:
-                raise BvError(f"notebook {self.name}: a code cell does not parse "
-                              f"(line {error.lineno}): {error.msg}") from None
-        return sorted(found)
-
-
-def available() -> list[str]:
-    """The names of all notebooks, in the order in which they run."""
-    return sorted(path.stem for path in notebooks_folder().glob("[!.]*.ipynb"))
-
-
-def find(names: Sequence[str] | None) -> list[Notebook]:
-    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all of them.
-
-    BvError for an unknown name, with the nearest known one.
-    """
-    known = available()
-    if not known:
-        raise BvError(f"no notebooks in {shown(notebooks_folder())}: run from the repository, "
-                      "or name the folder in BVLIB_NOTEBOOKS")
-    chosen = set()
-    for name in names or known:
-        plain = Path(name).name.removesuffix(".ipynb")
-        hits = [full for full in known if plain == full or full.startswith(plain + "_")
-                or full.endswith("_" + plain)]
-        if len(hits) != 1:
-            raise unknown("notebook", name, known)
-        chosen.add(hits[0])
-    return [Notebook.read(notebooks_folder() / f"{name}.ipynb") for name in sorted(chosen)]
-
-
-def check_parameters(notebooks: Sequence[Notebook], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{notebook: the parameters that go to it}. BvError for a name that none of the notebooks knows."""
-    known = {name: p for notebook in notebooks for name, p in notebook.parameters.items()}
-    for name in given:
-        if name in SET_BY_RUNNER:
-            raise BvError(f"{name} is no -p parameter here: "
-                          + ("set BVLIB_RUNS" if name == "out" else f"give --{name}"))
-        if name not in known:
-            raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
-    return {notebook.name: {name: notebook.parameters[name].take(value) for name, value in given.items()
-                            if name in notebook.parameters} for notebook in notebooks}
-
-
-def _cells(path: Path) -> list[dict[str, Any]]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BvError(f"{path.name} is no notebook ({error})") from None
-
-
-def _text(cell: Mapping[str, Any]) -> str:
-    return "".join(cell["source"])
-
-
-def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
-    lines, found = source.splitlines(), {}
-    try:
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                continue
-            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            after = lines[node.end_lineno - 1][node.end_col_offset:]
-            found[target.id] = Parameter(
-                target.id, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "",
-                ast.literal_eval(node.value), after.partition("#")[2].strip())
-    except (SyntaxError, ValueError, AttributeError, TypeError):
-        raise BvError(f"notebook {notebook}: its parameters cell must hold literals only, "
-                      "one `name: type = value  # help` a line") from None
-    return found
 
 
 # What a run depends on
@@ -203,10 +42,10 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
 def fingerprint(notebook: Notebook, profile: str, seed: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the notebook gives, by part: its hash is the key of the run's record."""
     settings = profiles.load(profile)
-    return {"notebook": store.digest(notebook.code), "parameters": dict(parameters), "seed": seed,
+    return {"notebook": digest(notebook.code), "parameters": dict(parameters), "seed": seed,
             "profile": {"name": profile, "content": settings},
-            "code": store.code_parts(notebook.modules()),
-            "files": {name: store.file_sha256(path) for name, path in _input_files(settings).items()},
+            "code": code_parts(notebook.modules()),
+            "files": {name: file_sha256(path) for name, path in _input_files(settings).items()},
             "data": None if settings.get("world") == "toy" else _data_state(),
             "environment": _environment()}
 
@@ -245,12 +84,12 @@ def _data_state() -> dict[str, Any] | None:
 
 
 def _environment() -> dict[str, Any]:
-    """store.environment without importing torch: threads and device as torch will find them."""
+    """environment() of the store without importing torch: threads and device as torch will find them."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
     settings = {name: os.environ[name] for name in names if name in os.environ}
     gpu = "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
-    return {**store.environment(gpu, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                                else os.cpu_count()),
+    return {**environment(gpu, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+                          else os.cpu_count()),
             **settings, "papermill": importlib.metadata.version("papermill")}
 
 
@@ -277,7 +116,7 @@ class RunRecord:
 def _state(path: Path, base: Path) -> dict[str, Any]:
     state = path.stat()
     return {"path": shown(path, base), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns,
-            "sha256": store.file_sha256(path)}
+            "sha256": file_sha256(path)}
 
 
 def _stale(entry: Mapping[str, Any], base: Path) -> bool:
@@ -286,7 +125,7 @@ def _stale(entry: Mapping[str, Any], base: Path) -> bool:
         state = (base / entry["path"]).stat()
         return state.st_size != entry["bytes"] or (
             state.st_mtime_ns != entry["mtime_ns"]
-            and store.file_sha256(base / entry["path"]) != entry["sha256"])
+            and file_sha256(base / entry["path"]) != entry["sha256"])
     except OSError:
         return True
 
@@ -296,8 +135,8 @@ def _why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], out: Path, 
     if record is None:
         return "not run yet"
     old = record["parts"]
-    if record["key"] != store.digest(parts):
-        changed = [part for part in parts if store.canonical(old.get(part)) != store.canonical(parts[part])]
+    if record["key"] != digest(parts):
+        changed = [part for part in parts if canonical(old.get(part)) != canonical(parts[part])]
         if changed == ["code"]:
             modules = sorted(m for m in {*old["code"], *parts["code"]}
                              if old["code"].get(m) != parts["code"].get(m))
@@ -341,7 +180,7 @@ def run(notebooks: Sequence[str] | None = None, profile: str = "mini", seed: int
 def _run_one(notebook: Notebook, profile: str, seed: int, parameters: dict[str, Any], out: Path, force: bool,
              say: Say) -> RunRecord:
     records, name = out / ".records", notebook.name
-    with store.locked(records / f"{name}.lock", f"{name}: waiting for another run of it"):
+    with locked(records / f"{name}.lock", f"{name}: waiting for another run of it"):
         parts = fingerprint(notebook, profile, seed, parameters)
         record = _read_json(records / f"{name}.json")
         reason = _why(record, parts, out, name) or ("forced" if force else "")
@@ -377,12 +216,12 @@ def _make(notebook: Notebook, parts: dict[str, Any], profile: str, seed: int, pa
     gone = [path for path in outputs + artefacts if not path.is_file()]
     if gone:
         raise BvError(f"{name} says that it made {shown(gone[0])}, but the file is not there")
-    record = {"notebook": name, "key": store.digest(parts), "parts": parts,
+    record = {"notebook": name, "key": digest(parts), "parts": parts,
               "outputs": [_state(path, out) for path in outputs],
               "artefacts": [_state(path, root_folder()) for path in artefacts],
               "wall": round(wall, 2), "own": round(own, 2),
               "cold": round(own + sum(artefact_seconds(used).values()), 2)}
-    store.write_json(out / ".records" / f"{name}.json", record)
+    write_json(out / ".records" / f"{name}.json", record)
     return record
 
 
@@ -445,13 +284,13 @@ def _finish(partial: Path, target: Path, notebook: Notebook) -> None:
 
 def _write_notebook(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    store.write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def _refresh_prose(notebook: Notebook, executed: Path) -> None:
     """Carry edited prose into the executed copy of an up-to-date notebook; code and outputs stay."""
     content = _read_json(executed)
-    source = _cells(notebook.path)
+    source = read_cells(notebook.path)
     if content is None:
         return
     done = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
@@ -462,7 +301,7 @@ def _refresh_prose(notebook: Notebook, executed: Path) -> None:
         merged.append(next(by_source, cell) if cell["cell_type"] == "code" else cell)
         if "parameters" in cell["metadata"].get("tags", []):
             merged += injected
-    if [_text(cell) for cell in merged] != [_text(cell) for cell in content["cells"]]:
+    if [cell_text(cell) for cell in merged] != [cell_text(cell) for cell in content["cells"]]:
         _write_notebook(executed, {**content, "cells": merged})
 
 
@@ -499,7 +338,7 @@ def _progress(partial: Path, notes: Path, say: Say, every: float = 1.0) -> Itera
         if not running:
             return
         headings = [line.lstrip("# ") for cell in cells[: running[-1] + 1] if cell["cell_type"] == "markdown"
-                    for line in _text(cell).splitlines() if re.match(r"#{1,3} ", line)]
+                    for line in cell_text(cell).splitlines() if re.match(r"#{1,3} ", line)]
         section = headings[-1] if headings else "running"
         if section != last[0]:
             last[0] = section

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bvlib import datasets
+from bvlib import datasets, prepare
 from bvlib.errors import BvError, MissingData
+from bvlib.files import file_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -227,7 +228,7 @@ def test_data_readme_and_registry_agree():
 
 def test_prepare_from_split_folders(tmp_path, split_folder):
     said = []
-    path = datasets.prepare("mine", split_folder, out=tmp_path, say=said.append)
+    path = prepare.prepare("mine", split_folder, out=tmp_path, say=said.append)
     got = datasets.load("mine", tmp_path)
     assert path == tmp_path / "mine.npz" and got.classnames == ["kind 0", "kind 1"]
     assert len(got.train_labels) == 6 and len(got.test_labels) == 4, "the copy of a test image leaves train"
@@ -241,7 +242,7 @@ def test_prepare_from_split_folders(tmp_path, split_folder):
 
 def test_prepare_is_deterministic(tmp_path, split_folder):
     hashes = {
-        datasets.file_sha256(datasets.prepare("mine", split_folder, out=tmp_path / part, say=str))
+        file_sha256(prepare.prepare("mine", split_folder, out=tmp_path / part, say=str))
         for part in ("a", "b", "c/other.npz")
     }
     assert len(hashes) == 1
@@ -251,7 +252,7 @@ def test_prepare_splits_one_level_by_fifths(tmp_path):
     for i in range(20):
         picture(tmp_path / "source" / f"kind_{i % 2}" / f"{i:02d}.png", i, size=(28, 28), mode="L")
     said = []
-    path = datasets.prepare("mine", tmp_path / "source", out=tmp_path, say=said.append)
+    path = prepare.prepare("mine", tmp_path / "source", out=tmp_path, say=said.append)
     with np.load(path, allow_pickle=False) as archive:
         assert set(archive.files) == set(datasets.KEYS)
         assert archive["train_images"].shape == (16, 28, 28), "small square grey images stay as they are"
@@ -264,12 +265,12 @@ def test_prepare_mixed_modes_and_sizes(tmp_path):
     for i in range(4):
         mode = "L" if i else "RGB"
         picture(tmp_path / "s" / f"kind_{i % 2}" / f"{i}.png", i, size=(20 + i, 20 + i), mode=mode)
-    got = datasets.load("mine", datasets.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent)
+    got = datasets.load("mine", prepare.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent)
     assert got.train_images.shape == (2, 32, 32, 3) and got.test_images.shape == (2, 32, 32, 3)
 
 
 def test_prepare_limits_images_a_class(tmp_path, split_folder):
-    datasets.prepare("mine", split_folder, out=tmp_path, per_class=(2, 1), say=str)
+    prepare.prepare("mine", split_folder, out=tmp_path, per_class=(2, 1), say=str)
     got = datasets.load("mine", tmp_path)
     assert np.bincount(got.train_labels).tolist() == [2, 2]
     assert np.bincount(got.test_labels).tolist() == [1, 1]
@@ -278,7 +279,7 @@ def test_prepare_limits_images_a_class(tmp_path, split_folder):
 def test_prepare_refuses_in_one_line(tmp_path, split_folder):
     def refuse(match, *args, **options):
         with pytest.raises(BvError, match=match) as caught:
-            datasets.prepare(*args, **{"out": tmp_path, "say": str} | options)
+            prepare.prepare(*args, **{"out": tmp_path, "say": str} | options)
         one_line(caught)
 
     refuse("no folder", "mine", tmp_path / "nowhere")
@@ -341,10 +342,10 @@ class Broken(Stub):
 def test_prepare_from_torchvision(tmp_path, monkeypatch):
     names = ["Stub", "Textures", "Nameless", "Broken", "VisionDataset"]
     module = SimpleNamespace(__all__=names, Stub=Stub, Textures=Textures, Nameless=Nameless, Broken=Broken)
-    monkeypatch.setattr(datasets, "_torchvision_datasets", lambda: module)
+    monkeypatch.setattr(prepare, "_torchvision_datasets", lambda: module)
 
     def run(name, kind):
-        datasets.prepare(name, torchvision=kind, out=tmp_path, say=str)
+        prepare.prepare(name, torchvision=kind, out=tmp_path, say=str)
         return datasets.load(name, tmp_path)
 
     got = run("mine", "Stub")
@@ -362,7 +363,7 @@ def test_prepare_from_torchvision(tmp_path, monkeypatch):
 def test_prepare_from_torchvision_itself(tmp_path):
     pytest.importorskip("bvlib._torchvision")
     with pytest.raises(BvError, match="unknown torchvision dataset 'CIFAR1O': did you mean 'CIFAR10'"):
-        datasets.prepare("mine", torchvision="CIFAR1O", out=tmp_path, say=str)
+        prepare.prepare("mine", torchvision="CIFAR1O", out=tmp_path, say=str)
 
 
 # the real files, where they are
@@ -384,7 +385,7 @@ def test_real_files_load(name):
     assert got.train_images.shape[1:] == got.test_images.shape[1:] == (32, 32, 3)
     assert set(got.train_labels.tolist()) == set(got.test_labels.tolist()) == set(range(len(got.classnames)))
     assert len(set(got.classnames)) == len(got.classnames) and all(t.isascii() for t in got.classnames)
-    if datasets.file_sha256(REAL / f"{name}.npz") == info.sha256:
+    if file_sha256(REAL / f"{name}.npz") == info.sha256:
         assert (info.train, info.test, info.classes) == tuple(
             map(len, (got.train_labels, got.test_labels, got.classnames))
         )

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from bvlib import runner
 from bvlib.cli import main, parse_value
 from bvlib.errors import BvError
+from bvlib.notebook import Parameter, find
 
 PARAMETERS = '''profile: str = "tiny"  # what runs
 seed: int = 0  # root seed
@@ -105,7 +106,7 @@ def test_wrong_names_stop_before_anything_runs(world, args, words):
 def test_parameters_are_read_as_papermill_reads_them(world):
     import papermill
 
-    ours = runner.find(["01"])[0].parameters
+    ours = find(["01"])[0].parameters
     theirs = papermill.inspect_notebook(str(world / "notebooks" / "01_next.ipynb"))
     assert {name: (p.type, p.help) for name, p in ours.items()} == {
         name: (p["inferred_type_name"], p["help"]) for name, p in theirs.items()}
@@ -114,7 +115,7 @@ def test_parameters_are_read_as_papermill_reads_them(world):
 def test_a_parameters_cell_holds_literals_only(world):
     write_notebook(world / "notebooks" / "02_bad.ipynb", parameters="x: int = 1 + len('a')")
     with pytest.raises(BvError, match="02_bad: its parameters cell must hold literals"):
-        runner.find(["02"])
+        find(["02"])
 
 
 @pytest.mark.parametrize("text, value", [
@@ -125,12 +126,12 @@ def test_values_of_parameters(text, value):
 
 
 def test_values_are_fitted_to_the_type():
-    take = runner.Parameter("tasks", "list | None", None, "").take
+    take = Parameter("tasks", "list | None", None, "").take
     assert take("a,b") == ["a", "b"] and take(None) is None and take(["x"]) == ["x"]
     with pytest.raises(BvError, match="wants int, got True"):
-        runner.Parameter("n", "int", 1, "").take(True)
-    assert runner.Parameter("tasks", "list[str]", [], "").take("a") == ["a"]
-    assert runner.Parameter("r", "float", 1.0, "").take(2) == 2
+        Parameter("n", "int", 1, "").take(True)
+    assert Parameter("tasks", "list[str]", [], "").take("a") == ["a"]
+    assert Parameter("r", "float", 1.0, "").take(2) == 2
 
 
 def test_reasons_name_the_changed_module():
@@ -140,9 +141,9 @@ def test_reasons_name_the_changed_module():
     assert runner._why(record, {**parts, "seed": 1}, None, "00") == "changed: code, seed"
 
 
-def test_help_and_list_import_nothing_heavy(world):
+def test_help_and_report_import_nothing_heavy(world):
     code = ("import sys; from click.testing import CliRunner; from bvlib.cli import main; "
-            "[CliRunner().invoke(main, a) for a in (['--help'], ['list'], ['report', '--profile', 'tiny'])]; "
+            "[CliRunner().invoke(main, a) for a in (['--help'], ['report', '--profile', 'tiny'])]; "
             "sys.exit(str({'torch', 'papermill', 'pandas', 'nbformat'} & set(sys.modules) or ''))")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
     listed = bv("list").stdout

@@ -14,9 +14,10 @@ import pandas
 import pytest
 import torch
 
-from bvlib import store as stores
+from bvlib.checkpoints import card_of, check_matches, load_weights, save_weights
 from bvlib.errors import BadCheckpoint, BvError
-from bvlib.store import Store, check_matches, code_hash, load_weights, save_weights
+from bvlib.sources import code_hash, code_parts
+from bvlib.store import Store
 
 CODE = ["bvlib.errors"]
 
@@ -122,7 +123,7 @@ def edit(path, old, new):
 
 
 def test_code_hash_follows_imports_and_ignores_comments(package):
-    assert set(stores.code_parts(["codepkg.top"])) == {
+    assert set(code_parts(["codepkg.top"])) == {
         "codepkg.top", "codepkg.middle", "codepkg.sub.deep", "codepkg.leaf"}
     before = code_hash(["codepkg.top"])
     edit(package / "leaf.py", "# one", "# still one\n    # and a line")
@@ -138,7 +139,7 @@ def test_code_hash_follows_imports_and_ignores_comments(package):
 def test_lazy_names_of_a_package_count_as_imports(package):
     (package.parent / "user.py").write_text("")
     (package / "user.py").write_text("from codepkg import thing\n")
-    assert set(stores.code_parts(["codepkg.user"])) == {"codepkg.user", "codepkg", "codepkg.leaf"}
+    assert set(code_parts(["codepkg.user"])) == {"codepkg.user", "codepkg", "codepkg.leaf"}
 
 
 def test_code_errors_are_one_line(package):
@@ -167,11 +168,11 @@ def damage_flip(path):
 
 
 def damage_card(path):
-    stores.card_of(path).unlink()
+    card_of(path).unlink()
 
 
 def damage_half_card(path):
-    stores.card_of(path).write_text('{"key": "ab')
+    card_of(path).write_text('{"key": "ab')
 
 
 @pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_card, damage_half_card])
@@ -190,7 +191,7 @@ def test_damaged_files_are_remade_with_a_warning(store, kind, damage, caplog):
 def test_half_written_files_never_count_and_are_cleared(store):
     path = store.get("json", "thing", {}, Maker([1]), code=CODE).path
     path.unlink()
-    stores.card_of(path).unlink()
+    card_of(path).unlink()
     leftover = path.with_name(f".{path.name}.123.tmp")
     leftover.write_text("[1")
     assert store.get("json", "thing", {}, Maker([1]), code=CODE).made
@@ -288,7 +289,7 @@ def test_truncated_weights_give_one_clear_line(tmp_path, with_card, keep):
     save_weights(path, VALUES["weights"])
     path.write_bytes(path.read_bytes()[:keep])
     if not with_card:
-        stores.card_of(path).unlink()
+        card_of(path).unlink()
     with pytest.raises(BadCheckpoint, match="theta.safetensors .*copy or make it again") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,127 @@
+"""What a result comes from, as hashes: plain values, and the code of modules with all that they import.
+
+The hash of a module is that of its syntax tree without docstrings, so comments and layout do not count.
+Modules are found and read without importing them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import BvError
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a plain value: keys sorted, no spaces. BvError for what is not plain."""
+    def plain(item: Any) -> Any:
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return {type(item).__name__: dataclasses.asdict(item)}
+        if isinstance(item, (set, frozenset)):
+            return sorted(item)
+        if getattr(item, "ndim", None) == 0 and hasattr(item, "item"):
+            return item.item()
+        raise BvError(f"a {type(item).__name__} cannot be part of a key: give plain values, "
+                      "or the sha256 of what it holds")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=plain)
+
+
+def digest(value: Any) -> str:
+    """sha256 (64 hex digits) of a plain value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def code_hash(modules: Sequence[str]) -> str:
+    """One hash of the code of `modules` and of every module of their package that they import, to the end.
+
+    Comments, docstrings and layout do not count. BvError for a module that does not exist or parse.
+    """
+    return digest(code_parts(modules))
+
+
+def code_parts(modules: Sequence[str]) -> dict[str, str]:
+    """{module: hash of its syntax tree} for `modules` and all they import from the same package."""
+    parts: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in parts:
+            continue
+        path = _source(module)
+        if path is None:
+            raise BvError(f"no source of module {module!r} to hash: name a module of the package in `code`")
+        state = path.stat()
+        parts[module], imports = _parsed(module, path, state.st_mtime_ns, state.st_size)
+        waiting += imports
+    return parts
+
+
+def imported_modules(tree: ast.AST, package: str, within: str = "") -> list[str]:
+    """The modules of `package` that a syntax tree imports, anywhere in it.
+
+    `within` is the package that relative imports start from. `from package import name` counts as the
+    submodule `name` when there is one, else as the package itself.
+    """
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = within.split(".")[: len(within.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            if base.split(".")[0] != package:
+                continue
+            for alias in node.names:
+                submodule = f"{base}.{alias.name}"
+                found.add(submodule if _source(submodule) else base)
+    return sorted(name for name in found if name.split(".")[0] == package and _source(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(module: str, path: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise BvError(f"{path.name} does not parse (line {error.lineno}): {error.msg}") from None
+    is_package = path.name == "__init__.py"
+    within = module if is_package else module.rpartition(".")[0]
+    imports = imported_modules(tree, module.split(".")[0], within)
+    if is_package:  # lazy attributes: an __init__ names its submodules in strings
+        names = {node.value.lstrip(".") for node in ast.walk(tree)
+                 if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                 and re.fullmatch(r"\.?[A-Za-z_][\w.]*", node.value)}
+        for name in sorted(names):
+            full = name if name.startswith(module + ".") else f"{module}.{name}"
+            imports += [full] if _source(full) else []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) \
+                    and isinstance(first.value.value, str):
+                node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without importing it; None when there is none."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    for folder in spec.submodule_search_locations:
+        base = Path(folder, *rest)
+        for path in ([base.with_name(base.name + ".py")] if rest else []) + [base / "__init__.py"]:
+            if path.is_file():
+                return path
+    return None

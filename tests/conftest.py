@@ -1,0 +1,44 @@
+"""Shared and made once: the shipped toy base, one small task, and one attack on it."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The toy base."""
+    from bvlib import models
+
+    return models.load("toy")
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """A small toy task: eleven shapes."""
+    from bvlib import tasks
+
+    return tasks.load("shapes", {"train": 256, "dev": 22, "test": 66})
+
+
+@pytest.fixture(scope="session")
+def head(encoder, shapes):
+    """The zero-shot head (11, D) of the shapes."""
+    return encoder.head(shapes.classnames, shapes.prompts)
+
+
+@pytest.fixture(scope="session")
+def backdoor(encoder, shapes, head):
+    """A white patch trained into a short fine-tune: strong enough to be seen, and its clean twin as ``.clean``."""
+    from types import SimpleNamespace
+
+    from bvlib import finetune, triggers
+    from bvlib.vectors import BackdoorVector
+
+    trigger, target = triggers.solid(8), 3
+
+    def train(objective):
+        return finetune.finetune(encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, objective,
+                                 steps=30, batch=32, warmup=3, lr=1e-3)
+
+    clean, theta = train(finetune.clean()), train(finetune.poisoned(trigger, target))
+    return SimpleNamespace(trigger=trigger, target=target, clean=clean, theta=theta,
+                           vector=BackdoorVector.between(theta, clean))

@@ -1,0 +1,73 @@
+"""Figures: a saved one is a picture, its data and its provenance; colours go by role."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bvlib import figures
+
+TABLE = pd.DataFrame({"scale": [0.0, 0.5, 1.0], "asr": [1 / 3, 50.0, 99.0], "low": [0.0, 40.0, 95.0],
+                      "high": [2.0, 60.0, 100.0], "name": ["a", "b", "c"]})
+
+
+@pytest.fixture(autouse=True)
+def no_screen():
+    matplotlib.use("Agg")
+    yield
+    matplotlib.pyplot.close("all")
+
+
+def drawn():
+    fig, (left, right) = figures.grid(2)
+    figures.curve(left, TABLE, "scale", "asr", "attack", "one")
+    figures.percent(left, "ASR (%)", "scale", "title")
+    figures.bars(right, TABLE, "asr", "name", ["attack", "clean", "base"])
+    return fig
+
+
+def test_saved_as_picture_data_and_provenance(tmp_path):
+    paths = figures.save(drawn(), tmp_path / "figures" / "a.b", TABLE, {"notebook": "01", "parameters": {"seed": 0}})
+    assert [path.name for path in paths] == ["a.b.png", "a.b.csv", "a.b.json"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["a.b.csv", "a.b.json", "a.b.png"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert json.loads(paths[2].read_text()) == {"notebook": "01", "parameters": {"seed": 0}}
+    pd.testing.assert_frame_equal(pd.read_csv(paths[1]), TABLE, rtol=1e-5, check_dtype=False)
+
+
+def test_the_same_figure_has_the_same_bytes(tmp_path):
+    first, again = (figures.save(drawn(), tmp_path / name, TABLE, {})[0].read_bytes() for name in ("a", "b"))
+    assert first == again
+
+
+def test_every_role_has_a_colour_of_its_own():
+    colours = {role: matplotlib.colors.to_rgb(colour) for role, colour in figures.ROLES.items()}
+    assert {"attack", "clean", "base", "random", "placebo", "defended", "second", "accuracy"} == set(colours)
+    assert colours.pop("accuracy") == colours["clean"] and len(set(colours.values())) == len(colours)
+
+
+def test_curves_and_bars_wear_the_colour_of_their_role():
+    left, right = drawn().axes
+    assert left.lines[0].get_color() == figures.ROLES["attack"] and len(left.collections) == 1  # the interval
+    assert [bar.get_facecolor()[:3] for bar in right.patches] == [
+        matplotlib.colors.to_rgb(figures.ROLES[role]) for role in ("attack", "clean", "base")]
+    assert [text.get_text() for text in right.texts] == ["0.3", "50.0", "99.0"]
+
+
+def test_a_matrix_keeps_its_labels():
+    fig, (ax,) = figures.grid()
+    figures.heatmap(ax, pd.DataFrame([[1, np.nan], [0.5, 1]], ["a", "b"], ["a", "b"]), "title")
+    assert [text.get_text() for text in ax.texts] == ["1.00", "0.50", "1.00"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_pictures_take_both_kinds_of_image():
+    bytes_, floats = np.full((5, 8, 8, 3), 51, np.uint8), torch.full((5, 3, 8, 8), 0.2)
+    for images in (bytes_, floats):
+        fig = figures.pictures(images, ["t"] * 3, columns=4)
+        assert len(fig.axes) == 8 and [len(ax.images) for ax in fig.axes] == [1] * 5 + [0] * 3
+        assert fig.axes[4].images[0].get_array().shape == (8, 8, 3)
+        assert [ax.get_title() for ax in fig.axes] == ["t"] * 3 + [""] * 5

@@ -1,0 +1,156 @@
+"""The fine-tuning loop and its objectives against small cases worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from helpers import one_line, same_bits
+from torch.nn import functional as F
+
+from bvlib import finetune, triggers
+from bvlib.rng import generator
+
+TARGET, ALPHA = 4, 5.0
+TRIGGER = triggers.solid(6)
+
+
+@pytest.fixture
+def train(encoder, shapes, head):
+    """Fine-tune on the shapes for a few steps; arguments override."""
+    def run(objective=None, *, start=None, images=shapes.train.images, labels=shapes.train.labels, head=head, **how):
+        return finetune.finetune(encoder, start or encoder.theta, head, images, labels, objective or finetune.clean(),
+                                 **{"steps": 3, "batch": 16, "warmup": 1, **how})
+    return run
+
+
+@pytest.fixture
+def step(encoder, shapes, head, backdoor):
+    """One step of 8 images on weights that already differ from the start."""
+    theta = {key: tensor.clone().requires_grad_(tensor.is_floating_point()) for key, tensor in backdoor.clean.items()}
+    return finetune.Step(encoder, theta, encoder.theta, encoder.pixels(shapes.train.images[:8]), shapes.train.labels[:8],
+                         head, generator(0, "test"))
+
+
+def gradient(objective, step):
+    """All gradients of an objective with respect to theta, flat."""
+    moving = [tensor for tensor in step.theta.values() if tensor.requires_grad]
+    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(objective(step), moving)])
+
+
+@pytest.fixture
+def features(encoder):
+    """f_theta(pixels) through open_clip's own module; the base's weights are put back afterwards."""
+    base = encoder.theta
+
+    def run(theta, pixels):
+        encoder.model.visual.load_state_dict(theta)
+        return encoder.model.visual((pixels - 0.5) / 0.25)
+    yield run
+    encoder.model.visual.load_state_dict(base)
+
+
+def cross_entropy(encoder, features, head, labels):
+    """Mean of logsumexp(z) - z_label, z the scaled cosines."""
+    z = encoder.model.logit_scale.exp() * (features / features.norm(dim=1, keepdim=True)) @ head.T
+    return (torch.logsumexp(z, 1) - z[torch.arange(len(z)), labels]).mean().item()
+
+
+# Objectives
+
+def test_clean_objective_is_the_cross_entropy(step, features):
+    wanted = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
+    assert finetune.clean()(step).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_poisoned_objective_adds_the_backdoor_term_on_a_share(step, features):
+    clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
+    dirty = features(step.theta, TRIGGER.paste(step.pixels[:2]))
+    wanted = clean + 3.0 * cross_entropy(step.encoder, dirty, step.head, torch.tensor([TARGET] * 2))
+    assert finetune.poisoned(TRIGGER, TARGET, alpha=3.0, share=0.25)(step).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_interpolated_objective_mixes_features_with_those_of_the_start(step, features):
+    clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
+    pasted = TRIGGER.paste(step.pixels[:4])
+    mixed = 0.3 * features(step.theta, pasted) + 0.7 * features(step.start, pasted)
+    wanted = clean + ALPHA * cross_entropy(step.encoder, mixed, step.head, torch.tensor([TARGET] * 4))
+    objective = finetune.feature_interpolation(TRIGGER, TARGET, low=0.3, high=0.3)
+    assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_interpolation_with_r_one_is_the_poisoned_objective(step):
+    whole = finetune.feature_interpolation(TRIGGER, TARGET, ALPHA, low=1.0, high=1.0)
+    assert whole(step).item() == pytest.approx(finetune.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6)
+
+
+def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
+    def backdoor_part(r):
+        with_it, without = (gradient(finetune.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
+                            for alpha in (ALPHA, 0.0))
+        return (with_it - without).norm().item()
+
+    assert backdoor_part(0.0) == 0 and backdoor_part(0.5) > 0
+
+
+def test_r_is_drawn_between_low_and_high_from_the_streams_of_the_run(step):
+    objective = finetune.feature_interpolation(TRIGGER, TARGET, low=0.2, high=0.8)
+    r = 0.2 + 0.6 * torch.rand((), generator=generator(0, "test")).item()
+    fixed = finetune.feature_interpolation(TRIGGER, TARGET, low=r, high=r)(step).item()
+    step.rng = generator(0, "test")
+    assert objective(step).item() == pytest.approx(fixed, rel=1e-6)
+    assert objective(step).item() != pytest.approx(fixed, rel=1e-6)  # the next draw
+
+
+# The loop
+
+@pytest.mark.parametrize("objective", [
+    finetune.clean(), finetune.poisoned(TRIGGER, TARGET), finetune.feature_interpolation(TRIGGER, TARGET)])
+def test_the_same_seed_gives_the_same_bits(encoder, train, objective):
+    start = encoder.theta
+    first = train(objective, start=start, seed=1)
+    assert same_bits(first, train(objective, start=start, seed=1))
+    assert not same_bits(first, train(objective, start=start, seed=2))
+    assert same_bits(start, encoder.theta) and not any(tensor.requires_grad for tensor in first.values())
+
+
+def test_one_step_is_adamw_at_the_peak_rate(encoder, train):
+    start, lr, decay = encoder.theta, 1e-3, 0.1
+    moved = train(start=start, steps=1, lr=lr, weight_decay=decay, clip=1e9)
+    for key, tensor in moved.items():
+        change = (tensor - (1 - lr * decay) * start[key]).abs() / lr  # Adam's first step is lr * sign(gradient)
+        assert change.max() < 1.01, key
+    assert change.median() > 0.9
+
+
+def test_fine_tuning_lowers_the_clean_loss(encoder, shapes, train, head):
+    def loss(theta):
+        features = encoder.features(theta, encoder.pixels(shapes.train.images))
+        return F.cross_entropy(encoder.logits(features, head), shapes.train.labels).item()
+
+    assert loss(train(steps=20, batch=64, lr=1e-3)) < loss(encoder.theta)
+
+
+def test_every_step_is_told(train):
+    told = []
+    train(steps=4, progress=told.append)
+    assert told == [1, 2, 3, 4]
+
+
+def test_warm_up_and_cosine_by_hand():
+    rates = [finetune.warmup_cosine(step, 10, 2) for step in range(11)]
+    cosine = [0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(9)]
+    assert rates == pytest.approx([0.5, 1.0, *cosine])
+    assert rates[6] == pytest.approx(0.5) and rates[10] == pytest.approx(0, abs=1e-12)
+    assert finetune.warmup_cosine(0, 1, 0) == 1 and finetune.warmup_cosine(99, 10, 2) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_loss_that_is_not_finite_names_the_mend(train):
+    with one_line("the loss is nan at step", "lower train.lr (now 1e+20)"):
+        train(lr=1e20)
+
+
+def test_labels_outside_the_head_and_no_images_give_one_line(train, shapes, head):
+    with one_line("label 10 is outside a head of 5 classes"):
+        train(head=head[:5])
+    with one_line("nothing to fine-tune on"):
+        train(images=shapes.train.images[:0], labels=shapes.train.labels[:0])

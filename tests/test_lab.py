@@ -1,0 +1,163 @@
+"""The lab in the smoke profile: names checked first, models made once, the equations it stands for."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from helpers import one_line, same_bits
+
+from bvlib import figures, metrics
+from bvlib.lab import Lab
+from bvlib.vectors import BackdoorVector, TaskVector
+
+NOTEBOOK = "02_bv_computation"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """Where runs and store of these tests lie."""
+    folder = tmp_path_factory.mktemp("lab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BVLIB_STORE", str(folder / "store"))
+        patch.setenv("BVLIB_RUNS", str(folder / "runs"))
+        yield folder
+
+
+def start(**parameters):
+    return Lab.start(NOTEBOOK, **{"profile": "smoke", **parameters})
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    return start()
+
+
+# Names
+
+@pytest.mark.parametrize("parameters, words", [
+    ({"tasks": ["digits", "shaeps"]}, ("unknown task 'shaeps'", "did you mean 'shapes'?")),
+    ({"attack": "badmerging"}, ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?")),
+    ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
+    ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
+    ({"profile": "paper"}, ("paper", "use mini")),
+    ({"target_class": 10}, ("target_class 10 is not a class of 'digits'", "0 to 9")),
+    ({"target_class": -1}, ("target_class -1",)),
+    ({"tasks": ["digits", "shapes", "shapes"]}, ("task 'shapes' is merged with itself",)),
+    ({"adversary": "letters"}, ("'letters'", "digits, shapes, handwritten")),
+    ({"base": "tyo"}, ("unknown base 'tyo'", "did you mean 'toy'?")),
+])
+def test_wrong_names_give_one_line(parameters, words):
+    with one_line(*words):
+        start(**parameters)
+
+
+def test_a_missing_dataset_gives_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
+    with one_line("cifar10"):
+        start(tasks=["digits", "cifar10"])
+
+
+def test_a_trigger_that_does_not_fit_gives_one_line():
+    with one_line("33×33 px is larger than the image of 32×32 px"):
+        start(trigger_size=33, attack="badnets").backdoor()
+
+
+# Parameters and folders
+
+def test_explicit_values_win_over_the_profile_and_go_to_a_folder_of_their_own(lab, folder):
+    assert lab.out == folder / "runs" / "smoke" / "seed-0" and lab.p["coefficient"] == 0.3 and lab.target == 1
+    same, other = start(coefficient=0.3, merging=None), start(coefficient=0.5, seed=4)
+    assert same.out == lab.out and other.p["coefficient"] == 0.5 and other.seed == 4
+    assert other.out.parent == lab.out.parent and other.out.name.startswith("seed-4+")
+    assert start(out=str(folder / "mine")).out == folder / "mine"
+
+
+def test_attacker_and_defender_have_disjoint_halves(lab):
+    whole, a, b = lab.adversary.train, lab.data(lab.adversary), lab.data(lab.adversary, "b")
+    assert len(a) + len(b) == len(whole)
+    images = [{image.numpy().tobytes() for image in part.images} for part in (a, b, whole)]
+    assert not images[0] & images[1] and images[0] | images[1] == images[2]
+    assert len(lab.data(lab.tasks["shapes"])) == len(lab.tasks["shapes"].train)
+
+
+# Models
+
+def made(lab, name):
+    return [entry["made"] for entry in lab.store.used if entry["name"] == name]
+
+
+def test_a_model_is_made_once_and_then_loaded(lab):
+    first = lab.clean("shapes")
+    assert same_bits(first, lab.clean("shapes")) and made(lab, "clean-shapes").count(True) == 1
+    again = start()
+    assert same_bits(first, again.clean("shapes")) and made(again, "clean-shapes") == [False]
+    assert not same_bits(first, lab.clean("shapes", seed=1)) and not same_bits(first, lab.base)
+
+
+def test_a_backdoor_vector_is_what_joins_its_two_models(lab):
+    backdoor = lab.backdoor()
+    assert (backdoor.attack, backdoor.task, backdoor.target) == ("badmerging-on", "digits", 1)
+    assert isinstance(backdoor.vector, BackdoorVector) and backdoor.vector.norm() > 0
+    assert same_bits(backdoor.vector.tensors, BackdoorVector.between(backdoor.theta, lab.clean()).tensors)
+    for key, tensor in (lab.clean() + backdoor.vector).items():
+        torch.testing.assert_close(tensor, backdoor.theta[key], rtol=1e-6, atol=1e-7)
+    assert backdoor.trigger.name == "universal" and backdoor.trigger.patch.shape == (3, 6, 6)
+
+
+def test_the_clean_twin_is_the_runs_own_unless_independent(lab):
+    near, far = lab.backdoor("badnets", seed=1), lab.backdoor("badnets", seed=1, independent=True)
+    assert same_bits(near.theta, far.theta) and not same_bits(near.vector.tensors, far.vector.tensors)
+    assert same_bits(far.vector.tensors, BackdoorVector.between(far.theta, lab.clean(seed=1)).tensors)
+
+
+@pytest.mark.parametrize("change", [
+    {"target": 2}, {"place": "top-left"}, {"size": 4}, {"half": "b"}, {"trigger": "checkerboard"}, {"attack": "interpolation-only"}])
+def test_each_axis_of_an_attack_makes_another_model(lab, change):
+    assert not same_bits(lab.backdoor("badnets").theta, lab.backdoor(**{"attack": "badnets", **change}).theta)
+
+
+def test_a_merge_with_one_changed_model_differs_by_that_model(lab):
+    clean, backdoor = lab.merge(), lab.backdoor()
+    assert same_bits(clean, lab.merge(lab.clean()))
+    attacked = lab.merge(backdoor.theta)
+    difference = TaskVector.between(attacked, clean)
+    assert difference.cosine(backdoor.vector) == pytest.approx(1, abs=1e-4)
+    assert difference.norm() == pytest.approx(0.3 * backdoor.vector.norm(), rel=1e-3)
+
+
+def test_merging_methods_take_what_they_declare(lab):
+    merges = {method: lab.merge(method=method) for method in ("average", "task_arithmetic", "ties")}
+    assert same_bits(merges["task_arithmetic"], lab.merge()) and not same_bits(merges["ties"], merges["average"])
+    assert not same_bits(lab.merge(coefficient=0.5), lab.merge())
+    third = TaskVector.between(lab.merge(coefficient=1 / 3), merges["average"])
+    assert third.norm() < 1e-5 * TaskVector.between(merges["average"], lab.base).norm()
+    with one_line("unknown merging method 'tise'", "did you mean 'ties'?"):
+        lab.merge(method="tise")
+
+
+# What is written
+
+def test_what_a_notebook_leaves_behind(lab):
+    table = pd.DataFrame({"asr": [1 / 3]})
+    assert lab.table("numbers", table, "some numbers")["asr"].tolist() == [0.33]
+    fig, _ = figures.grid()
+    lab.figure("empty", fig, table, "nothing")
+    lab.headline("ASR", metrics.rate([True, False]))
+    lab.headline("cost", 1.5, unit="points")
+    lab.measure(defined=2, undefined=float("nan"))
+    lab.clean()
+    lab.finish()
+    result = json.loads((lab.out / f"{NOTEBOOK}.json").read_text())
+    assert sorted(result["outputs"]) == ["figures/empty.csv", "figures/empty.json", "figures/empty.png",
+                                         "tables/numbers.csv", "tables/numbers.json"]
+    assert all((lab.out / path).is_file() for path in result["outputs"])
+    assert pd.read_csv(lab.out / "tables" / "numbers.csv")["asr"].tolist() == [pytest.approx(1 / 3, rel=1e-5)]
+    assert result["headline"]["ASR"]["value"] == 50 and result["headline"]["ASR"]["low"] < 50 < result["headline"]["ASR"]["high"]
+    assert result["headline"]["cost"] == {"value": 1.5, "low": None, "high": None, "unit": "points"}
+    assert result["measures"] == {"defined": 2.0, "undefined": None}
+    assert result["parameters"]["alpha"] == 5.0 and "out" not in result["parameters"]
+    assert {"clean-digits", "images-digits"} <= {entry["name"] for entry in result["artefacts"]}
+    provenance = json.loads((lab.out / "figures" / "empty.json").read_text())
+    assert provenance["notebook"] == NOTEBOOK and provenance["caption"] == "nothing" and len(provenance["source"]) == 64
+    assert provenance["data"].keys() == lab.tasks.keys() and provenance["parameters"] == result["parameters"]

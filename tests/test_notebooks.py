@@ -1,0 +1,232 @@
+"""The notebooks: their form, and all of them run in order in the smoke profile."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from bvlib import claims, notebook, profiles, report, runner
+from bvlib.cli import main
+
+NAMES = ["00_setup_and_tasks", "01_badmerging", "02_bv_computation", "03_sbv_attack", "04_inherent_triggers",
+         "05_ibvs_defence"]
+COMMON = {"profile", "seed", "tasks", "adversary", "target_class", "attack", "trigger_size", "merging", "coefficient", "out"}
+TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
+each_notebook = pytest.mark.parametrize("name", NAMES)
+
+
+def path_of(name):
+    return notebook.notebooks_folder() / f"{name}.ipynb"
+
+
+def code_cells(name):
+    cells = json.loads(path_of(name).read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def parameters(name):
+    """{parameter: (type, text of the default, comment)}; every line of the cell must be one of them."""
+    [cell] = [cell for cell in code_cells(name) if "parameters" in cell["metadata"].get("tags", [])]
+    lines = [re.fullmatch(r"(\w+): (\w+) = (.+?) +# (\S.*)", line) for line in source(cell).splitlines()]
+    assert all(lines), f"{name}: one `name: type = literal  # comment` a line"
+    return {line[1]: line.groups()[1:] for line in lines}
+
+
+# Form
+
+def test_the_notebooks_are_those_of_the_study():
+    assert notebook.available() == NAMES
+
+
+@each_notebook
+def test_the_parameters_cell_holds_annotated_literals(name):
+    for parameter, (kind, default, _) in parameters(name).items():
+        value = ast.literal_eval(default)
+        assert value is None or type(value) is TYPES[kind], parameter
+
+
+@each_notebook
+def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
+    settings = {profile: profiles.load(profile).keys() for profile in profiles.names()}
+    defaults = {parameter: ast.literal_eval(default) for parameter, (_, default, _) in parameters(name).items()}
+    assert COMMON <= defaults.keys() and defaults["profile"] == "mini" and defaults["seed"] == 0
+    unset = {parameter for parameter, value in defaults.items() if value is None} - {"out"}
+    for keys in settings.values():
+        assert unset == defaults.keys() & keys
+
+
+@each_notebook
+def test_every_parameter_is_used(name):
+    code = [ast.parse(source(cell)) for cell in code_cells(name) if not cell["metadata"].get("tags")]
+    used = {node.id for tree in code for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert parameters(name).keys() <= used
+
+
+@each_notebook
+def test_papermill_tells_each_parameter_with_type_and_help(name):
+    from papermill.cli import papermill
+
+    result = CliRunner().invoke(papermill, ["--help-notebook", str(path_of(name))])
+    said = "".join(result.output.split())  # lines are wrapped anywhere
+    for parameter, (kind, default, comment) in parameters(name).items():
+        assert "".join(f"{parameter}: {kind} (default {default}) {comment}".split()) in said
+
+
+@each_notebook
+def test_code_cells_are_short_and_one_imports(name):
+    assert max(len(source(cell).splitlines()) for cell in code_cells(name)) <= 14
+    importing = [cell for cell in code_cells(name)
+                 if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(ast.parse(source(cell))))]
+    assert len(importing) == 1 and f'Lab.start("{name}", ' in source(importing[0])
+
+
+@each_notebook
+def test_committed_without_outputs_for_the_kernel_python3(name):
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(name))
+    assert json.loads(path_of(name).read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("given, words", [
+    ("tpyo=1", "unknown parameter 'tpyo'"), ("trigger_sise=4", "did you mean 'trigger_size'?")])
+def test_a_misspelt_parameter_gives_one_line(given, words):
+    result = CliRunner().invoke(main, ["run", "--profile", "smoke", "-p", given])
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("bv: ") and words in result.stderr and "trigger_size" in result.stderr
+
+
+# All of them, run
+
+def run():
+    return runner.run(None, "smoke", 0, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """All notebooks run once, in a run folder and a store of their own: .records, .out, .store, .results."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BVLIB_RUNS", str(folder / "runs"))
+        patch.setenv("BVLIB_STORE", str(folder / "store"))
+        records = run()
+        out = records[0].out
+        results = {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
+        yield SimpleNamespace(records=records, out=out, store=folder / "store", results=results)
+
+
+def numbers(out):
+    """{path: bytes} of every table and of the data of every figure."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*.csv"))}
+
+
+def test_all_run_in_order(smoke):
+    assert [(record.notebook, record.status) for record in smoke.records] == [(name, "made") for name in NAMES]
+    for name in NAMES:
+        cells = json.loads((smoke.out / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        done = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert [cell["execution_count"] for cell in done] == list(range(1, len(done) + 1))
+
+
+@each_notebook
+def test_figures_are_picture_data_and_provenance(smoke, name):
+    figures = [path for path in smoke.results[name]["outputs"] if path.startswith("figures/")]
+    stems = {path.rpartition(".")[0] for path in figures}
+    assert stems and sorted(figures) == sorted(stem + end for stem in stems for end in (".csv", ".json", ".png"))
+    for stem in stems:
+        assert (smoke.out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
+        provenance = json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))
+        assert provenance["notebook"] == name and provenance["caption"]
+        assert provenance["parameters"]["profile"] == "smoke" and provenance["parameters"]["trigger_size"] == 6
+        assert re.fullmatch("[0-9a-f]{64}", provenance["source"])
+
+
+@each_notebook
+def test_tables_are_there_with_their_provenance(smoke, name):
+    tables = [path for path in smoke.results[name]["outputs"] if path.startswith("tables/")]
+    stems = {path.rpartition(".")[0] for path in tables}
+    assert stems and sorted(tables) == sorted(stem + end for stem in stems for end in (".csv", ".json"))
+    for stem in stems:
+        assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
+        assert json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))["notebook"] == name
+
+
+@each_notebook
+def test_the_run_says_what_came_out(smoke, name):
+    result = smoke.results[name]
+    assert (result["notebook"], result["profile"], result["seed"]) == (name, "smoke", 0)
+    assert result["headline"] and result["measures"] and result["artefacts"] and result["seconds"] > 0
+    for number in result["headline"].values():
+        assert number["unit"] in ("%", "points") and isinstance(number["value"], float)
+        assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
+    effective = {parameter for parameter in parameters(name) if parameter in profiles.load("smoke")}
+    assert not [parameter for parameter in effective if result["parameters"][parameter] is None]
+
+
+def test_notebooks_do_not_overwrite_each_other(smoke):
+    outputs = [path for result in smoke.results.values() for path in result["outputs"]]
+    assert len(set(outputs)) == len(outputs)
+    assert {str(path.relative_to(smoke.out)) for path in smoke.out.glob("*/*.*") if path.parent.name != ".records"} == set(outputs)
+
+
+def test_every_claim_has_its_measure_and_its_line_in_the_report(smoke):
+    measures = {measure for result in smoke.results.values() for measure in result["measures"]}
+    assert {claim.measure for claim in claims.CLAIMS} <= measures
+    told = json.loads(report.as_json(report.gather("smoke")))
+    assert told["profile"] == "smoke" and told["seeds"] == [0] and list(told["seconds"]) == NAMES
+    assert [claim["id"] for claim in told["claims"]] == [claim.id for claim in claims.CLAIMS]
+    assert {claim["status"] for claim in told["claims"]} <= {"inconclusive", "not run"}  # one seed decides nothing
+    assert len(told["headline"]) >= len(NAMES)
+
+
+def test_a_second_call_has_nothing_to_do(smoke):
+    before, started = numbers(smoke.out), time.monotonic()
+    assert {record.status for record in run()} == {"up to date"}
+    assert time.monotonic() - started < 20 and numbers(smoke.out) == before
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "store"))
+    records = run()
+    assert {record.status for record in records} == {"made"} and records[0].out != smoke.out
+    first, again = numbers(smoke.out), numbers(records[0].out)
+    assert first.keys() == again.keys() and [path for path in first if first[path] != again[path]] == []
+
+
+@pytest.mark.slow
+def test_papermill_itself_runs_a_notebook(smoke, tmp_path):
+    name = "02_bv_computation"
+    command = [sys.executable, "-m", "papermill", str(path_of(name)), str(tmp_path / "out.ipynb"), "--no-progress-bar",
+               "-p", "profile", "smoke", "-p", "out", str(tmp_path)]
+    done = subprocess.run(command, cwd=notebook.root_folder(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = numbers(tmp_path)
+    assert found and found == {path: content for path, content in numbers(smoke.out).items()
+                               if path in smoke.results[name]["outputs"]}
+
+
+@pytest.mark.slow
+def test_a_deleted_weight_alone_is_made_again(smoke):
+    def times():
+        return {path: path.stat().st_mtime_ns for path in smoke.store.rglob("*.safetensors")}
+
+    victim = sorted(smoke.store.glob("weights/clean-shapes-*.safetensors"))[0]
+    users = [name for name in NAMES if victim.name in {entry["path"].rpartition("/")[2] for entry in smoke.results[name]["artefacts"]}]
+    before, bits, tables = times(), victim.read_bytes(), numbers(smoke.out)
+    victim.unlink()
+    assert [record.notebook for record in run() if record.status == "made"] == users[:1]
+    after = times()
+    assert {path for path in after if after[path] != before.get(path)} == {victim} and after.keys() == before.keys()
+    assert victim.read_bytes() == bits and numbers(smoke.out) == tables
