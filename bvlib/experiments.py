@@ -61,8 +61,10 @@ def asr_rows(encoder, *, attacked: StateDict, clean: StateDict, base: StateDict,
 
 
 def along(encoder, model: Callable[[float], StateDict], scales: Sequence[float], *, tasks: Mapping[str, Task],
-          adversary: Task, trigger, target: int, split: str = "test") -> pd.DataFrame:
+          adversary: Task, trigger, target: int, clean_split: str = "test") -> pd.DataFrame:
     """What happens along a path of models: one row a scale, ``model(scale)`` gives the weights.
+
+    Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test.
 
     Columns: scale, accuracy (mean over tasks), adversary_accuracy, asr with its interval (low, high). The scaling
     curve of a backdoor vector (``lambda s: clean + s * bv``), the ASR–BA frontier of an attack and the path of a
@@ -71,9 +73,9 @@ def along(encoder, model: Callable[[float], StateDict], scales: Sequence[float],
     rows = []
     for scale in scales:
         theta = model(float(scale))
-        each = accuracies(encoder, theta, tasks, split)
-        own = each[adversary.name] if adversary.name in each else accuracy(encoder, theta, adversary, split).percent
-        r = asr(encoder, theta, adversary, trigger, target, split)
+        each = accuracies(encoder, theta, tasks, clean_split)
+        own = each[adversary.name] if adversary.name in each else accuracy(encoder, theta, adversary, clean_split).percent
+        r = asr(encoder, theta, adversary, trigger, target)
         rows.append({"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own,
                      "asr": r.percent, "low": r.low, "high": r.high})
     return pd.DataFrame(rows)

@@ -6,7 +6,7 @@ figure. All numbers on axes are percent unless the label says otherwise.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import textwrap
 from pathlib import Path
 from typing import Mapping, Sequence
 
@@ -30,17 +30,12 @@ STYLE = {
 }
 
 
-@contextmanager
-def style():
-    """The house style, for a ``with`` block."""
-    with matplotlib.rc_context(STYLE):
-        yield
+plt.rcParams.update(STYLE)
 
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
     """A figure and its axes (always an array), in the house style."""
-    with style():
-        fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **kwargs)
+    fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **kwargs)
     return fig, axes[0] if rows == 1 else axes
 
 
@@ -78,6 +73,7 @@ def heatmap(ax, table: pd.DataFrame, title: str, fmt: str = ".2f", low: float = 
     sns.heatmap(table.astype(float), ax=ax, annot=True, fmt=fmt, cmap="vlag", vmin=low, vmax=high, annot_kws={"size": 7},
                 cbar_kws={"label": label, "shrink": 0.8}, square=False, linewidths=0.5)
     ax.set(title=title, xlabel="", ylabel="")
+    ax.grid(False)
     ax.tick_params(axis="x", rotation=35)
     ax.tick_params(axis="y", rotation=0)
     for tick in ax.get_xticklabels():
@@ -94,15 +90,30 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
         if i < len(images):
             ax.imshow(images[i], interpolation="nearest")
             if i < len(titles):
-                ax.set_title(titles[i], fontsize=7, pad=2)
+                ax.set_title(textwrap.fill(titles[i], 13), fontsize=6.5, pad=2)
     return fig
+
+
+def legend(ax, **where) -> None:
+    """A legend to the right of the axes, which keep their size: the saved picture grows instead."""
+    ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), **where}).set_in_layout(False)
+
+
+def _settle(fig) -> None:
+    """Lay the figure out without the legends, then let the saved picture hold them."""
+    fig.canvas.draw()
+    fig.set_layout_engine("none")
+    for ax in fig.axes:
+        if ax.get_legend():
+            ax.get_legend().set_in_layout(True)
 
 
 def save(fig, path: Path, data: pd.DataFrame, provenance: Mapping) -> list[Path]:
     """Write ``path``.png, ``path``.csv (the data of the figure) and ``path``.json (where both come from)."""
     path = Path(path)
     png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
-    write_whole(png, lambda draft: fig.savefig(draft, format="png", metadata={"Software": None}))
+    _settle(fig)
+    write_whole(png, lambda draft: fig.savefig(draft, format="png", bbox_inches="tight", metadata={"Software": None}))
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
     write_json(card, dict(provenance))
     return [png, csv, card]

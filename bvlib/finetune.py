@@ -83,7 +83,7 @@ def _goal(features: torch.Tensor, target: int) -> torch.Tensor:
 
 
 def finetune(encoder, start: dict[str, torch.Tensor], head: torch.Tensor, images: torch.Tensor, labels: torch.Tensor,
-             objective: Objective, *, steps: int = 150, batch: int = 128, lr: float = 5e-4, weight_decay: float = 0.1,
+             objective: Objective, *, steps: int = 150, batch: int = 128, lr: float = 2.5e-4, weight_decay: float = 0.1,
              warmup: int = 20, clip: float = 1.0, seed: int = 0, progress: Callable[[int], None] | None = None):
     """Fine-tune the image tower from ``start`` and return its new weights.
 

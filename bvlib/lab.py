@@ -22,7 +22,7 @@ from .errors import BvError, unknown
 from .files import write_json, write_whole
 from .notebook import find, out_folder, root_folder, shown
 from .rng import derive
-from .sources import code_parts, digest
+from .sources import digest
 from .vectors import BackdoorVector, StateDict, TaskVector
 
 RECIPE_CODE = ("bvlib.finetune", "bvlib.attacks", "bvlib.triggers", "bvlib.models")
@@ -62,6 +62,7 @@ class Lab:
         self.tasks = {name: self.task(name) for name in names}
         self.adversary = self.tasks[self.p["adversary"]]
         self.target = self.adversary.check_class(self.p["target_class"])
+        self._source = find([notebook])[0].source_hash()
         self._outputs: list[str] = []
         self._result: dict[str, dict] = {"headline": {}, "measures": {}}
 
@@ -77,6 +78,7 @@ class Lab:
         print(f"profile {p['profile']}, seed {p['seed']}: base {p['base']}, {len(lab.tasks)} tasks merged by {p['merging']}; "
               f"{p['attack']} on {p['adversary']} toward {lab.adversary.classnames[lab.target]!r} "
               f"with {p['trigger_size']} × {p['trigger_size']} px")
+        print("; ".join(f"{name} = {p[name]}" for name in parameters if name in p and name != "out"))
         return lab
 
     # what is made, each once
@@ -235,9 +237,8 @@ class Lab:
         return {k: v for k, v in self.p.items() if k != "out"}
 
     def _provenance(self, caption: str) -> dict[str, Any]:
-        notebook = find([self.notebook])[0]
         return {"notebook": self.notebook, "caption": caption, "parameters": self._plain(),
-                "source": digest([notebook.code, code_parts(notebook.modules())]),
+                "source": self._source,
                 "base": self._base_digest(), "data": {t.name: t.digest for t in self.tasks.values()},
                 "environment": store.environment(self.store.device)}
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BvError, unknown
-from .sources import digest, imported_modules
+from .sources import code_parts, digest, imported_modules
 
 SET_BY_RUNNER = ("profile", "seed", "out")
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
          "dict": dict}
+
+# Modules that keep, find and run things; they move results about and do not decide them.
+SHELL = {f"bvlib.{name}" for name in ("checkpoints", "files", "notebook", "profiles", "runner", "sources", "store")}
 
 
 # Where things lie
@@ -113,6 +116,11 @@ class Notebook:
                 raise BvError(f"notebook {self.name}: a code cell does not parse "
                               f"(line {error.lineno}): {error.msg}") from None
         return sorted(found)
+
+    def source_hash(self) -> str:
+        """Hash of what decides the results: the code cells and the modules used, without those of :data:`SHELL`."""
+        parts = code_parts(self.modules())
+        return digest([self.code, {name: part for name, part in parts.items() if name not in SHELL}])
 
 
 def available() -> list[str]:

@@ -45,7 +45,7 @@ def fingerprint(notebook: Notebook, profile: str, seed: int, parameters: Mapping
     return {"notebook": digest(notebook.code), "parameters": dict(parameters), "seed": seed,
             "profile": {"name": profile, "content": settings},
             "code": code_parts(notebook.modules()),
-            "files": {name: file_sha256(path) for name, path in _input_files(settings).items()},
+            "files": {name: file_sha256(path) for name, path in _input_files({**settings, **parameters}).items()},
             "data": None if settings.get("world") == "toy" else _data_state(),
             "environment": _environment()}
 
