@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from . import attacks, figures, finetune, merging, metrics, models, profiles, store, tasks, triggers
 from .errors import BvError, unknown
 from .files import write_json, write_whole
-from .notebook import find, out_folder, root_folder, shown
+from .notebook import SET_BY_RUNNER, find, out_folder, root_folder, shown
 from .rng import derive
 from .sources import digest
 from .vectors import BackdoorVector, StateDict, TaskVector
@@ -45,9 +45,10 @@ class Lab:
             raise BvError(defaults["not_yet"])
         self.p: dict[str, Any] = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         self.seed = self.p["seed"]
-        explicit = {k: v for k, v in given.items() if k in defaults and v != defaults[k]}
+        own = find([notebook])[0]
+        usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
+        explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
         self.out = Path(given["out"]) if given.get("out") else out_folder(profile, self.seed, explicit)
-        self.out.mkdir(parents=True, exist_ok=True)
         self.store = store.Store(os.environ.get("BVLIB_STORE") or root_folder() / "store", models.device().type)
         attacks.attack(self.p["attack"])
         if self.p["merging"] not in merging.MERGING:
@@ -62,7 +63,8 @@ class Lab:
         self.tasks = {name: self.task(name) for name in names}
         self.adversary = self.tasks[self.p["adversary"]]
         self.target = self.adversary.check_class(self.p["target_class"])
-        self._source = find([notebook])[0].source_hash()
+        self._source = own.source_hash()
+        self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
         self._result: dict[str, dict] = {"headline": {}, "measures": {}}
 

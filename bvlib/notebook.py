@@ -77,8 +77,10 @@ class Parameter:
             fits = any(isinstance(value, kind) for kind in allowed)
         if fits:
             return value
-        if "list" in words and isinstance(value, (str, int, float)):
-            return [item.strip() for item in str(value).split(",")]
+        if "list" in words and isinstance(value, (tuple, int, float)):
+            return list(value) if isinstance(value, tuple) else [value]
+        if "list" in words and isinstance(value, str):
+            return [item.strip() for item in value.split(",")]
         if "str" in words and isinstance(value, (int, float)) and not isinstance(value, bool):
             return str(value)
         raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")

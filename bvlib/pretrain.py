@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import platform
 import time
+import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -116,7 +118,6 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
     Raises BvError when the loss stops being finite (the last state stays on disk).
     """
     torch.manual_seed(derive(seed, "pretrain", "init"))
-    torch.set_flush_denormal(True)  # the moments of words that no caption uses decay into slow denormal numbers
     model, tokenizer = models.build(models.TINY)
     scenes = Scenes(recipe, seed)
     naming = torch.nn.Linear(models.TINY["embed_dim"], len(scenes.names))
@@ -131,31 +132,42 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
     both.requires_grad_(True)
     curve, start = _resume(state_path, recipe, seed, both, optimizer, schedule)
     began = time.time()
-    for step in range(start, recipe.steps):
-        images, captions, target = scenes(step)
-        pixels = (encoder.pixels(torch.from_numpy(images)) - encoder._mean) / encoder._std
-        raw = model.visual(pixels)
-        unique = list(dict.fromkeys(captions))
-        text = models.text_features(model, tokenizer(unique).to(where))[[unique.index(c) for c in captions]]
-        scale = model.logit_scale.exp().clamp(max=100)
-        clip = contrastive_loss(F.normalize(raw, dim=-1), text, captions, scale)
-        name_loss = F.binary_cross_entropy_with_logits(naming(raw), target.to(where)) * len(scenes.names) / 10
-        loss = clip + recipe.naming * name_loss
-        if not torch.isfinite(loss):
-            raise BvError(f"pre-training lost its way at step {step}: the loss is {loss.item()}; try a lower --lr")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            rate = (time.time() - began) / (step + 1 - start)
-            curve.append({"step": step + 1, "clip": round(clip.item(), 4), "naming": round(name_loss.item(), 4)})
-            say(f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming {name_loss.item():.3f}  "
-                f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to go")
-            if state_path:
-                _keep(state_path, recipe, seed, both, optimizer, curve, step + 1)
+    with _no_denormals():
+        for step in range(start, recipe.steps):
+            images, captions, target = scenes(step)
+            pixels = (encoder.pixels(torch.from_numpy(images)) - encoder._mean) / encoder._std
+            raw = model.visual(pixels)
+            unique = list(dict.fromkeys(captions))
+            text = models.text_features(model, tokenizer(unique).to(where))[[unique.index(c) for c in captions]]
+            scale = model.logit_scale.exp().clamp(max=100)
+            clip = contrastive_loss(F.normalize(raw, dim=-1), text, captions, scale)
+            name_loss = F.binary_cross_entropy_with_logits(naming(raw), target.to(where)) * len(scenes.names) / 10
+            loss = clip + recipe.naming * name_loss
+            if not torch.isfinite(loss):
+                raise BvError(f"pre-training lost its way at step {step}: the loss is {loss.item()}; try a lower --lr")
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if (step + 1) % every == 0 or step + 1 == recipe.steps:
+                rate = (time.time() - began) / (step + 1 - start)
+                curve.append({"step": step + 1, "clip": round(clip.item(), 4), "naming": round(name_loss.item(), 4)})
+                say(f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming {name_loss.item():.3f}  "
+                    f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to go")
+                if state_path:
+                    _keep(state_path, recipe, seed, both, optimizer, curve, step + 1)
     return model.eval(), curve
+
+
+@contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Flush denormal numbers: the moments of words that no caption uses decay into them, and they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _keep(path: Path, recipe, seed, both, optimizer, curve, step) -> None:
@@ -179,8 +191,10 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
             _, i, name = key.split(".", 2)
             whole["state"].setdefault(int(i), {})[name] = value
     optimizer.load_state_dict(whole)
-    for _ in range(card["step"]):
-        schedule.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer has stepped, in the process that wrote the state
+        for _ in range(card["step"]):
+            schedule.step()
     return card["curve"], card["step"]
 
 
