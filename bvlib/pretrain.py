@@ -144,7 +144,8 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
             name_loss = F.binary_cross_entropy_with_logits(naming(raw), target.to(where)) * len(scenes.names) / 10
             loss = clip + recipe.naming * name_loss
             if not torch.isfinite(loss):
-                raise BvError(f"pre-training lost its way at step {step}: the loss is {loss.item()}; try a lower --lr")
+                raise BvError(f"pre-training lost its way at step {step}: the loss is {loss.item()}; "
+                              f"lower the recipe's lr (now {recipe.lr})")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)

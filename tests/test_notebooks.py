@@ -99,7 +99,7 @@ def test_committed_without_outputs_for_the_kernel_python3(name):
 
 
 @pytest.mark.parametrize("given, words", [
-    ("tpyo=1", "unknown parameter 'tpyo'"), ("trigger_sise=4", "did you mean 'trigger_size'?")])
+    ("tpyo=1", "unknown parameter 'tpyo': did you mean "), ("trigger_sise=4", "did you mean 'trigger_size'?")])
 def test_a_misspelt_parameter_gives_one_line(given, words):
     result = CliRunner().invoke(main, ["run", "--profile", "smoke", "-p", given])
     assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1

@@ -221,7 +221,7 @@ def test_infinite_entries_are_refused_where_they_would_vanish():
 def test_an_unknown_name_gives_the_nearest():
     error = unknown("profile", "minni", ["smoke", "mini"])
     assert str(error) == "unknown profile 'minni': did you mean 'mini'? known: smoke, mini"
-    assert "did you mean" not in str(unknown("profile", "zzz", ["mini"]))
+    assert "did you mean 'tasks'?" in str(unknown("parameter", "tpyo", ["tasks", "seed"]))
     assert unknown("task", "x", [])._render_traceback_() == ["BvError: unknown task 'x'; known: (none)"]
 
 
