@@ -6,6 +6,7 @@ rows ``seeds.csv`` and the report; and ``expected.json``, which `bv report --che
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def publish(profile: str, tolerance: float | None = None) -> Path:
                 old.unlink()
         for path in sorted((run / part).glob(pattern) if pattern else run.glob("[0-9]*.ipynb")):
             shutil.copyfile(path, target / path.name)
+            if path.suffix == ".ipynb":
+                _without_warnings(target / path.name)
     write_whole(folder / "seeds.csv", lambda draft: report.per_seed(profile).to_csv(draft, index=False, float_format="%.6g"))
     write_whole(folder / "report.md", lambda draft: draft.write_text(report.as_markdown(report.gather(profile)), encoding="utf-8"))
     return folder
+
+
+def _without_warnings(path: Path) -> None:
+    """Take out of an executed notebook what went to stderr: warnings there name folders of the machine."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        if cell["cell_type"] != "code":
+            del cell["outputs"]
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
