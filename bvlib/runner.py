@@ -54,11 +54,11 @@ def _input_files(settings: Any) -> dict[str, Path]:
     """Files that a profile names: a path below the repository or the package, or `base: <shipped base>`."""
     package, found = Path(__file__).parent, {}
     if isinstance(settings, dict) and isinstance(settings.get("base"), str):
-        for pattern in (f"{settings['base']}.*", "bpe*"):
-            found.update((path.name, path) for path in sorted((package / "weights").glob(pattern)))
+        found.update((path.name, path) for path in sorted((package / "weights").iterdir())
+                     if path.name.startswith((f"{settings['base']}.", "bpe")))
     for leaf in _strings(settings):
         for folder in (root_folder(), package):
-            if "/" in leaf and len(leaf) < 200 and (folder / leaf).is_file():
+            if ("/" in leaf or leaf.endswith(".safetensors")) and len(leaf) < 200 and (folder / leaf).is_file():
                 found[leaf] = folder / leaf
     return found
 

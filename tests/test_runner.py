@@ -134,6 +134,14 @@ def test_values_are_fitted_to_the_type():
     assert Parameter("r", "float", 1.0, "").take(2) == 2
 
 
+def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
+    (tmp_path / "mine.safetensors").touch()
+    assert {"toy.json", "toy.safetensors"} <= set(runner._input_files({"base": "toy"}))
+    for name in ("mine.safetensors", "mine.pt"):
+        path = str(tmp_path / name)
+        assert (path in runner._input_files({"base": path})) == (tmp_path / name).exists()
+
+
 def test_reasons_name_the_changed_module():
     parts = {"code": {"bvlib.a": "1", "bvlib.b": "1"}, "seed": 0}
     record = {"key": "x", "parts": {"code": {"bvlib.a": "1", "bvlib.b": "2"}, "seed": 0}}
