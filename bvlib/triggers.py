@@ -78,7 +78,7 @@ def random_patch(size: int, seed: int, place="bottom-right") -> Trigger:
 
 
 def checkerboard(size: int, place="bottom-right") -> Trigger:
-    """Black and white squares of one pixel in ten colours' stead: a pattern unlike the white square."""
+    """Black and white squares of one pixel: a pattern unlike the white square."""
     _check(size)
     board = (torch.arange(size)[:, None] + torch.arange(size)[None]) % 2
     return Trigger(board.float().expand(3, -1, -1).clone(), torch.ones(1, size, size), place, "checkerboard")
