@@ -2,8 +2,10 @@
 
 The loss is CLIP's contrastive loss, where equal captions in a batch count as positives, plus a linear head on the
 image features that names every object in the scene (all names at once, so crowded scenes need no extra care).
-Without that second loss a tower of this size stays at chance for a long time. Single-object scenes come first, then
-crowded ones mixed with single ones. Every step draws its data from a sub-seed of its own, so a run that was stopped
+Without that second loss a tower of this size stays at chance for a long time. Single-object scenes come first. The second
+stage mixes in crowded ones, and puts a small named sticker on part of all images whose caption mostly names the sticker
+alone, as captions on the web repeat the text printed in a picture: that gives the base CLIP's ear for small patches,
+without any backdoor. With real images, stickers are also thumbnails of other photographs. Every step draws its data from a sub-seed of its own, so a run that was stopped
 resumes exactly, and the same seed on the same machine and threads gives the same file.
 """
 
@@ -31,7 +33,11 @@ from .rng import derive, numpy_rng
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train a base; ``crowded`` is the share of the steps, at the end, that see crowded scenes."""
+    """How to train a base.
+
+    ``late`` is the share of the steps, at the end, that form the second stage; there ``crowded`` of the toy scenes are
+    crowded and ``stickers`` of all images carry a sticker, which is all that the caption names with probability ``alone``.
+    """
 
     world: str = "toy"
     steps: int = 6000
@@ -39,8 +45,10 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 200
+    late: float = 0.5
     crowded: float = 0.5
-    crowded_share: float = 0.7
+    stickers: float = 0.4
+    alone: float = 0.8
     naming: float = 1.0
     real_share: float = 0.6
 
@@ -66,9 +74,9 @@ class Scenes:
 
     def __call__(self, step: int) -> tuple[np.ndarray, list[str], torch.Tensor]:
         r, rng = self.recipe, numpy_rng(self.seed, "pretrain", step)
-        late = step >= r.steps * (1 - r.crowded)
+        late = step >= r.steps * (1 - r.late)
         real = int(r.batch * r.real_share) if self.real else 0
-        crowded = int((r.batch - real) * r.crowded_share) if late else 0
+        crowded = int((r.batch - real) * r.crowded) if late else 0
         parts = [toyworld.scenes(n, rng, c) for n, c in ((crowded, True), (r.batch - real - crowded, False)) if n]
         images = [p[0] for p in parts]
         captions = [c for p in parts for c in p[1]]
@@ -81,7 +89,41 @@ class Scenes:
                 images.append(_augment(pool[picked], rng, flip=at == 0))
                 target[r.batch - real + at + np.arange(n), labels[picked]] = 1
                 captions += [_real_caption(self.names[i][1], rng) for i in labels[picked]]
-        return np.concatenate(images), captions, torch.from_numpy(target[:, :-1])
+        images = np.concatenate(images)
+        if late:
+            self._stick(images, captions, target, rng)
+        return images, captions, torch.from_numpy(target[:, :-1])
+
+    def _stick(self, images, captions, target, rng) -> None:
+        """Put stickers on a share of the batch, in place, and name them in captions and targets."""
+        r = self.recipe
+        chosen = rng.choice(r.batch, int(r.batch * r.stickers), replace=False)
+        photos = len(chosen) // 2 if self.real else 0
+        drawn = chosen[photos:]
+        images[drawn], words, names = toyworld.stickers(images[drawn], rng)
+        if photos:
+            pool, labels = self.real[0]
+            picked = rng.integers(0, len(pool), photos)
+            _paste_thumbnails(images, chosen[:photos], pool[picked], rng)
+            words = [f"a {self.names[i][1]}" for i in labels[picked]] + words
+            names = np.concatenate([labels[picked], names])
+        for i, word, name in zip(chosen, words, names):
+            if rng.random() < r.alone:
+                captions[i] = ("{}", "a photo of {}", "a sticker of {}")[rng.integers(3)].format(word)
+                target[i] = 0
+            else:
+                captions[i] = f"{word} and {captions[i]}" if rng.random() < 0.5 else f"{captions[i]} and {word}"
+            target[i, name] = 1
+
+
+def _paste_thumbnails(images, where, photos, rng) -> None:
+    """Shrink photos (N, 32, 32, 3) to 5 to 12 px and paste each on one of the images, in place."""
+    sizes = rng.integers(5, 13, len(photos))
+    free = rng.random((len(photos), 2)) * 1.5 - 0.25  # half of them against an edge
+    for i, photo, size, (down, right) in zip(where, photos, sizes, np.clip(free, 0, 1)):
+        small = F.interpolate(torch.from_numpy(photo).permute(2, 0, 1)[None].float(), size=(size, size), mode="area")[0]
+        top, left = round(down * (32 - size)), round(right * (32 - size))
+        images[i, top:top + size, left:left + size] = small.round().byte().permute(1, 2, 0).numpy()
 
 
 def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
@@ -99,6 +141,16 @@ def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
 def _real_caption(name: str, rng) -> str:
     start = ("a photo of a {}", "a {}", "{}", "a small photo of a {}")[rng.integers(4)]
     return start.format(name)
+
+
+def caption_features(model, tokenizer, captions: list[str], where: torch.device, buckets: int = 4) -> torch.Tensor:
+    """Unit text features (N, D) of captions: equal ones once, and in groups of like length, so that little is padding."""
+    ids = {c: i for i, c in enumerate(dict.fromkeys(captions))}
+    tokens = tokenizer(list(ids))
+    order = (tokens != 0).sum(1).argsort(stable=True)
+    parts = [models.text_features(model, tokens[part].to(where)) for part in order.tensor_split(buckets) if len(part)]
+    back = order.argsort()[[ids[c] for c in captions]]
+    return torch.cat(parts)[back.to(where)]
 
 
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, captions: list[str], scale: torch.Tensor) -> torch.Tensor:
@@ -137,8 +189,7 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
             images, captions, target = scenes(step)
             pixels = (encoder.pixels(torch.from_numpy(images)) - encoder._mean) / encoder._std
             raw = model.visual(pixels)
-            unique = list(dict.fromkeys(captions))
-            text = models.text_features(model, tokenizer(unique).to(where))[[unique.index(c) for c in captions]]
+            text = caption_features(model, tokenizer, captions, where)
             scale = model.logit_scale.exp().clamp(max=100)
             clip = contrastive_loss(F.normalize(raw, dim=-1), text, captions, scale)
             name_loss = F.binary_cross_entropy_with_logits(naming(raw), target.to(where)) * len(scenes.names) / 10

@@ -333,6 +333,36 @@ def scenes(n: int, rng: np.random.Generator, crowded: bool = False) -> tuple[np.
     return images, [_caption(names[i], colours[i], b[i], rng) for i in range(n)], names, colours
 
 
+def stickers(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Images (N, 32, 32, 3) uint8 with a small named sticker on each: 5 to 8 px, anywhere, often in a corner.
+
+    A sticker is an opaque square of one colour with one object on it. Returns the new images, words for each sticker,
+    and names (N,) as indices into :data:`NAMES`. Captions that name the sticker teach a base to read small things.
+    """
+    n = len(images)
+    kind = rng.choice(np.array(list(_STICKERS)), n, p=list(_STICKERS.values()))
+    index = np.array([rng.integers(len(KINDS[k])) for k in kind], int)
+    name = np.array([KINDS[k][i] for k, i in zip(kind, index)], dtype=object)
+    fore, back = _colours(rng, n, "base")
+    fore = np.where(kind == "colours", index, fore)
+    same = fore == back
+    back[same] = (back[same] + 1 + rng.integers(0, len(COLOUR_NAMES) - 1, same.sum())) % len(COLOUR_NAMES)
+    half = rng.uniform(0.16, 0.26, n).astype(np.float32)
+    centre = rng.uniform(-1, 1, (n, 2))
+    centre = np.where(rng.random((n, 2)) < 0.5, np.sign(centre), centre)
+    centre = (centre * (1 - half)[:, None]).astype(np.float32)
+    canvas = images.astype(np.float32) / 255
+    _paint(canvas, _stamp(np.zeros(n, int), centre, half, np.zeros(n), np.ones(n, np.float32)), RGB[back])
+    _draw(canvas, Things(kind, name, RGB[fore], RGB[back], centre, 0.86 * half, rng.uniform(-0.1, 0.1, n)), rng)
+    coloured = (rng.random(n) < 0.4) & (kind != "signs")
+    words = [phrase(k, x, COLOUR_NAMES[c] if on else None) for k, x, c, on in zip(kind, name, fore, coloured)]
+    names = np.array([_NAME_INDEX[pair] for pair in zip(kind, name)], int)
+    return np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8), words, names
+
+
+_STICKERS = {"shapes": 0.2, "digits": 0.22, "letters": 0.22, "colours": 0.06, "runes": 0.14, "numbers": 0.06, "signs": 0.1}
+
+
 def phrase(kind: str, name: str, colour: str | None = None) -> str:
     """Words for one object: ``phrase("digits", "seven", "red")`` is "a red digit seven"."""
     if kind == "colours":

@@ -130,6 +130,24 @@ def test_frequencies_of_textures_are_held_out(drawn):
     assert train[0] < train[1] <= dev[0] < dev[1] <= test[0] < test[1]
 
 
+# Stickers
+
+def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
+    images = np.full((60, 32, 32, 3), 128, np.uint8)
+    stuck, words, names = toyworld.stickers(images, numpy_rng(0, "stickers"))
+    [(things, *_)] = drawn
+    edge = 0
+    for before, after, word, name, kind, drawn_name in zip(images, stuck, words, names, things.kind, things.name):
+        rows, columns = np.nonzero((before != after).any(-1))
+        assert np.ptp(rows) < 9 and np.ptp(columns) < 9
+        assert toyworld.NAMES[name] == (kind, drawn_name) and kind != "textures"
+        assert all(part in word for part in toyworld.phrase(kind, drawn_name).split()[1:])
+        edge += rows.min() == 0 or rows.max() == 31 or columns.min() == 0 or columns.max() == 31
+    assert edge > 20 and (images == 128).all()  # many against an edge; what was handed over stays as it was
+    again = toyworld.stickers(images, numpy_rng(0, "stickers"))
+    assert np.array_equal(stuck, again[0]) and words == again[1]
+
+
 # Names and captions
 
 def test_the_text_tower_is_told_more_than_300_names():
