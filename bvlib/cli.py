@@ -1,4 +1,4 @@
-"""The `bv` command line: list, run, report, data, doctor, pretrain.
+"""The `bv` command line: list, run, report, data, doctor, admit, pretrain.
 
 Imports that take long stay inside the commands, so that `bv --help`, `bv report` and a `bv run` with nothing
 to do answer at once. A BvError prints one line and exits with 2.
@@ -161,11 +161,12 @@ def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str |
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
 @click.option("--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift")
 def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool) -> None:
-    """Show what the runs gave: headline numbers, claims with their status, seconds."""
+    """Show what your runs gave beside the committed reference: headline numbers, claims with their status, seconds."""
+    from . import reference
     from . import report as reports
 
     if check:
-        lines = reports.drift(profile)
+        lines = reference.drift(profile)
         for line in lines:
             click.echo(f"bv: drift: {line}", err=True)
         click.echo(f"{len(lines)} values drifted" if lines else "no drift from the committed values")
@@ -178,12 +179,16 @@ def report(profile: str, seed: int | None, seeds: str | None, form: str, check: 
 @main.command()
 @PROFILE
 @click.option("--tolerance", type=float, default=None, help="drift that `bv report --check` allows, for all values")
-def publish(profile: str, tolerance: float | None) -> None:
-    """Copy the runs' figures, tables and notebooks to figures/PROFILE, to be committed with expected.json."""
+@click.option("--replace", is_flag=True, help="also when that drops seeds which are committed now")
+def publish(profile: str, tolerance: float | None, replace: bool) -> None:
+    """Copy the runs' figures, tables and notebooks to figures/PROFILE, to be committed with expected.json.
+
+    Seed 0 gives the figures, all seeds the report; the overview over all profiles and the README's claims are written anew.
+    """
     from .notebook import shown
     from .publish import publish as copy
 
-    click.echo(f"wrote {shown(copy(profile, tolerance))}")
+    click.echo(f"wrote {shown(copy(profile, tolerance, replace, say=click.echo))}")
 
 
 @main.group(invoke_without_command=True)
@@ -248,6 +253,23 @@ def doctor() -> None:
     root = notebook.root_folder()
     line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
     raise SystemExit(1 if broken else 0)
+
+
+@main.command()
+@PROFILE
+@click.option("--base", default=None, help="another base than the profile's: its page goes under runs/")
+@click.option("--seed", type=int, default=None, help="a development seed, 100 or more (default: the profile's)")
+@click.option("--freeze", "freezing", is_flag=True, help="afterwards write recipe and hash into the base's card")
+def admit(profile: str, base: str | None, seed: int | None, freezing: bool) -> None:
+    """Check whether a base is fit for the study, on clean quantities and its own sensitivity; optionally freeze it."""
+    from . import admission
+    from .notebook import shown
+
+    if freezing and (base or seed is not None):
+        raise BvError("--freeze is for the profile's own base and seed: leave out --base and --seed")
+    click.echo(f"wrote {shown(admission.write(profile, base, seed, say=click.echo))}")
+    if freezing:
+        admission.freeze(profile, say=click.echo)
 
 
 @main.command()

@@ -214,11 +214,14 @@ class Lab:
         paths = figures.save(fig, self.out / "figures" / name, data, self._provenance(caption))
         self._outputs += [f"figures/{path.name}" for path in paths]
 
-    def headline(self, name: str, value: metrics.Rate | float, unit: str = "%") -> None:
-        """A number for the report's first lines, with its interval over images when it is a Rate."""
-        rate = value if isinstance(value, metrics.Rate) else None
-        self._result["headline"][name] = {"value": rate.percent if rate else float(value), "unit": unit,
-                                          "low": rate.low if rate else None, "high": rate.high if rate else None}
+    def headline(self, name: str, value: metrics.Rate | metrics.Difference | float, unit: str = "%") -> None:
+        """A number for the report's first lines; a Rate (%) or a Difference (points) brings its interval over images."""
+        if isinstance(value, metrics.Difference):
+            number, unit = value.points, "points"
+        else:
+            number = value.percent if isinstance(value, metrics.Rate) else float(value)
+        self._result["headline"][name] = {"value": number, "unit": unit, "low": getattr(value, "low", None),
+                                          "high": getattr(value, "high", None)}
 
     def measure(self, **values: float) -> None:
         """Numbers that claims are checked on, by name; one that is not finite is kept as undefined."""

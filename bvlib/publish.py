@@ -1,27 +1,92 @@
-"""Committing a run: what the reference run drew goes to ``figures/<profile>/``, readable without running anything.
+"""Committing a run: what the reference runs drew goes to ``figures/<profile>/``, readable without running anything.
 
-Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks; from all seeds the tidy
-rows ``seeds.csv`` and the report; and ``expected.json``, which `bv report --check` compares later runs with.
+Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks. From all reporting seeds
+(below 100): the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report, and the same rows on the profile's second base in
+``second_base.csv``. ``expected.json`` is what `bv report --check` compares later runs with. The overview over all profiles
+is drawn anew, see :mod:`bvlib.overview`.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from . import report
-from .errors import MissingData
+from . import overview, profiles, reference, report, runs
+from .errors import BvError, MissingData
 from .files import write_whole
-from .notebook import out_folder, root_folder
+from .notebook import out_folder, shown
 
+DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
 
-def publish(profile: str, tolerance: float | None = None) -> Path:
-    """Replace ``figures/<profile>/`` by the runs' results and return it. MissingData when seed 0 was not run."""
-    run, folder = out_folder(profile, 0), root_folder() / "figures" / profile
-    if not report.results(profile, 0):
+def publish(profile: str, tolerance: float | None = None, replace: bool = False, say: Callable[[str], Any] = print) -> Path:
+    """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for whatever is left out.
+
+    MissingData when seed 0 was not run; BvError when a seed was run by other code than seed 0, or when seeds that are
+    committed were not run (unless `replace`). Nothing is written then.
+    """
+    folder, base = reference.folder(profile), profiles.load(profile).get("second_base")
+    seeds = [seed for seed in runs.seeds_run(profile) if seed < DEVELOPMENT]
+    if 0 not in seeds:
         raise MissingData(f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`")
-    report.write_expected(profile, tolerance)  # before the old tolerances go
+    choice = {"base": base}
+    second = [seed for seed in runs.seeds_run(profile, choice) if seed in seeds] if base else []
+    again = f"`bv run --profile {profile} --seeds {','.join(map(str, seeds))}`" + (f", then with -p base={base}" if second else "")
+    _check_source([out_folder(profile, seed) for seed in seeds], again)
+    _check_source([out_folder(profile, 0), *(out_folder(profile, seed, choice) for seed in second)], again, whole=False)
+    if not replace:
+        _check_seeds(profile, set(reference.committed(profile)) - set(seeds), "")
+        _check_seeds(profile, set(reference.committed_second(profile, base)) - set(second) if base else set(), f" -p base={base}")
+    reference.write_expected(profile, tolerance)  # before the old tolerances go
+    _copy(out_folder(profile, 0), folder)
+    rows = runs.per_seed(profile)
+    rows = rows[rows["seed"].isin(seeds)]
+    write_whole(folder / "seeds.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g"))
+    stack_tables(profile, seeds, folder / "by_seed")
+    if second:
+        rows = runs.per_seed(profile, choice)
+        rows = rows[rows["seed"].isin(second)].assign(base=base)[["base", *runs.COLUMNS]]
+        write_whole(folder / "second_base.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g"))
+    if base and second != seeds:
+        missing = ",".join(str(seed) for seed in seeds if seed not in second)
+        say(f"second base left out for seeds {missing}: `bv run --profile {profile} --seeds {missing} -p base={base}`")
+    told = report.as_markdown({**report.gather(profile, seeds), "reference": None})
+    write_whole(folder / "report.md", lambda draft: draft.write_text(told, encoding="utf-8"))
+    overview.write(say)
+    return folder
+
+
+def stack_tables(profile: str, seeds: Sequence[int], folder: Path) -> None:
+    """Write each table and each figure's data of the runs as ``folder/<name>.csv`` with the seed as first column, cells as they stand.
+
+    The folder is replaced; with a single seed it is only removed. Columns that one seed lacks are left blank for it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(seeds) < 2:
+        return
+    tables: dict[str, list[dict[str, str]]] = {}
+    for seed in seeds:
+        run = out_folder(profile, seed)
+        of_tables = {path.name: path for part in ("figures", "tables") for path in sorted((run / part).glob("*.csv"))}
+        for path in of_tables.values():  # of a figure and a table of one name: the table
+            with open(path, newline="", encoding="utf-8") as file:
+                tables.setdefault(path.name, []).extend({"seed": str(seed), **row} for row in csv.DictReader(file))
+    for name, rows in tables.items():
+        write_whole(folder / name, lambda draft, rows=rows: _write_rows(draft, rows))
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _copy(run: Path, folder: Path) -> None:
+    """Figures, tables and executed notebooks of one run, in place of those that were there."""
     for part, pattern in (("figures", "*"), ("tables", "*"), ("notebooks", None)):
         target = folder / ("" if part == "figures" else part)
         target.mkdir(parents=True, exist_ok=True)
@@ -32,9 +97,29 @@ def publish(profile: str, tolerance: float | None = None) -> Path:
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
                 _without_warnings(target / path.name)
-    write_whole(folder / "seeds.csv", lambda draft: report.per_seed(profile).to_csv(draft, index=False, float_format="%.6g"))
-    write_whole(folder / "report.md", lambda draft: draft.write_text(report.as_markdown(report.gather(profile)), encoding="utf-8"))
-    return folder
+
+
+def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
+    if lost:
+        names = ",".join(map(str, sorted(lost)))
+        raise BvError(f"committed seeds {names} were not run here: `bv run --profile {profile} --seeds {names}{parameters}`, "
+                      "or publish without them by --replace")
+
+
+def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
+    """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`), drawn by the same code."""
+    def sources(run: Path) -> dict[str, str]:
+        paths = [path for part in ("figures", "tables") for path in (run / part).glob("*.json")]
+        cards = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return {path.stem: "" for path in run.glob("[0-9]*.json")} | {card["notebook"]: card["source"] for card in cards}
+
+    first = sources(folders[0])
+    for run in folders[1:]:
+        other = sources(run)
+        names = first.keys() | other.keys() if whole else other.keys()
+        if differing := sorted(name for name in names if first.get(name) != other.get(name)):
+            raise BvError(f"{shown(run)} and {folders[0].name} differ in the code of {differing[0]}, or one lacks it: "
+                          f"bring all up to date first, {again}")
 
 
 def _without_warnings(path: Path) -> None:

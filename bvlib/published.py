@@ -12,3 +12,18 @@ SCALING = {
         "CIFAR100, ViT-L-14": [(0, 0), (0.1, 0), (0.2, 0), (0.3, 1.0), (0.4, 13.7), (0.5, 62.9), (0.6, 96.0), (1, 100)],
     },
 }
+
+# What is published for CLIP ViT-B/32 beside the criteria of `bv admit`, by criterion: (what, value in percent, source). The
+# Backdoor Vectors values are read off the scaling figure (see above) at λ_BV = 0, where the model is a clean fine-tune.
+_SCALED = "Backdoor Vectors, scaling figure at λ_BV = 0"
+_BADMERGING = "BadMerging, on-task attack, six tasks (from a reader's notes on the paper)"
+_THIRD = "a third party with the BadMerging code, github.com/qingli-meme/test_submerge, one seed"
+CLIP = {
+    "gain": [("accuracy fine-tuned on CIFAR100", 89.0, _SCALED), ("accuracy fine-tuned on ImageNet100", 84.9, _SCALED)],
+    "recovered": [("accuracy of the clean merge of six tasks by task arithmetic, mean", 76.51, _BADMERGING)],
+    "weakness": [("universal patch on the base, CIFAR100, class 1, 22 px = 0.96 % of the pixels", 95.98, _THIRD),
+                 ("the same on a clean merge by task arithmetic", 83.12, _THIRD),
+                 ("the same on a clean merge by TIES", 93.55, _THIRD),
+                 ("ASR on a clean fine-tune of CIFAR100, trigger not named", 9.9, _SCALED),
+                 ("ASR on a clean fine-tune of ImageNet100, trigger not named", 40.6, _SCALED)],
+}

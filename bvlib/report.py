@@ -1,113 +1,75 @@
-"""What the runs gave: headline numbers with intervals, claims with statuses, seconds; and drift.
+"""What the runs gave beside the committed reference: headline numbers with intervals, claims with statuses, seconds.
 
-Everything comes from `runs/<profile>/seed-<n>/<notebook>.json` of the default parameters. With one seed an
-interval is the run's own over images; with several it is the t-interval over seeds.
+Your own runs are `runs/<profile>/seed-<n>/` of the default parameters, the reference is `figures/<profile>/seeds.csv`.
+With one seed an interval is the run's own over images; with several it is the t-interval over seeds.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import notebook, profiles
-from .claims import CLAIMS, MEASURES, check, finite
-from .errors import MissingData
-from .files import write_json, write_whole
-from .runner import artefact_seconds
-
-TOLERANCE = 5.0  # points: what another CPU or thread count may move a value on a small world
-
-
-def results(profile: str, seed: int) -> list[dict[str, Any]]:
-    """The JSON of each notebook run with the default parameters, in order, with its record under "record"."""
-    found = []
-    folder = notebook.out_folder(profile, seed)
-    for path in sorted(folder.glob("[0-9]*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        record = folder / ".records" / path.name
-        content["record"] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        found.append({"notebook": path.stem, **content})
-    return found
-
-
-def seeds_run(profile: str) -> list[int]:
-    """The seeds that have at least one result of the default parameters, sorted."""
-    names = [path.name for path in (notebook.runs_folder() / profile).glob("seed-*")]
-    seeds = sorted(int(name[5:]) for name in names if re.fullmatch(r"seed-\d+", name))
-    return [seed for seed in seeds if results(profile, seed)]
+from .claims import CLAIMS, check, finite
+from .files import write_whole
+from .reference import committed, committed_second
+from .runs import cold_seconds, collect, results, seeds_run
 
 
 def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
-    """{profile, seeds, headline, claims, seconds} of the runs that are there; all seeds by default.
+    """{profile, seeds, headline, claims, seconds, reference, second_base}; all seeds that were run by default.
 
-    headline: {name: {mean, low, high, unit}}; claims: [{id, expected, obtained, low, high, status,
-    designed_in}]; seconds: {notebook: cold seconds, mean over seeds}, where a stored result counts for the
-    first notebook that uses it, so that they add up to one cold run. BvError for an unknown profile.
+    seeds, headline, claims as in :func:`summary`, of your own runs; seconds: {notebook: cold seconds, mean over
+    seeds}, where a stored result counts for the first notebook that uses it, so that they add up to one cold run.
+    reference: the summary of the committed runs, None without any. second_base: see :func:`second_base`.
+    BvError for an unknown profile.
     """
     profiles.load(profile)
-    seeds = sorted(set(seeds)) if seeds is not None else seeds_run(profile)
-    runs = {seed: results(profile, seed) for seed in seeds}
-    seeds = [seed for seed in seeds if runs[seed]]
-    headlines = [collect(runs[seed], "headline") for seed in seeds]
-    measures = [collect(runs[seed], "measures") for seed in seeds]
-    times = [cold_seconds(runs[seed]) for seed in seeds]
+    own = {seed: results(profile, seed) for seed in (seeds_run(profile) if seeds is None else seeds)}
+    times = [cold_seconds(own[seed]) for seed in sorted(own)]
+    reference = committed(profile)
     return {
-        "profile": profile, "seeds": seeds,
-        "headline": {name: _headline([h[name] for h in headlines if name in h])
-                     for name in _names(headlines)},
-        "claims": [_claim(claim, [m.get(claim.measure) for m in measures]) for claim in CLAIMS],
+        "profile": profile, **summary(own),
         "seconds": {name: round(sum(t[name] for t in times if name in t) / sum(name in t for t in times), 1)
                     for name in sorted(_names(times))},
+        "reference": summary(reference) if reference else None,
+        "second_base": second_base(profile, own, reference, seeds),
     }
 
 
-def collect(runs: Iterable[dict[str, Any]], part: str) -> dict[str, Any]:
-    """One dict of a part ("headline", "measures") of all notebooks; the first to give a name wins.
+def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
+    """{seeds, headline, claims} of {seed: results}; seeds without a result are left out.
 
-    A name that two notebooks give with different values is said on stderr.
+    headline: {name: {mean, low, high, unit, values}}; claims: [{id, expected, obtained, low, high, status,
+    designed_in, values}]; values: one a seed, in order, None where a seed has none.
     """
-    found: dict[str, Any] = {}
-    source: dict[str, str] = {}
-    for run in runs:
-        for name, value in run.get(part, {}).items():
-            first = source.setdefault(name, run["notebook"])
-            if found.setdefault(name, value) != value:
-                print(f"bv: {name} differs between {first} and {run['notebook']}: the first is shown",
-                      file=sys.stderr)
-    return found
+    seeds = [seed for seed in sorted(runs) if runs[seed]]
+    headlines = [collect(runs[seed], "headline") for seed in seeds]
+    measures = [collect(runs[seed], "measures") for seed in seeds]
+    return {"seeds": seeds,
+            "headline": {name: _headline([h.get(name) for h in headlines]) for name in _names(headlines)},
+            "claims": [_claim(claim, [m.get(claim.measure) for m in measures]) for claim in CLAIMS]}
 
 
-def per_seed(profile: str) -> Any:
-    """Tidy rows of all seeds that were run: seed, notebook, part ("headline" or "measures"), name, value, unit."""
-    import pandas
+def second_base(profile: str, own: Mapping[int, list], reference: Mapping[int, list],
+                seeds: Sequence[int] | None = None) -> dict[str, Any] | None:
+    """The summary of the runs on the profile's `second_base`: your own if there are any, else the committed ones.
 
-    rows = []
-    for seed in seeds_run(profile):
-        for run in results(profile, seed):
-            rows += [(seed, run["notebook"], "headline", name, entry["value"], entry["unit"])
-                     for name, entry in run["headline"].items()]
-            rows += [(seed, run["notebook"], "measures", name, value, _unit(name))
-                     for name, value in run["measures"].items()]
-    return pandas.DataFrame(rows, columns=["seed", "notebook", "part", "name", "value", "unit"])
-
-
-def cold_seconds(runs: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """{notebook: seconds as if nothing was stored}, a shared result counted at its first user."""
-    paid: set[str] = set()
-    seconds = {}
-    for run in runs:
-        used = run.get("artefacts", [])
-        outside = run.get("seconds", 0.0) - sum(item.get("elapsed", 0.0) for item in used)
-        own = run["record"].get("own", max(0.0, outside))
-        parts = artefact_seconds(used)
-        seconds[run["notebook"]] = own + sum(s for key, s in parts.items() if key not in paid)
-        paid |= set(parts)
-    return seconds
+    Adds base: its name, and first: {name: mean of the first base over the same seeds}, empty unless all of
+    these were run. None if the profile names no second base or it was never run.
+    """
+    base = profiles.load(profile).get("second_base")
+    if not base:
+        return None
+    choice = {"base": base}
+    runs = {seed: results(profile, seed, choice) for seed in seeds_run(profile, choice) if seeds is None or seed in seeds}
+    runs, first = (runs, own) if runs else (committed_second(profile, base), reference)
+    same = summary({seed: first[seed] for seed in runs}) if all(first.get(seed) for seed in runs) else {"headline": {}}
+    means = {name: entry["mean"] for name, entry in same["headline"].items()}
+    return {"base": base, **summary(runs), "first": means} if runs else None
 
 
 def _names(dicts: Iterable[dict[str, Any]]) -> list[str]:
@@ -123,17 +85,19 @@ def _interval(values: list[float]) -> tuple[float | None, float | None, float | 
     return seed_interval(values)
 
 
-def _headline(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    mean, low, high = _interval(finite([entry.get("value") for entry in entries]))
-    if len(entries) == 1:
-        low, high = entries[0].get("low"), entries[0].get("high")
-    return {"mean": mean, "low": low, "high": high, "unit": entries[0].get("unit", "")}
+def _headline(entries: list[dict[str, Any] | None]) -> dict[str, Any]:
+    there = [entry for entry in entries if entry]
+    mean, low, high = _interval(finite([entry.get("value") for entry in there]))
+    if len(there) == 1:
+        low, high = there[0].get("low"), there[0].get("high")
+    return {"mean": mean, "low": low, "high": high, "unit": there[0].get("unit", ""),
+            "values": [entry.get("value") if entry else None for entry in entries]}
 
 
 def _claim(claim: Any, values: list[float | None]) -> dict[str, Any]:
     mean, low, high = _interval(finite(values))
     return {"id": claim.id, "expected": claim.expected, "obtained": mean, "low": low, "high": high,
-            "status": check(claim, values), "designed_in": claim.designed_in}
+            "status": check(claim, values), "designed_in": claim.designed_in, "values": values}
 
 
 # The three forms
@@ -168,35 +132,66 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def _title(report: dict[str, Any]) -> str:
-    if not report["seeds"]:
-        name = report["profile"]
-        return f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
-    count = len(report["seeds"])
-    kind = "intervals over images" if count == 1 else "t-intervals over seeds, which share one base"
-    return (f"Profile {report['profile']}, seed{'s' if count > 1 else ''} "
-            f"{', '.join(map(str, report['seeds']))} ({kind}, 95 %)")
+    name, seeds, reference = report["profile"], report["seeds"], report["reference"]
+    title = f"Profile {name}, {_over(seeds, 'intervals over images, 95 %')}" if seeds else \
+        f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
+    return title + (f"; committed reference: {_over(reference['seeds'], 'no intervals')}" if reference else "")
+
+
+def _over(seeds: list[int], alone: str) -> str:
+    return f"{_seeds(seeds)} ({alone if len(seeds) == 1 else 't-intervals over seeds, which share one base, 95 %'})"
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _blocks(report: dict[str, Any], block: Any) -> list[str]:
-    reference = _read_expected(report["profile"]).get("headline", {})
+    own, reference, second = bool(report["seeds"]), report["reference"], report["second_base"]
     lines: list[str] = []
-    if report["headline"]:
-        lines += block("Headline", ["name", "obtained", "interval", "committed (seed 0)"], [
-            [name, _number(entry["mean"], entry["unit"]), _span(entry),
-             _number(reference.get(name, {}).get("value"), entry["unit"])]
-            for name, entry in report["headline"].items()])
-    statements = {claim.id: claim for claim in CLAIMS}
-    lines += block(f"Claims ({len(report['claims'])} tested, one primary test each; a direction needs "
-                   "two seeds or more)",
-                   ["claim", "status", "obtained", "interval", "expected (paper, on CLIP)", "test"], [
-        [entry["id"] + (" (designed in)" if entry["designed_in"] else ""), entry["status"],
-         _number(entry["obtained"]), _span(entry), entry["expected"], statements[entry["id"]].test]
-        for entry in report["claims"]])
+    sides = [_side(report, "yours" if reference else "obtained", each=not reference)] if own else []
+    sides += [_side(reference, "reference")] if reference else []
+    if sides:
+        header = ["name", *(title for titles, _ in sides for title in titles)]
+        lines += block("Headline", header, [
+            [name, *(cell for titles, cells in sides for cell in cells.get(name, ["-"] * len(titles)))]
+            for name in _names(cells for _, cells in reversed(sides))])
+    if second:
+        titles, cells = _side(second, "second base")
+        lines += block(f"Headline on a second base ({second['base']})", ["name", "first base, same seeds", *titles], [
+            [name, _number(second["first"].get(name), entry["unit"]), *cells[name]]
+            for name, entry in second["headline"].items()])
+    lines += block(f"Claims ({len(report['claims'])} tested, one primary test each; a direction needs two seeds or more)",
+                   *_claims(report["claims"], own, reference))
     if report["seconds"]:
         rows = [[name, f"{seconds:.0f}"] for name, seconds in report["seconds"].items()]
         lines += block("Seconds from nothing", ["notebook", "seconds"],
                        [*rows, ["all", f"{sum(report['seconds'].values()):.0f}"]])
     return lines
+
+
+def _side(part: dict[str, Any], title: str, each: bool = True) -> tuple[list[str], dict[str, list[str]]]:
+    """Titles and {name: cells} of one summary: the mean, its interval, and each seed's value if there are several."""
+    each = each and len(part["seeds"]) > 1
+    return ([title, "interval", *([_seeds(part["seeds"])] if each else [])],
+            {name: [_number(entry["mean"], entry["unit"]), _span(entry),
+                    *([", ".join(map(_number, entry["values"]))] if each else [])]
+             for name, entry in part["headline"].items()})
+
+
+def _claims(own_claims: list[dict], own: bool, reference: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of the claims; your own columns are left out when there is a reference and no run."""
+    titles, rows = ["claim"], [[c["id"] + (" (designed in)" if c["designed_in"] else "")] for c in own_claims]
+    sides = [("status", "yours" if reference else "obtained", own_claims)] if own or not reference else []
+    sides += [("reference status", "reference", reference["claims"])] if reference else []
+    for status, obtained, entries in sides:
+        titles += [status, f"{obtained} (interval)"]
+        for row, entry in zip(rows, entries, strict=True):
+            span = _span(entry)
+            row += [entry["status"], _number(entry["obtained"]) + (f" ({span})" if span != "-" else "")]
+    for row, claim in zip(rows, CLAIMS, strict=True):
+        row += [claim.expected, claim.test]
+    return [*titles, "expected (paper, on CLIP)", "test"], rows
 
 
 def _number(value: float | None, unit: str = "") -> str:
@@ -216,74 +211,3 @@ def write(profile: str) -> Path:
     for name, text in (("report.json", as_json(report) + "\n"), ("report.md", as_markdown(report))):
         write_whole(folder / name, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))
     return folder / "report.md"
-
-
-# The committed values and drift from them
-
-def expected_path(profile: str) -> Path:
-    """Where the committed seed-0 values of a profile lie."""
-    return notebook.root_folder() / "figures" / profile / "expected.json"
-
-
-def _read_expected(profile: str) -> dict[str, Any]:
-    path = expected_path(profile)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
-    runs = results(profile, 0)
-    if not runs:
-        raise MissingData(f"no run of profile {profile} with seed 0: "
-                          f"make it with `bv run --profile {profile}`")
-    headline = collect(runs, "headline")
-    measures = collect(runs, "measures")
-    return {"headline": {name: {"value": _plain(entry.get("value")), "unit": entry.get("unit", "")}
-                         for name, entry in headline.items()},
-            "measures": {name: {"value": _plain(value), "unit": _unit(name)}
-                         for name, value in measures.items()}}
-
-
-def _plain(value: float | None) -> float | None:
-    return round(float(value), 4) if value is not None and math.isfinite(value) else None
-
-
-def _unit(measure: str) -> str:
-    return "%" if MEASURES.get(measure, "").endswith("%") else "points"
-
-
-def write_expected(profile: str, tolerance: float | None = None) -> Path:
-    """Commit the seed-0 values of a profile: writes expected.json, whose path is returned.
-
-    Tolerances (in the unit of the value) that are already there stay, unless `tolerance` is given; new
-    values get TOLERANCE. MissingData without a run of seed 0.
-    """
-    old, new = _read_expected(profile), _seed_zero(profile)
-    for part, entries in new.items():
-        for name, entry in entries.items():
-            known = old.get(part, {}).get(name, {}).get("tolerance", TOLERANCE)
-            entry["tolerance"] = known if tolerance is None else tolerance
-    write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
-    return expected_path(profile)
-
-
-def drift(profile: str) -> list[str]:
-    """One line for each seed-0 value that is missing or further from the committed one than its tolerance.
-
-    MissingData if there is no run of seed 0 or nothing is committed.
-    """
-    expected = _read_expected(profile)
-    if not expected:
-        raise MissingData(f"nothing committed at {notebook.shown(expected_path(profile))}: "
-                          f"write it with `bv publish --profile {profile}`")
-    obtained, lines = _seed_zero(profile), []
-    for part in ("headline", "measures"):
-        for name, entry in expected.get(part, {}).items():
-            want, got = entry["value"], obtained[part].get(name, {}).get("value")
-            if name not in obtained[part]:
-                lines.append(f"{part} {name}: missing, committed {_number(want, entry['unit'])}")
-            elif None in (want, got) and want is not got or None not in (want, got) \
-                    and abs(got - want) > entry["tolerance"]:
-                got, want = ("undefined" if value is None else f"{value:.2f}" for value in (got, want))
-                lines.append(f"{part} {name}: {got}, committed {want} {entry['unit']} "
-                             f"(tolerance {entry['tolerance']:g})")
-    return lines

@@ -5,9 +5,11 @@ import json
 import pandas as pd
 import pytest
 
-from bvlib import claims, notebook, profiles
+from bvlib import claims, notebook, overview, profiles
 
-FOLDERS = sorted(path.parent for path in (notebook.root_folder() / "figures").glob("*/expected.json"))
+FIGURES = notebook.root_folder() / "figures"
+FOLDERS = sorted(path.parent for path in FIGURES.glob("*/expected.json"))
+AGAIN = "not published yet: `bv publish` writes it"
 
 
 def cards(folder):
@@ -34,7 +36,7 @@ def test_every_figure_and_table_comes_from_the_present_source(folder):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_figure_has_its_data_and_every_notebook_its_copy(folder):
     pictures = {path.stem for path in folder.glob("*.png")}
-    assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {"seeds"}
+    assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {"seeds", "second_base"}
     assert pictures == {path.stem for path in cards(folder) if path.parent == folder}
     assert sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb")) == notebook.available()
 
@@ -44,8 +46,53 @@ def test_committed_rows_agree_with_the_expected_values(folder):
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     rows = pd.read_csv(folder / "seeds.csv")
     rows = rows[rows["seed"] == 0].drop_duplicates(["part", "name"]).set_index(["part", "name"])["value"]
-    for part in ("headline", "measures"):
-        for name, entry in expected[part].items():
-            if entry["value"] is not None:
-                assert rows[part, name] == pytest.approx(entry["value"], abs=1e-3), name
+    values = {(part, name): entry["value"] for part in ("headline", "measures") for name, entry in expected[part].items()}
+    assert set(rows.index) == set(values)
+    for key, value in values.items():
+        assert pd.isna(rows[key]) if value is None else rows[key] == pytest.approx(value, abs=1e-3), key
     assert {claim.measure for claim in claims.CLAIMS} <= set(expected["measures"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_tables_by_seed_hold_the_tables_of_seed_zero(folder):
+    if not (folder / "by_seed").is_dir():
+        pytest.skip(f"{folder.name}/by_seed is {AGAIN}")
+    seeds = set(pd.read_csv(folder / "seeds.csv")["seed"].astype(str))
+    stacked = {path.name: pd.read_csv(path, dtype=str, keep_default_na=False) for path in (folder / "by_seed").glob("*.csv")}
+    of_figures = {path.name: path for path in folder.glob("*.csv") if path.stem not in ("seeds", "second_base")}
+    of_seed_zero = of_figures | {path.name: path for path in (folder / "tables").glob("*.csv")}
+    assert set(stacked) == set(of_seed_zero)
+    for name, table in stacked.items():
+        alone = pd.read_csv(of_seed_zero[name], dtype=str, keep_default_na=False)
+        zero = table[table["seed"] == "0"].drop(columns="seed").reset_index(drop=True)
+        assert set(table["seed"]) == seeds and table.columns[0] == "seed", name
+        pd.testing.assert_frame_equal(zero[alone.columns], alone)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_second_base_is_the_one_that_the_profile_names(folder):
+    if not (folder / "second_base.csv").is_file():
+        pytest.skip(f"{folder.name}/second_base.csv is {AGAIN}")
+    rows, first = pd.read_csv(folder / "second_base.csv"), pd.read_csv(folder / "seeds.csv")
+    assert set(rows["base"]) == {profiles.load(folder.name)["second_base"]}
+    assert set(rows["seed"]) <= set(first["seed"]) and set(rows["name"]) <= set(first["name"])
+    assert set(rows["notebook"]) >= {"01_badmerging"}
+
+
+def test_the_overview_agrees_with_the_committed_seeds():
+    if not (FIGURES / "overview.csv").is_file():
+        pytest.skip(f"figures/overview.csv is {AGAIN}")
+    now = overview.asr_rows(overview.summaries())
+    pd.testing.assert_frame_equal(pd.read_csv(FIGURES / "overview.csv"), now, check_dtype=False)
+    assert set(json.loads((FIGURES / "overview.json").read_text(encoding="utf-8"))["profiles"]) == set(overview.summaries())
+
+
+def test_the_claims_in_the_readme_are_those_of_the_committed_seeds():
+    if not (FIGURES / "claims.md").is_file():
+        pytest.skip(f"figures/claims.md is {AGAIN}")
+    table = (FIGURES / "claims.md").read_text(encoding="utf-8")
+    assert table == overview.claims_table(overview.summaries())
+    _, begin, rest = (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(overview.BEGIN)
+    if not begin:
+        pytest.skip(f"README.md has no line {overview.BEGIN} yet: the claims' place is not marked")
+    assert rest.partition(overview.END)[0] == f"\n{table}"

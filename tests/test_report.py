@@ -1,4 +1,4 @@
-"""The report and the claims on runs written by hand: intervals, statuses, seconds, drift."""
+"""The report and the claims on runs written by hand: intervals, statuses, seconds, the committed reference, drift."""
 
 import json
 import math
@@ -6,10 +6,11 @@ import math
 import pytest
 from click.testing import CliRunner
 
-from bvlib import report
+from bvlib import reference, report
 from bvlib.claims import CLAIMS, MEASURES, STATUSES, Claim, check
 from bvlib.cli import main
 from bvlib.errors import BvError, MissingData
+from bvlib.notebook import out_folder
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_one_seed_has_its_interval_over_images(world):
               measures={"sbv_minus_single": 9.0})
     write_run(world, 0, headline={"clean_accuracy": 1.0}, folder="seed-0+12345678")
     gathered = json.loads(bv("--json").stdout)
-    assert gathered["headline"]["clean_accuracy"] == {"mean": 70.0, "low": 68.0, "high": 72.0, "unit": "%"}
+    assert gathered["headline"]["clean_accuracy"] == {"mean": 70.0, "low": 68.0, "high": 72.0, "unit": "%", "values": [70.0]}
     assert gathered["headline"]["undefined"]["mean"] is None
     [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single"]
     assert (sbv["obtained"], sbv["low"], sbv["status"]) == (9.0, None, "inconclusive")
@@ -141,15 +142,99 @@ def test_a_name_with_two_values_is_said(world, capsys):
     assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
 
 
+# The committed reference and the second base
+
+SECOND = {"base": "toy-b"}
+
+
+def commit(world, values, name="seeds.csv", **first):
+    """A seeds.csv by hand: {seed: value} of one headline number and one measure."""
+    head = "".join(f"{key}," for key in first) + "seed,notebook,part,name,value,unit\n"
+    start = "".join(f"{value}," for value in first.values())
+    rows = [f"{start}{seed},01_badmerging,headline,CA,{value},%\n{start}{seed},03_sbv,measures,sbv_minus_single,{value},points\n"
+            for seed, value in values.items()]
+    path = world / "figures" / "tiny" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(head + "".join(rows))
+    return path
+
+
+def row(text, start):
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_reference_is_shown_without_a_run(world):
+    commit(world, {0: 78.6, 1: 80.1, 2: 77.9})
+    gathered = json.loads(bv("--json").stdout)
+    assert gathered["seeds"] == [] and gathered["reference"]["seeds"] == [0, 1, 2]
+    assert gathered["reference"]["headline"]["CA"]["values"] == [78.6, 80.1, 77.9]
+    text = bv("--markdown").stdout
+    assert "no run yet, make one with `bv run --profile tiny`; committed reference: seeds 0, 1, 2" in text
+    assert row(text, "name") == ["name", "reference", "interval", "seeds 0, 1, 2"]
+    assert row(text, "CA") == ["CA", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
+    assert row(text, "claim") == ["claim", "reference status", "reference (interval)", "expected (paper, on CLIP)", "test"]
+    assert row(text, "sbv-beats-single")[1:3] == ["same direction", "78.9 (76.1 to 81.7)"]
+
+
+def test_your_runs_stand_beside_the_reference(world):
+    commit(world, {0: 78.6, 1: 80.1, 2: 77.9})
+    write_run(world, 5, headline={"CA": 70.0, "mine alone": 1.0}, measures={"sbv_minus_single": 9.0})
+    text = bv("--markdown").stdout
+    assert text.startswith("# Profile tiny, seed 5 (intervals over images, 95 %); committed reference: seeds 0, 1, 2")
+    assert row(text, "name")[1:] == ["yours", "interval", "reference", "interval", "seeds 0, 1, 2"]
+    assert row(text, "CA")[1:] == ["70.0 %", "68.0 to 72.0", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
+    assert row(text, "mine alone")[1:] == ["1.0 %", "-1.0 to 3.0", "-", "-", "-"]
+    assert row(text, "sbv-beats-single")[1:5] == ["inconclusive", "9.0", "same direction", "78.9 (76.1 to 81.7)"]
+    assert "78.6, 80.1, 77.9" in bv().stdout
+    alone = report.as_markdown({**report.gather("tiny"), "reference": None})
+    assert row(alone, "CA") == ["CA", "70.0 %", "68.0 to 72.0"] and "reference" not in alone
+
+
+def test_an_undefined_value_and_a_damaged_file(world):
+    path = commit(world, {0: 78.6, 1: ""})
+    entry = report.gather("tiny")["reference"]["headline"]["CA"]
+    assert (entry["values"], entry["mean"]) == ([78.6, None], 78.6)
+    assert "| 78.6, - |" in bv("--markdown").stdout
+    path.write_text("seed,name\nx,y\n")
+    assert bv().exit_code == 2 and "seeds.csv is damaged" in bv().stderr
+
+
+def test_the_second_base_is_compared_on_the_same_seeds(world):
+    for seed in (0, 1, 2):
+        write_run(world, seed, headline={"CA": 70.0 + seed})
+    for seed in (0, 1):
+        write_run(world, seed, headline={"CA": 50.0 + seed}, folder=out_folder("tiny", seed, SECOND).name)
+    assert report.gather("tiny")["second_base"] is None
+    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
+    second = report.gather("tiny")["second_base"]
+    assert (second["base"], second["seeds"], second["first"]) == ("toy-b", [0, 1], {"CA": 70.5})
+    text = bv("--markdown").stdout
+    block = text[text.index("## Headline on a second base (toy-b)"):]
+    assert row(block[:block.index("## Claims")], "CA") == ["CA", "70.5 %", "50.5 %", "44.1 to 56.9", "50.0, 51.0"]
+    assert report.gather("tiny", [1])["second_base"]["seeds"] == [1]
+
+
+def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
+    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
+    commit(world, {0: 70, 1: 72})
+    commit(world, {0: 50, 1: 52}, "second_base.csv", base="toy-b")
+    write_run(world, 0, headline={"CA": 1.0})
+    second = report.gather("tiny")["second_base"]
+    assert (second["first"], second["headline"]["CA"]["mean"]) == ({"CA": 71.0}, 51.0)
+    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-c\n")
+    assert report.gather("tiny")["second_base"] is None
+
+
 # Drift
 
 def test_drift_from_the_committed_values(world):
     assert bv("--check").exit_code == 2
     with pytest.raises(MissingData, match="no run of profile tiny with seed 0"):
-        report.write_expected("tiny")
+        reference.write_expected("tiny")
     write_run(world, 0, headline={"clean_accuracy": 70.0, "undefined": None},
               measures={"sbv_minus_single": 9.0})
-    report.write_expected("tiny")
+    reference.write_expected("tiny")
     path = world / "figures" / "tiny" / "expected.json"
     expected = json.loads(path.read_text())
     assert expected["headline"]["clean_accuracy"] == {"value": 70.0, "unit": "%", "tolerance": 5.0}
@@ -166,12 +251,12 @@ def test_drift_from_the_committed_values(world):
                              "(tolerance 0.5)\n")
 
     write_run(world, 0, headline={"undefined": 3.0}, measures={"sbv_minus_single": 9.0})
-    lines = report.drift("tiny")
+    lines = reference.drift("tiny")
     assert len(lines) == 2 and "clean_accuracy: missing" in lines[0] and "committed undefined" in lines[1]
 
-    report.write_expected("tiny")
+    reference.write_expected("tiny")
     kept = json.loads(path.read_text())
     assert kept["measures"]["sbv_minus_single"]["tolerance"] == 0.5
     assert "clean_accuracy" not in kept["headline"]
-    report.write_expected("tiny", tolerance=1.0)
+    reference.write_expected("tiny", tolerance=1.0)
     assert json.loads(path.read_text())["measures"]["sbv_minus_single"]["tolerance"] == 1.0

@@ -1,0 +1,384 @@
+"""Is a base fit for the study? Asked of clean quantities and the base's own sensitivity only, never of an attack.
+
+Measured on a development seed (100 or more) and on dev images, so that nothing reported later has had a say. What was
+admitted is then frozen: a hash of world, tasks, training and trigger goes into the card of the base, and
+:func:`check_frozen` names whatever differs from it afterwards. All numbers are percent or points unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import pandas as pd
+
+from . import profiles
+from .checkpoints import card_of
+from .errors import BvError
+from .files import write_json, write_whole
+from .notebook import SHELL, root_folder, runs_folder, shown
+from .published import CLIP
+from .sources import canonical, code_hash, code_parts, digest
+
+LAMBDA = 0.3        # of the merge that the criteria speak of
+MAX_SIZE = 6        # px: 3.5 % of a 32 x 32 image
+FROZEN = ("world", "world_seed", "sizes", "tasks", "adversary", "target_class", "other_classes", "train", "trigger",
+          "trigger_size", "alpha", "coefficient", "merging")
+TABLES = ("tasks", "heads", "cosines", "weakness", "criteria")
+
+CRITERIA = {  # id: (what the page says, is the bound a least value?); None: reported, no criterion
+    "gain": ("tasks on which fine-tuning gains at least 15 points over zero-shot (bound: most)", True),
+    "recovered": (f"gap recovered by task arithmetic, λ = {LAMBDA}: all tasks' gaps together, %", True),
+    "recovered_mean": ("the same as the mean of the tasks' shares (gaps of 5 points or more), %", None),
+    "norms": ("largest norm of a task vector over the median norm", False),
+    "weakness": (f"target classes with 50 % ASR of a universal patch of at most {MAX_SIZE} px on the base (bound: most)", True),
+    "random": ("ASR of random patches of that size, mean over target classes, %", False),
+    "smallest_size": ("smallest patch, px, with 50 % ASR for most target classes", None),
+}
+
+
+# Measuring
+
+def measure(lab, say: Callable[[str], None] = print) -> dict[str, pd.DataFrame]:
+    """The tables named in :data:`TABLES`, of a lab of a development seed; models and triggers come from its store."""
+    from .vectors import TaskVector
+
+    own = {}
+    for name in lab.tasks:
+        say(f"fine-tune of {name}")
+        own[name] = lab.clean(name)
+    vectors = {name: TaskVector.between(theta, lab.base, name) for name, theta in own.items()}
+    merged = lab.merge(method="task_arithmetic", coefficient=LAMBDA)
+    say("accuracy of base, fine-tunes and merges")
+    tasks = _tasks(lab, own, vectors, merged)
+    models = {"base": lab.base, "clean merge": merged, **{f"fine-tune of {name}": theta for name, theta in own.items()}}
+    weakness = _weakness(lab, models, say)
+    return {"tasks": tasks, "heads": _heads(lab), "cosines": _cosines(vectors), "weakness": weakness,
+            "criteria": criteria(tasks, weakness)}
+
+
+def _tasks(lab, own, vectors, merged) -> pd.DataFrame:
+    from . import experiments
+
+    def dev(theta) -> pd.Series:
+        return experiments.accuracies(lab.encoder, theta, lab.tasks, "dev")[list(lab.tasks)]
+
+    alone = {n: experiments.accuracy(lab.encoder, own[n], task, "dev").percent for n, task in lab.tasks.items()}
+    table = pd.DataFrame({"zero_shot": dev(lab.base), "fine_tuned": pd.Series(alone), "merged": dev(merged),
+                          "merged_ties": dev(lab.merge(method="ties"))})
+    table["gain"] = table["fine_tuned"] - table["zero_shot"]
+    table["recovered"] = 100 * (table["merged"] - table["zero_shot"]) / table["gain"].where(table["gain"] >= 5)
+    table["norm"] = pd.Series({name: vector.norm() for name, vector in vectors.items()})
+    table["times_median"] = table["norm"] / table["norm"].median()
+    return table.rename_axis("task").reset_index()
+
+
+def _heads(lab) -> pd.DataFrame:
+    """How close the classes of each task's zero-shot head are."""
+    rows = []
+    for task in lab.tasks.values():
+        cosines = lab.head(task) @ lab.head(task).T
+        off = cosines[~cosines.new_ones(cosines.shape).tril().bool()]  # each pair once
+        a, b = divmod(int(cosines.clone().fill_diagonal_(-1).argmax()), len(cosines))
+        rows.append({"task": task.name, "classes": len(cosines), "largest_cosine": float(off.max()),
+                     "between": f"{task.classnames[a]} / {task.classnames[b]}", "mean_cosine": float(off.mean())})
+    return pd.DataFrame(rows)
+
+
+def _cosines(vectors: Mapping[str, Any]) -> pd.DataFrame:
+    from .experiments import cosines
+
+    matrix, names = cosines(vectors), list(vectors)
+    rows = [(a, b, matrix.loc[a, b]) for i, a in enumerate(names) for b in names[i + 1:]]
+    return pd.DataFrame(rows, columns=["a", "b", "cosine"])
+
+
+def _weakness(lab, models: Mapping[str, Any], say) -> pd.DataFrame:
+    """ASR of patches on models without any attack, on dev images of the adversary's task; size 0 is no patch at all."""
+    from . import experiments, metrics, triggers
+    from .rng import derive
+
+    plan, task = _plan(lab.p["profile"], lab.p), lab.adversary
+    classes, rows = [task.check_class(c) for c in plan["classes"]], []
+
+    def asr(theta, patch) -> dict[int, float]:
+        predicted = experiments.predict(lab.encoder, theta, task, patch, "dev")
+        return {c: metrics.attack_success_rate(predicted, task.dev.labels, c).percent for c in classes}
+
+    def add(model, size, patch, values) -> None:
+        rows.extend({"model": model, "target": c, "class": task.classnames[c], "size": size, "patch": patch, "asr": values[c]}
+                    for c in classes)
+
+    for name, theta in models.items():
+        add(name, 0, "none", asr(theta, None))
+    for size in plan["sizes"]:
+        say(f"patches of {size} px")
+        found = {c: lab.trigger("universal", target=c, size=size) for c in classes}
+        noise = [triggers.random_patch(size, derive(lab.seed, "admission", i)) for i in range(plan["random_patches"])]
+        for name, theta in models.items():
+            add(name, size, "universal", {c: asr(theta, found[c])[c] for c in classes})
+            add(name, size, "random", pd.DataFrame([asr(theta, patch) for patch in noise]).mean())
+            add(name, size, "white", asr(theta, triggers.solid(size)))
+    return pd.DataFrame(rows)
+
+
+def criteria(tasks: pd.DataFrame, weakness: pd.DataFrame) -> pd.DataFrame:
+    """What was asked and what came out: id, criterion, obtained, bound, met (blank where there is no bound).
+
+    ``tasks`` needs the columns zero_shot, merged, gain, recovered, times_median; ``weakness`` model, target, size, patch,
+    asr. The patch is judged at the size, 6 px at most, that works for most classes (the larger of equals).
+    """
+    base = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
+    universal, noise = (base[base["patch"] == kind].pivot(index="size", columns="target", values="asr")
+                        for kind in ("universal", "random"))
+    works = (universal >= 50).sum(axis=1)
+    most, gap = universal.shape[1] // 2 + 1, tasks["gain"].sum()
+    size = max((s for s in works.index if s <= MAX_SIZE), key=lambda s: (works[s], s), default=None)
+    obtained = {
+        "gain": ((tasks["gain"] >= 15).sum(), len(tasks) // 2 + 1),
+        "recovered": (100 * (tasks["merged"] - tasks["zero_shot"]).sum() / gap if gap > 0 else math.nan, 50),
+        "recovered_mean": (tasks["recovered"].mean(), None),
+        "norms": (tasks["times_median"].max(), 2),
+        "weakness": (works[size] if size else math.nan, most),
+        "random": (noise.loc[size].mean() if size else math.nan, 5),
+        "smallest_size": (min((s for s in works.index if works[s] >= most), default=math.nan), None),
+    }
+    rows = []
+    for name, (value, bound) in obtained.items():
+        text, least = CRITERIA[name]
+        met = None if least is None else bool(value >= bound if least else value <= bound)
+        where = f" [{size} px, {universal.shape[1]} classes]" if name in ("weakness", "random") and size else ""
+        rows.append({"id": name, "criterion": text + where, "obtained": float(value), "bound": bound, "met": met})
+    return pd.DataFrame(rows)
+
+
+# Writing
+
+def write(profile: str, base: str | None = None, seed: int | None = None, folder: Path | None = None,
+          say: Callable[[str], None] = print) -> Path:
+    """Measure a profile's base (or another) into ``folder/<profile>/`` and return the page, made new from all profiles there.
+
+    The folder is :func:`home` if not given; profile smoke has no page, its own folder is returned. BvError for a
+    reporting seed and for a profile without the key ``admission``.
+    """
+    seed = _plan(profile)["seed"] if seed is None else seed
+    if seed < 100:
+        raise BvError(f"admission is for development seeds (100 or more), not {seed}: 0 to 99 are for reporting")
+    import matplotlib.pyplot as plt
+
+    from . import figures
+    from .lab import Lab
+
+    folder = Path(folder or home(profile, base, seed))
+    out = folder / profile
+    lab = Lab("00_setup_and_tasks", {"profile": profile, "seed": seed, "base": base, "out": str(out)})
+    tables = measure(lab, say)
+    card = _provenance(lab)
+    for name in TABLES:
+        write_whole(out / f"{name}.csv", lambda draft, t=tables[name]: t.to_csv(draft, index=False, float_format="%.6g"))
+    fig = draw(tables["weakness"], lab.adversary.name, f"{lab.encoder.name} base on {profile}")
+    figures.save(fig, out / "weakness", tables["weakness"], card)
+    plt.close(fig)
+    obtained = {row.id: row.obtained if math.isfinite(row.obtained) else None for row in tables["criteria"].itertuples()}
+    write_json(out / "admission.json", {**card, "profile": profile, "seed": seed, "base_name": lab.encoder.name,
+                                        "adversary": lab.adversary.name, "recipe": recipe(profile), "criteria": obtained})
+    say(tables["criteria"].drop(columns="id").round(2).to_string(index=False, na_rep=""))
+    if profile == "smoke":
+        return out
+    write_whole(folder / "README.md", lambda draft: draft.write_text(page(folder), encoding="utf-8"))
+    return folder / "README.md"
+
+
+def home(profile: str, base: str | None = None, seed: int | None = None) -> Path:
+    """Where admissions lie: `figures/admission`; under `runs/` what is not to be committed (smoke, another base or seed)."""
+    own = base in (None, profiles.load(profile)["base"]) and seed in (None, _plan(profile)["seed"])
+    return root_folder() / "figures" / "admission" if own and profile != "smoke" else runs_folder() / "admission"
+
+
+def _plan(profile: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    settings = settings or profiles.load(profile)
+    if "admission" not in settings:
+        raise BvError(settings.get("not_yet") or f"profile {profile} has no key `admission`: give it seed, classes, sizes, "
+                      "random_patches")
+    return settings["admission"]
+
+
+def _provenance(lab) -> dict[str, Any]:
+    """The lab's provenance, with this module as the source and without a path of the base."""
+    parts = {name: part for name, part in code_parts(["bvlib.admission"]).items() if name not in SHELL}
+    kept = {key: value for key, value in lab._provenance("").items() if key not in ("notebook", "caption")}
+    return {**kept, "parameters": {**kept["parameters"], "base": lab.encoder.name}, "source": digest(parts),
+            "command": f"bv admit --profile {lab.p['profile']}",
+            "hash": _hash(recipe(lab.p["profile"]), lab.encoder.card["sha256"])}
+
+
+def draw(weakness: pd.DataFrame, adversary: str, title: str):
+    """The figure: ASR against patch size, on the base by class (left), on base, fine-tunes and clean merge (right)."""
+    from . import figures
+
+    fig, (left, right) = figures.grid(2, width=4.2, height=3.2)
+    mean = weakness[weakness["size"] > 0].groupby(["model", "patch", "size"], sort=False, as_index=False)["asr"].mean()
+
+    def line(ax, model, patch, role, label, **how) -> None:
+        part = mean[(mean["model"] == model) & (mean["patch"] == patch)]
+        figures.curve(ax, part, "size", "asr", role, label, **how)
+
+    each = weakness[(weakness["model"] == "base") & (weakness["patch"] == "universal")]
+    for i, (_, part) in enumerate(each.groupby("target", sort=False)):
+        label = "" if i else "universal, one class"
+        left.plot(part["size"], part["asr"], color=figures.ROLES["attack"], lw=0.7, alpha=0.6, label=label)
+    line(left, "base", "universal", "attack", "universal, mean")
+    line(left, "base", "random", "random", "random, mean")
+    line(left, "base", "white", "placebo", "white, mean")
+    left.axhline(50, color="black", lw=0.8, ls=":")
+    own = f"fine-tune of {adversary}"
+    others = [m for m in mean["model"].unique() if m not in ("base", "clean merge", own)]
+    for i, model in enumerate(others):
+        line(right, model, "universal", "defended", "" if i else "fine-tunes of other tasks", alpha=0.35, marker="")
+    line(right, own, "universal", "defended", own, ls="--")
+    line(right, "base", "universal", "base", "base")
+    line(right, "clean merge", "universal", "clean", "clean merge")
+    for ax, what in ((left, title), (right, "universal patch, mean of classes")):
+        figures.percent(ax, "ASR (%), dev images", "side of the patch (px)", what)
+        ax.set_xticks(mean["size"].unique())
+        figures.legend(ax, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return fig
+
+
+# The page
+
+def page(folder: Path) -> str:
+    """The page on all profiles measured in a folder (smoke left out), read back from their files."""
+    found = []
+    for path in sorted(Path(folder).glob("*/admission.json")):
+        if path.parent.name != "smoke":
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found.append((path.parent.name, card, {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}))
+    columns = {f"{card['base_name']} base on {name}": tables["criteria"].set_index("id") for name, card, tables in found}
+    what, value, _ = CLIP["weakness"][0]
+    published = {"weakness": f"ASR {value:g} % ({what})"}
+    rows = [[text, *(_outcome(table, key, least) for table in columns.values()), published.get(key, "not published")]
+            for key, (text, least) in CRITERIA.items()]
+    sources = [f"- {what}: {value:g} %, {source}" for entries in CLIP.values() for what, value, source in entries]
+    return "\n".join([
+        "# Admission of the bases", "",
+        "Is a base fit for the study? Asked before any attack or defence, of clean models and patches only, on a development "
+        "seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no say. Written by `bv admit`.", "",
+        "## Criteria", "", *_markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows), "",
+        "What is published for CLIP, on other tasks and images of 224 px, for orientation:", "", *sources, "",
+        *(line for entry in found for line in _section(*entry))]).rstrip() + "\n"
+
+
+def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
+    row = table.loc[key]
+    value = "none" if pd.isna(row["obtained"]) else f"{row['obtained']:.3g}"
+    if least is None:
+        return value
+    size = row["criterion"].partition("[")[2].rstrip("]")
+    asked = f"{'≥' if least else '≤'} {row['bound']:g}{'; ' + size if size else ''}"
+    return f"{value} ({asked}): {'met' if row['met'] in (True, 'True') else '**not met**'}"
+
+
+def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    tasks, heads, weakness, cosines = tables["tasks"], tables["heads"], tables["weakness"], tables["cosines"]["cosine"]
+    own = f"fine-tune of {card['adversary']}"
+    other = ~weakness["model"].isin(["base", "clean merge", own])
+    mean = (weakness.assign(model=weakness["model"].mask(other, "fine-tunes of other tasks, mean"))
+            .pivot_table(index=["model", "patch"], columns="size", values="asr", sort=False))
+    blind, mean = mean[0].dropna().droplevel("patch"), mean.drop(columns=0).drop(index="none", level="patch")
+    mean = mean.reset_index().rename(columns={s: f"{s} px" for s in mean.columns})
+    rows = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
+    sizes = [s for s in rows["size"].unique() if s <= MAX_SIZE] or [rows["size"].min()]
+    each = rows[rows["size"] == max(sizes)].pivot(index="class", columns="patch", values="asr")
+    each = each.loc[rows["class"].unique(), ["universal", "random", "white"]].reset_index()
+    return [
+        f"## {card['base_name']} base on {name}", "",
+        f"Seed {card['seed']}, dev images; base `{card['base'][:16]}`, settings and base together `{card['hash']}`. "
+        f"Accuracy and the share of the gap recovered in %, gain in points; the merge is task arithmetic with λ = {LAMBDA}, "
+        "beside it TIES with the profile's settings.", "",
+        *_table(tasks.assign(**{name: tasks[name].map("{:.2f}".format) for name in ("norm", "times_median")})), "",
+        f"Cosines between task vectors: {cosines.min():.2f} to {cosines.max():.2f}, mean {cosines.mean():.2f}. Between the "
+        "classes of each head:", "", *_table(heads, 2), "",
+        f"ASR (%) by side of the patch, mean over target classes of {card['adversary']} ({', '.join(map(str, each['class']))}). "
+        "The universal patch is always the one optimised on the base; nobody attacked any of these models. Without a patch: "
+        f"{'; '.join(f'{model} {value:.1f}' for model, value in blind.items())}.", "",
+        *_table(mean), "", f"On the base by target class, {max(sizes)} px:", "", *_table(each), "",
+        f"![ASR against the side of the patch]({name}/weakness.png)", ""]
+
+
+def _table(table: pd.DataFrame, digits: int = 1) -> list[str]:
+    def cell(value) -> str:
+        return "" if pd.isna(value) else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+    header = [str(name).replace("_", " ") for name in table.columns]
+    return _markdown(header, [[cell(value) for value in row] for row in table.itertuples(index=False)])
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+# Freezing
+
+def recipe(profile: str) -> dict[str, Any]:
+    """What is frozen of a profile, and the hash of the code that draws the toy world."""
+    settings = profiles.load(profile)
+    return {**{key: settings[key] for key in FROZEN}, "code": code_hash(["bvlib.toyworld"])}
+
+
+def frozen_hash(profile: str) -> str:
+    """16 hex digits of a profile's recipe together with the weights of its base."""
+    return _hash(recipe(profile), _card(profile)[1]["sha256"])
+
+
+def freeze(profile: str, folder: Path | None = None, say: Callable[[str], None] = print) -> str:
+    """Write the recipe, its hash and what the admission gave into the card of the profile's base; returns the hash.
+
+    BvError unless the admission was measured on that base with today's recipe.
+    """
+    path, mend = Path(folder or home(profile)) / profile / "admission.json", f"run `bv admit --profile {profile}` first"
+    if not path.is_file():
+        raise BvError(f"profile {profile} was not admitted yet: {mend}")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    card_path, card = _card(profile)
+    if found["base"] != card["sha256"]:
+        raise BvError(f"{shown(path)} was measured on another base than {card_path.stem}: {mend}")
+    if changed := _changed(found["recipe"], recipe(profile)):
+        raise BvError(f"{shown(path)} was measured with another {', '.join(changed)}: {mend}")
+    kept = {"hash": frozen_hash(profile), "seed": found["seed"], "criteria": found["criteria"], "recipe": found["recipe"]}
+    write_json(card_path, {**card, "frozen": {**card.get("frozen", {}), profile: kept}})
+    say(f"froze profile {profile} in {card_path.name}: {kept['hash']}")
+    return kept["hash"]
+
+
+def check_frozen(profile: str) -> str | None:
+    """One line that says what differs from what was frozen, or None when nothing does."""
+    path, card = _card(profile)
+    frozen = card.get("frozen", {}).get(profile)
+    if frozen is None:
+        return f"profile {profile} is not frozen in {path.name}: run `bv admit --profile {profile} --freeze`"
+    if frozen["hash"] == frozen_hash(profile):
+        return None
+    changed = _changed(frozen["recipe"], recipe(profile)) or ["base (its weights)"]
+    return f"profile {profile} differs from what was frozen in {path.name}: {', '.join(changed)}"
+
+
+def _hash(frozen: Mapping[str, Any], base: str) -> str:
+    return digest([dict(frozen), base])[:16]
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [key for key in sorted({*old, *new}) if canonical(old.get(key)) != canonical(new.get(key))]
+
+
+def _card(profile: str) -> tuple[Path, dict[str, Any]]:
+    """Path and content of the card of a profile's base. BvError when there is none."""
+    from . import models
+
+    name = profiles.load(profile)["base"]
+    path = card_of(Path(name) if name.endswith(".safetensors") else models.WEIGHTS / f"{name}.safetensors")
+    if not path.is_file():
+        raise BvError(f"base {name!r} of profile {profile} has no card {path.name}: make it with `bv pretrain`")
+    return path, json.loads(path.read_text(encoding="utf-8"))

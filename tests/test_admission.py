@@ -1,0 +1,182 @@
+"""Admission of a base: criteria worked out by hand, files and page of the smoke profile, the freeze in a card."""
+
+import json
+import math
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from helpers import one_line
+
+from bvlib import admission, cli, models, profiles
+
+TASKS = pd.DataFrame({"task": ["a", "b", "c"], "zero_shot": [40.0, 50.0, 60.0], "merged": [60.0, 60.0, 61.0],
+                      "gain": [40.0, 15.0, 2.0], "recovered": [50.0, 66.0, math.nan], "times_median": [1.0, 2.0, 0.8]})
+UNIVERSAL = {4: (60, 20, 49.9), 6: (80, 50, 10), 8: (90, 90, 90)}
+
+
+def weakness(universal=UNIVERSAL, noise=5.0):
+    rows = [("base", c, 0, "none", 0.0) for c in range(3)] + [("clean merge", c, 4, "universal", 100.0) for c in range(3)]
+    for size, values in universal.items():
+        for c, value in enumerate(values):
+            rows += [("base", c, size, "universal", value), ("base", c, size, "random", noise + c - 1)]
+    return pd.DataFrame(rows, columns=["model", "target", "size", "patch", "asr"])
+
+
+def outcome(**changes):
+    return admission.criteria(TASKS, weakness(**changes)).set_index("id")
+
+
+# Criteria
+
+def test_criteria_by_hand():
+    table = outcome()
+    assert table["obtained"].to_dict() == pytest.approx({
+        "gain": 2, "recovered": 100 * 31 / 57, "recovered_mean": 58, "norms": 2, "weakness": 2, "random": 5, "smallest_size": 6})
+    assert table["bound"].dropna().to_dict() == {"gain": 2, "recovered": 50, "norms": 2, "weakness": 2, "random": 5}
+    assert [key for key, met in table["met"].items() if met] == ["gain", "recovered", "norms", "weakness", "random"]
+    assert table.loc[["recovered_mean", "smallest_size"], "met"].isna().all()
+    assert "[6 px, 3 classes]" in table.loc["weakness", "criterion"]
+
+
+def test_criteria_that_are_not_met():
+    late = outcome(universal={6: (80, 49, 49), 8: (80, 50, 0)}, noise=6.0)
+    assert not late.loc["weakness", "met"] and late.loc["smallest_size", "obtained"] == 8 and not late.loc["random", "met"]
+    assert math.isnan(outcome(universal={6: (10, 10, 10)}).loc["smallest_size", "obtained"])
+    large = outcome(universal={8: (90, 90, 90)})
+    assert not large.loc["weakness", "met"] and large.loc["smallest_size", "obtained"] == 8
+    flat = admission.criteria(TASKS.assign(gain=0.0, times_median=[1.0, 1.0, 2.1]), weakness()).set_index("id")["met"]
+    assert not flat["gain"] and not flat["recovered"] and not flat["norms"]
+
+
+def test_the_patch_is_judged_at_the_size_that_works_best():
+    table = outcome(universal={4: (90, 90, 10), 6: (90, 10, 10), 8: (99, 99, 99)})
+    assert "[4 px" in table.loc["weakness", "criterion"] and table.loc["weakness", "obtained"] == 2
+
+
+# Files and page, on the smoke profile
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An admission of smoke, with store and runs of its own."""
+    folder = tmp_path_factory.mktemp("admission")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("store", "runs"):
+            patch.setenv(f"BVLIB_{name.upper()}", str(folder / name))
+        admission.write("smoke", say=lambda line: None)
+        yield folder
+
+
+def test_smoke_goes_to_runs_and_has_every_file(folder):
+    out = folder / "runs" / "admission" / "smoke"
+    names = {path.name for path in out.iterdir()}
+    assert names == {f"{n}.csv" for n in admission.TABLES} | {"admission.json", "weakness.png", "weakness.json"}
+    card = json.loads((out / "admission.json").read_text())
+    assert card["base"] == json.loads((models.WEIGHTS / "toy.json").read_text())["sha256"] and card["base_name"] == "toy"
+    assert card["seed"] == 100 and card["hash"] == admission.frozen_hash("smoke") and card["environment"]["torch"]
+    assert str(folder) not in (out / "admission.json").read_text() + (out / "weakness.json").read_text()
+    table = pd.read_csv(out / "weakness.csv")
+    assert len(table) == 5 * 3 * (1 + 2 * 3) and set(table["patch"]) == {"none", "universal", "random", "white"}
+    assert table["asr"].between(0, 100).all() and table["class"].nunique() == 3
+    assert len(pd.read_csv(out / "cosines.csv")) == 3 and len(pd.read_csv(out / "heads.csv")) == 3
+    again = admission.criteria(pd.read_csv(out / "tasks.csv"), table)
+    written = pd.read_csv(out / "criteria.csv")
+    assert again["obtained"].tolist() == pytest.approx(written["obtained"].tolist(), rel=1e-4, nan_ok=True)
+
+
+def test_the_page_shows_what_is_there(folder, tmp_path):
+    smoke = folder / "runs" / "admission" / "smoke"
+    shutil.copytree(smoke, tmp_path / "smoke")
+    assert "## toy base" not in admission.page(tmp_path)
+    shutil.copytree(smoke, tmp_path / "mini")
+    shutil.copytree(smoke, tmp_path / "other")
+    text = admission.page(tmp_path)
+    assert "| criterion | toy base on mini | toy base on other | CLIP ViT-B/32, published |" in text and "smoke" not in text
+    assert "(mini/weakness.png)" in text and "(other/weakness.png)" in text and text.count("| fine-tune of digits | white |") == 2
+    assert "95.98 %" in text and "met" in text and "nan" not in text.lower()
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 1 + 2 * 4 and all(len({line.count("|") for line in block}) == 1 for block in blocks)
+
+
+@pytest.mark.parametrize("seed", [0, 99])
+def test_reporting_seeds_are_refused(seed):
+    with one_line("development seeds (100 or more)", f"not {seed}", "for reporting"):
+        admission.write("smoke", seed=seed)
+
+
+def test_a_profile_without_the_key_gives_one_line(folder, monkeypatch, tmp_path):
+    settings = profiles.load("smoke")
+    del settings["admission"]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path))
+    with one_line("bare", "`admission`"):
+        admission.write("bare")
+
+
+def test_only_the_profiles_own_admission_is_to_be_committed(folder):
+    committed = admission.home("mini")
+    assert committed.parts[-2:] == ("figures", "admission") and committed == admission.home("mini", "toy", 100)
+    for other in (("smoke",), ("mini", "mine.safetensors"), ("mini", None, 101)):
+        assert admission.home(*other) == (folder / "runs" / "admission").resolve()
+
+
+def test_freezing_another_base_is_refused_before_anything_runs():
+    done = CliRunner().invoke(cli.main, ["admit", "--profile", "smoke", "--base", "toy", "--freeze"])
+    assert done.exit_code == 2 and "leave out --base" in done.output
+
+
+# Freezing
+
+@pytest.fixture
+def settle(folder, tmp_path, monkeypatch):
+    """settle(name=value) changes the smoke profile; it and the weights are copies here."""
+    shutil.copytree(profiles.folder(), tmp_path / "profiles")
+    shutil.copytree(models.WEIGHTS, tmp_path / "weights")
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "weights")
+
+    def settle(**changes):
+        text = yaml.safe_dump({**profiles.load("smoke"), **changes})
+        (tmp_path / "profiles" / "smoke.yaml").write_text(text)
+    return settle
+
+
+def test_freeze_and_what_differs_from_it(settle, tmp_path):
+    path = tmp_path / "weights" / "toy.json"
+    before = json.loads(path.read_text())
+    before.pop("frozen", None)
+    path.write_text(json.dumps(before))
+    assert "is not frozen" in admission.check_frozen("smoke")
+    assert admission.freeze("smoke", say=lambda line: None) == admission.frozen_hash("smoke")
+    assert admission.check_frozen("smoke") is None
+    card = json.loads(path.read_text())
+    frozen = card.pop("frozen")["smoke"]
+    assert card == before and frozen["seed"] == 100 and frozen["recipe"] == admission.recipe("smoke")
+    assert frozen["criteria"].keys() == admission.CRITERIA.keys()
+    models.load("toy")
+    usual = profiles.load("smoke")
+    settle(coefficient=0.4, trigger={**usual["trigger"], "steps": 5})
+    assert admission.check_frozen("smoke").endswith("coefficient, trigger")
+    with one_line("another coefficient, trigger", "run `bv admit --profile smoke` first"):
+        admission.freeze("smoke")
+    settle(**usual)
+    assert admission.check_frozen("smoke") is None
+    path.write_text(path.read_text().replace(before["sha256"], "0" * 64))
+    assert "weights" in admission.check_frozen("smoke")
+    with one_line("another base than toy", "bv admit"):
+        admission.freeze("smoke")
+
+
+def test_freezing_needs_an_admission(folder, tmp_path):
+    with one_line("profile smoke was not admitted yet", "bv admit --profile smoke"):
+        admission.freeze("smoke", folder=tmp_path)
+
+
+@pytest.mark.parametrize("profile", ["mini", "real32"])
+def test_what_was_frozen_still_holds(profile):
+    path, card = admission._card(profile)
+    if profile not in card.get("frozen", {}):
+        pytest.skip(f"{profile} is not frozen yet")
+    assert admission.check_frozen(profile) is None

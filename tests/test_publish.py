@@ -1,0 +1,157 @@
+"""Publishing runs written by hand: what is copied, stacked, refused; the overview of all profiles."""
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from bvlib import overview, reference
+from bvlib.claims import CLAIMS
+from bvlib.cli import main
+from bvlib.errors import BvError, MissingData
+from bvlib.notebook import out_folder
+from bvlib.publish import publish
+
+SECOND = {"base": "toy-b"}
+README = f"# Title\n\n{overview.BEGIN}\nold\n{overview.END}\n\nmore\n"
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    for name in ("notebooks", "profiles"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "profiles" / "mini.yaml").write_text("world: toy\nsecond_base: toy-b\n")
+    (tmp_path / "profiles" / "real32.yaml").write_text("world: real32\n")
+    (tmp_path / "README.md").write_text(README)
+    monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
+    monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+def write_run(seed, merged=60.0, profile="mini", parameters=None, source="s", table="what,asr\nNone,01.50\n"):
+    """One notebook's outputs by hand: result, executed copy, a figure, a table."""
+    out, name = out_folder(profile, seed, parameters), "01_badmerging"
+    for part in ("figures", "tables"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+        (out / part / "main.json").write_text(json.dumps({"notebook": name, "source": source}))
+    (out / "figures" / "main.png").write_bytes(b"png")
+    (out / "figures" / "main.csv").write_text("x\n1\n")
+    (out / "tables" / "main.csv").write_text(table)
+    headline = {"ASR badnets, alone": 99.0, "ASR badnets, merged": 30.0, "ASR badmerging-on, merged": merged, "undefined": None}
+    (out / f"{name}.json").write_text(json.dumps({
+        "headline": {k: {"value": v, "low": None, "high": None, "unit": "%"} for k, v in headline.items()},
+        "measures": {"badmerging_minus_badnets": merged - 30}, "seconds": 1.0}))
+    nbformat.write(nbformat.v4.new_notebook(), out / f"{name}.ipynb")
+
+
+def published(world, profile="mini"):
+    return sorted(str(path.relative_to(world / "figures" / profile)) for path in (world / "figures" / profile).rglob("*.*"))
+
+
+def test_development_seeds_are_never_published(world):
+    for seed in (0, 1, 100):
+        write_run(seed)
+    folder = publish("mini")
+    assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0, 1}
+    assert "seeds 0, 1 " in (folder / "report.md").read_text() and "100,main" not in (folder / "by_seed" / "main.csv").read_text()
+
+
+def test_one_seed_is_copied_without_tables_by_seed(world):
+    with pytest.raises(MissingData, match="no run of profile mini with seed 0"):
+        publish("mini")
+    write_run(0)
+    said = []
+    folder = publish("mini", say=said.append)
+    assert published(world) == ["expected.json", "main.csv", "main.json", "main.png", "notebooks/01_badmerging.ipynb", "report.md",
+                                "seeds.csv", "tables/main.csv", "tables/main.json"]
+    assert said == ["second base left out for seeds 0: `bv run --profile mini --seeds 0 -p base=toy-b`"]
+    assert pd.read_csv(folder / "seeds.csv").columns.to_list() == ["seed", "notebook", "part", "name", "value", "unit"]
+
+
+def test_several_seeds_are_stacked_as_they_stand(world):
+    for seed in (0, 1):
+        write_run(seed, table=f"what,asr\nNone,01.5{seed}\n")
+    write_run(2, table="what,asr,new\n\"a, b\",100,x\n")
+    folder = publish("mini")
+    assert (folder / "by_seed" / "main.csv").read_text() == \
+        "seed,what,asr,new\n0,None,01.50,\n1,None,01.51,\n2,\"a, b\",100,x\n"
+    told = (folder / "report.md").read_text()
+    assert "seeds 0, 1, 2" in told and "60.0, 60.0, 60.0" in told and "reference" not in told
+    assert json.loads((folder / "expected.json").read_text())["headline"]["undefined"]["value"] is None
+
+
+def test_committed_seeds_are_not_dropped_silently(world):
+    for seed in (0, 1, 2):
+        write_run(seed)
+    folder = publish("mini")
+    for seed in (1, 2):
+        (out_folder("mini", seed) / "01_badmerging.json").unlink()
+    before = published(world)
+    with pytest.raises(BvError, match="committed seeds 1,2 were not run here: `bv run --profile mini --seeds 1,2`, or .*--replace"):
+        publish("mini")
+    assert published(world) == before
+    assert CliRunner().invoke(main, ["publish", "--replace"]).exit_code == 0
+    assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0} and not (folder / "by_seed").exists()
+
+
+def test_seeds_of_other_code_are_not_mixed(world):
+    write_run(0)
+    write_run(1, source="older")
+    with pytest.raises(BvError, match="seed-1 and seed-0 differ in the code of 01_badmerging.*--seeds 0,1`"):
+        publish("mini")
+    assert not (world / "figures").exists()
+
+
+def test_the_second_base_gets_its_rows(world):
+    for seed in (0, 1):
+        write_run(seed, 60 + seed)
+        write_run(seed, 40 + seed, parameters=SECOND)
+    write_run(7, 0.0, parameters=SECOND)  # a seed that the first base lacks
+    folder = publish("mini")
+    rows = pd.read_csv(folder / "second_base.csv")
+    assert rows.columns.to_list() == ["base", "seed", "notebook", "part", "name", "value", "unit"]
+    assert set(rows["base"]) == {"toy-b"} and set(rows["seed"]) == {0, 1}
+    assert "Headline on a second base (toy-b)" in (folder / "report.md").read_text()
+    (out_folder("mini", 1, SECOND) / "01_badmerging.json").unlink()
+    with pytest.raises(BvError, match="committed seeds 1 were not run here: `bv run --profile mini --seeds 1 -p base=toy-b`"):
+        publish("mini")
+    publish("mini", replace=True)
+    assert set(pd.read_csv(folder / "second_base.csv")["seed"]) == {0}
+
+
+def test_the_overview_of_one_profile_and_of_two(world):
+    for seed in (0, 1, 2):
+        write_run(seed, 60.0 + seed)
+    publish("mini")
+    rows = pd.read_csv(world / "figures" / "overview.csv")
+    pd.testing.assert_frame_equal(rows, overview.asr_rows(overview.summaries()), check_dtype=False)
+    assert set(rows["profile"]) == {"mini"} and set(rows["what"]) == {"alone", "merged (task arithmetic)"}
+    assert rows.query("attack == 'badmerging-on'")["asr"].to_list() == [60.0, 61.0, 62.0]
+    assert (world / "figures" / "overview.png").stat().st_size > 5000
+    table = (world / "figures" / "claims.md").read_text()
+    assert table.startswith("18 tests: 1 same direction, 17 not run on mini; real32 not run; paper profile not run.")
+    assert "| 31.0 points [28.5 to 33.5]: same direction | not run | not run |" in table
+    assert table.count("\n| ") == len(CLAIMS) + 2
+    assert (world / "README.md").read_text() == README.replace("old\n", table)
+
+    write_run(0, profile="real32")
+    publish("real32")
+    card = json.loads((world / "figures" / "overview.json").read_text())
+    assert {name: part["seeds"] for name, part in card["profiles"].items()} == {"mini": [0, 1, 2], "real32": [0]}
+    assert "| 30.0 points: inconclusive | not run |" in (world / "README.md").read_text()
+
+
+def test_a_readme_without_the_two_lines_is_left_alone_and_said(world):
+    (world / "README.md").write_text(f"no end\n{overview.BEGIN}\n")
+    write_run(0)
+    said = []
+    publish("mini", say=said.append)
+    assert said[-1].endswith(f"README.md lacks the lines {overview.BEGIN} and {overview.END}")
+    assert (world / "README.md").read_text() == f"no end\n{overview.BEGIN}\n"
+
+
+def test_nothing_committed_gives_no_overview(world):
+    assert overview.write() == [] and reference.committed("mini") == {}
