@@ -390,6 +390,7 @@ def _caption(names, colours, back, rng) -> str:
     return text
 
 
+LENS = 0.6  # the tasks are seen through a soft lens, this share of a 3 px box blur: the base's scenes are sharp
 LOOKS = {  # noise, contrast, gradient, half-size range, tilt of the tasks: noisier than the base's scenes
     "shapes": (0.2, (0.45, 0.9), 0.3, (0.4, 0.8), 0.5), "digits": (0.22, (0.45, 0.95), 0.3, (0.5, 0.85), 0.25),
     "letters": (0.22, (0.45, 0.9), 0.3, (0.5, 0.9), 0.2), "textures": (0.3, (0.3, 0.8), 0.25, (1.05, 1.1), 0.15),
@@ -421,11 +422,6 @@ def task_arrays(task: str, split: str, n: int, seed: int) -> tuple[np.ndarray, n
     if task == "textures":
         centre[:] = 0
     turn = rng.uniform(*_TILT[split], n) * tilt * rng.choice([-1, 1], n)
-    clutter = Things(np.full(n, "shapes"), np.array([SHAPES[i] for i in rng.integers(0, len(SHAPES), n)], dtype=object),
-                     canvas[:, 0, 0] + rng.uniform(-0.15, 0.15, (n, 1)).astype(np.float32), RGB[back],
-                     rng.choice([-0.9, 0.9], (n, 2)).astype(np.float32), rng.uniform(0.2, 0.4, n).astype(np.float32),
-                     rng.uniform(-1, 1, n))
-    if task != "textures":
-        _draw(canvas, clutter, rng)
     _draw(canvas, Things(np.full(n, task), name, RGB[fore], RGB[back], centre, half, turn, split), rng, _FREQUENCY[split])
-    return _finish(canvas, rng, noise, contrast), labels.astype(np.int64)
+    blurred = _blur(canvas.transpose(0, 3, 1, 2), 3).transpose(0, 2, 3, 1)
+    return _finish((1 - LENS) * canvas + LENS * blurred, rng, noise, contrast), labels.astype(np.int64)
