@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 from helpers import one_line
 
-from bvlib import admission, cli, models, profiles
+from bvlib import admission, admission_page, cli, models, notebook, profiles
 
 TASKS = pd.DataFrame({"task": ["a", "b", "c"], "zero_shot": [40.0, 50.0, 60.0], "merged": [60.0, 60.0, 61.0],
                       "gain": [40.0, 15.0, 2.0], "recovered": [50.0, 66.0, math.nan], "times_median": [1.0, 2.0, 0.8]})
@@ -89,10 +89,10 @@ def test_smoke_goes_to_runs_and_has_every_file(folder):
 def test_the_page_shows_what_is_there(folder, tmp_path):
     smoke = folder / "runs" / "admission" / "smoke"
     shutil.copytree(smoke, tmp_path / "smoke")
-    assert "## toy base" not in admission.page(tmp_path)
+    assert "## toy base" not in admission_page.page(tmp_path)
     shutil.copytree(smoke, tmp_path / "mini")
     shutil.copytree(smoke, tmp_path / "other")
-    text = admission.page(tmp_path)
+    text = admission_page.page(tmp_path)
     assert "| criterion | toy base on mini | toy base on other | CLIP ViT-B/32, published |" in text and "smoke" not in text
     assert "(mini/weakness.png)" in text and "(other/weakness.png)" in text and text.count("| fine-tune of digits | white |") == 2
     assert "95.98 %" in text and "met" in text and "nan" not in text.lower()
@@ -172,6 +172,11 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
 def test_freezing_needs_an_admission(folder, tmp_path):
     with one_line("profile smoke was not admitted yet", "bv admit --profile smoke"):
         admission.freeze("smoke", folder=tmp_path)
+
+
+def test_the_committed_page_is_what_its_files_give():
+    committed = notebook.root_folder() / "figures" / "admission"
+    assert (committed / "README.md").read_text(encoding="utf-8") == admission_page.page(committed)
 
 
 @pytest.mark.parametrize("profile", ["mini", "real32"])
