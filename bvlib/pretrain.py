@@ -5,8 +5,9 @@ image features that names every object in the scene (all names at once, so crowd
 Without that second loss a tower of this size stays at chance for a long time. Single-object scenes come first. The second
 stage mixes in crowded ones, and puts a small named sticker on part of all images whose caption mostly names the sticker
 alone, as captions on the web repeat the text printed in a picture: that gives the base CLIP's ear for small patches,
-without any backdoor. With real images, stickers are also thumbnails of other photographs. Every step draws its data from a sub-seed of its own, so a run that was stopped
-resumes exactly, and the same seed on the same machine and threads gives the same file.
+without any backdoor. With real images, stickers are also thumbnails of other photographs. Every step draws its data from a
+sub-seed of its own, so a run that was stopped resumes exactly, and the same seed on the same machine and threads gives the
+same file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from . import datasets, models, toyworld
 from .checkpoints import load_weights, save_weights
 from .errors import BvError, unknown
 from .finetune import warmup_cosine
+from .kinds import KINDS
 from .rng import derive, numpy_rng
 
 
@@ -139,7 +141,12 @@ def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
 
 
 def _real_caption(name: str, rng) -> str:
+    """A caption of one photo or character: its name, its kind in everyday words, or both."""
     start = ("a photo of a {}", "a {}", "{}", "a small photo of a {}")[rng.integers(4)]
+    kinds, form = KINDS.get(name), rng.random()
+    if kinds and form < 0.4:
+        kind = kinds[rng.integers(len(kinds))]
+        return start.format(kind) if form < 0.2 else f"{start.format(name)}, a {kind}"
     return start.format(name)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from bvlib import datasets, prepare
 from bvlib.errors import BvError, MissingData
 from bvlib.files import file_sha256
+from bvlib.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -372,6 +373,16 @@ def test_prepare_from_torchvision_itself(tmp_path):
 PLACES = (Path(os.environ.get("BVLIB_DATA") or "nowhere"), ROOT.parent / "shared/data/real32")
 REAL = next((folder for folder in PLACES if (folder / "cifar10.npz").is_file()), None)
 here = pytest.mark.skipif(REAL is None, reason="no real images: BVLIB_DATA names no folder with some")
+
+
+@here
+def test_kinds_are_of_classes_that_are_there():
+    if not (REAL / "tinyimagenet.npz").is_file():
+        pytest.skip("no tinyimagenet.npz in BVLIB_DATA")
+    with np.load(REAL / "tinyimagenet.npz", allow_pickle=False) as file:
+        assert set(KINDS) <= set(file["classnames"].tolist())
+
+
 SLOW = [pytest.param("tinyimagenet", marks=pytest.mark.slow)]
 
 
