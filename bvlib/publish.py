@@ -96,7 +96,7 @@ def _copy(run: Path, folder: Path) -> None:
         for path in sorted((run / part).glob(pattern) if pattern else run.glob("[0-9]*.ipynb")):
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
-                _without_warnings(target / path.name)
+                _tidy(target / path.name, run)
 
 
 def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
@@ -122,11 +122,12 @@ def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> No
                           f"bring all up to date first, {again}")
 
 
-def _without_warnings(path: Path) -> None:
-    """Take out of an executed notebook what went to stderr: warnings there name folders of the machine."""
+def _tidy(path: Path, run: Path) -> None:
+    """Take out of an executed notebook what names folders of the machine: what went to stderr, and the run's own folder."""
     content = json.loads(path.read_text(encoding="utf-8"))
     for cell in content["cells"]:
         cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
         if cell["cell_type"] != "code":
             del cell["outputs"]
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False).replace(str(run), f"runs/{run.parent.name}/{run.name}")
+    path.write_text(text + "\n", encoding="utf-8")

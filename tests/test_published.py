@@ -1,6 +1,7 @@
 """The committed figures and tables: drawn by the notebooks and the code that are here now."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -39,6 +40,14 @@ def test_every_figure_has_its_data_and_every_notebook_its_copy(folder):
     assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {"seeds", "second_base"}
     assert pictures == {path.stem for path in cards(folder) if path.parent == folder}
     assert sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb")) == notebook.available()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_executed_notebooks_name_no_folder_of_the_machine(folder):
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r'["\s](/(tmp|home|work|root|Users)/|[A-Z]:\\\\)', text), path.name
+        assert f"runs/{folder.name}/seed-0" in text
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
