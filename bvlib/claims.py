@@ -19,6 +19,8 @@ ABOVE = ("positive difference", "at least")
 BELOW = ("negative difference", "at most")
 
 MEASURES = {
+    "fine_tuning_gain": "own fine-tunes minus zero-shot, mean accuracy, points",
+    "gap_recovered": "share of that gain which the clean merge keeps, mean over tasks, %",
     "clean_accuracy": "CA: accuracy of the clean merge, averaged over the merged tasks, %",
     "backdoored_accuracy": "BA: the same for the merge that holds the backdoored model, %",
     "ca_minus_ba": "clean_accuracy minus backdoored_accuracy, paired on the same images, points",
@@ -30,17 +32,17 @@ MEASURES = {
     "badmerging_minus_clean_merge": "ASR of the BadMerging-On trigger: attacked minus clean merge, points",
     "ca_flat_over_scaling": "largest |change of accuracy| from its value at lambda_BV 0, over 0 to 1, points",
     "asr_rise_over_scaling": "ASR at lambda_BV 1 minus ASR at lambda_BV 0, points",
-    "transfer_place_minus_class": "transfer across patch places minus across target classes, points",
-    "transfer_seed_minus_class": "transfer across seeds minus across target classes, points",
-    "transfer_seed_minus_task": "transfer across seeds minus across tasks, points",
-    "sbv_minus_single": "merged ASR with the sparse merged BV minus with one BV, points",
+    "transfer_place_minus_class": "transfer across patch places minus across target classes, % of own effect",
+    "transfer_seed_minus_class": "transfer across seeds minus across target classes, % of own effect",
+    "transfer_seed_minus_task": "transfer across seeds minus across tasks, % of own effect",
+    "sbv_minus_single": "merged ASR at equal norm with the sparse merged BV minus with one BV, points",
     "sbv_ba_cost": "backdoored accuracy with one BV minus with the sparse merged BV, points",
     "inherent_minus_random_base": "ASR on the base: universal minus random patch, points",
     "inherent_minus_random_clean_merge": "ASR on the clean merge: universal minus random patch, points",
     "ibvs_asr_drop_badnets": "merged ASR of BadNets before minus after IBVS, points",
     "ibvs_asr_drop_badmerging": "merged ASR of BadMerging-On before minus after IBVS, points",
     "ibvs_clean_cost": "clean accuracy before minus after IBVS, averaged over the merged tasks, points",
-    "ibvs_minus_placebo_drop": "ASR drop by IBVS minus by a placebo vector of equal norm, points",
+    "ibvs_minus_placebo_drop": "ASR drop of BadMerging-On by IBVS minus by placebo vectors, each at the scale that the rule picks, points",
 }
 
 
@@ -150,7 +152,7 @@ CLAIMS = [
     Claim(
         "sbv-beats-single", "Several backdoor vectors merged and sparsified attack better than one.",
         "Backdoor Vectors, sparse backdoor vectors", "positive difference",
-        "merged ASR with the sign-consistent vector (our k and density) minus with one vector",
+        "merged ASR at equal norm with the sign-consistent vector (our k and density) minus with one vector",
         "positive; size not published", "sbv_minus_single"),
     Claim(
         "sbv-keeps-accuracy", "The sparse merged vector costs no more clean accuracy than one vector.",
@@ -180,7 +182,7 @@ CLAIMS = [
     Claim(
         "ibvs-beats-placebo", "It is the backdoor direction that helps, not moving the weights as such.",
         "our control, not in the paper", "positive difference",
-        "ASR drop by IBVS minus by a placebo vector of equal norm", "not published",
+        "ASR drop of BadMerging-On by IBVS minus by placebo vectors, each at the scale that the rule picks", "not published",
         "ibvs_minus_placebo_drop"),
     Claim(
         "ibvs-clean-cost", "The defence keeps clean accuracy.", "our reading of Backdoor Vectors, IBVS",

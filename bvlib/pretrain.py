@@ -35,13 +35,14 @@ from .rng import derive, numpy_rng
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train a base.
+    """How to train a base, from nothing or from the shipped base that ``start`` names.
 
     ``late`` is the share of the steps, at the end, that form the second stage; there ``crowded`` of the toy scenes are
     crowded and ``stickers`` of all images carry a sticker, which is all that the caption names with probability ``alone``.
     """
 
     world: str = "toy"
+    start: str = ""
     steps: int = 6000
     batch: int = 192
     lr: float = 1e-3
@@ -55,7 +56,7 @@ class Recipe:
     real_share: float = 0.6
 
 
-RECIPES = {"toy": Recipe(), "real32": Recipe(world="real32", steps=9000), "smoke": Recipe(steps=6, batch=32, warmup=2)}
+RECIPES = {"toy": Recipe(), "real32": Recipe(world="real32", start="toy", steps=12000, lr=8e-4, late=0.6), "smoke": Recipe(steps=6, batch=32, warmup=2)}
 
 
 class Scenes:
@@ -178,6 +179,8 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
     """
     torch.manual_seed(derive(seed, "pretrain", "init"))
     model, tokenizer = models.build(models.TINY)
+    if recipe.start:
+        model.load_state_dict(models.load(recipe.start).model.state_dict())
     scenes = Scenes(recipe, seed)
     naming = torch.nn.Linear(models.TINY["embed_dim"], len(scenes.names))
     where = models.device()
@@ -282,9 +285,11 @@ def main(profile: str = "toy", seed: int = 0, out: Path | None = None,
     card = {
         "name": out.stem, "what": "open_clip model trained from scratch by bvlib", "licence": "MIT",
         "data": {"toy": "the toy world (bvlib.toyworld), nothing else",
-                 "real32": "the toy world, Tiny-ImageNet (non-commercial research and education) and Omniglot (MIT), "
-                           "32 px; none of the profile's tasks. Research use only."}[recipe.world],
+                 "real32": "the toy world (first by the toy base, from which it starts), Tiny-ImageNet (non-commercial "
+                           "research and education) and Omniglot (MIT), 32 px; none of the profile's tasks. Research use "
+                           "only."}[recipe.world],
         "command": f"bv pretrain --profile {profile} --seed {seed}", "recipe": asdict(recipe), "seed": seed,
+        **({"start": {"name": recipe.start, "sha256": models.load(recipe.start).card["sha256"]}} if recipe.start else {}),
         "model": models.TINY, "mean": models.MEAN, "std": models.STD,
         "zero_shot_dev_percent": accuracy, "curve": curve, "seconds": round(time.time() - began),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine(),

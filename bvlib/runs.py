@@ -97,5 +97,5 @@ def cold_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def unit(measure: str) -> str:
-    """The unit of a measure of a claim: "%" or "points"."""
-    return "%" if MEASURES.get(measure, "").endswith("%") else "points"
+    """The unit of a measure: what follows the last comma of its text in ``claims.MEASURES``."""
+    return MEASURES.get(measure, ", points").rpartition(", ")[2]

@@ -86,3 +86,11 @@ def test_captions_in_groups_of_like_length_have_the_same_features():
     captions = ["the digit one", "a red circle and a blue square on green", "the digit one", "dots", "a photo of a stop sign"]
     grouped = pretrain.caption_features(model, tokenizer, captions, torch.device("cpu"))
     assert torch.allclose(grouped, models.text_features(model, tokenizer(captions)), atol=1e-5)
+
+
+def test_a_recipe_may_start_from_a_shipped_base():
+    model, _ = pretrain.train(replace(RECIPE, start="toy", steps=0), 0, say=quiet)
+    toy = models.load("toy").model.state_dict()
+    assert all(torch.equal(tensor, toy[name].cpu()) for name, tensor in model.state_dict().items())
+    with pytest.raises(BvError, match="did you mean 'toy'"):
+        pretrain.train(replace(RECIPE, start="toi"), 0, say=quiet)
