@@ -22,8 +22,11 @@ PROFILES = {"mini": "toy world", "real32": "real images"}
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
 ROWS = [  # what is shown, its headline in notebook 01, its colour
     ("alone", "ASR {}, alone", "attack"), ("merged (task arithmetic)", "ASR {}, merged", "attack"),
-    ("merged (TIES)", "ASR {}, merged by TIES", "attack"), ("same trigger, clean merge", "ASR {} trigger, clean merge", "clean"),
-    ("same trigger, base", "ASR {} trigger, base", "base"), ("random patch", "ASR random patch, merge with {}", "random"),
+    ("merged (TIES)", "ASR {}, merged by TIES", "attack"),
+    ("same trigger, clean merge (task arithmetic)", "ASR {} trigger, clean merge", "clean"),
+    ("same trigger, clean merge (TIES)", "ASR {} trigger, clean merge by TIES", "clean"),
+    ("same trigger, base", "ASR {} trigger, base", "base"),
+    ("random patch (task arithmetic)", "ASR random patch, merge with {}", "random"),
 ]
 BEGIN, END = "<!-- claims: written by bv publish -->", "<!-- /claims -->"
 
@@ -47,7 +50,7 @@ def draw(rows: pd.DataFrame):
     shown_profiles = list(rows["profile"].unique())
     order, roles = {what: i for i, (what, _, _) in enumerate(ROWS)}, {what: role for what, _, role in ROWS}
     tops = {attack: -i * (len(ROWS) + 1.2) for i, attack in enumerate(ATTACKS)}
-    fig, axes = figures.grid(len(shown_profiles), width=4.6, height=3.8)
+    fig, axes = figures.grid(len(shown_profiles), width=5.2, height=4.2)
     for ax, profile in zip(axes, shown_profiles, strict=True):
         part, ticks = rows[rows["profile"] == profile], {}
         for (attack, what), bar in part.groupby(["attack", "what"], sort=False):
