@@ -35,7 +35,7 @@ _KINDS = {
     "food": "guacamole, ice cream, ice lolly, pretzel, mashed potato, meat loaf, pizza, potpie, espresso",
     "mountain": "alp, cliff", "beach": "seashore, lakeside",
 }
-KINDS: dict[str, list[str]] = {}  # class name -> words, one or two
+KIND_WORDS: dict[str, list[str]] = {}  # class name -> words, one or two
 for _kind, _names in _KINDS.items():
     for _name in _names.split(", "):
-        KINDS.setdefault(_name, []).append(_kind)
+        KIND_WORDS.setdefault(_name, []).append(_kind)

@@ -29,7 +29,7 @@ from . import datasets, models, toyworld
 from .checkpoints import load_weights, save_weights
 from .errors import BvError, unknown
 from .finetune import warmup_cosine
-from .kinds import KINDS
+from .kinds import KIND_WORDS
 from .rng import derive, numpy_rng
 
 
@@ -56,7 +56,10 @@ class Recipe:
     real_share: float = 0.6
 
 
-RECIPES = {"toy": Recipe(), "real32": Recipe(world="real32", start="toy", steps=12000, lr=8e-4, late=0.6), "smoke": Recipe(steps=6, batch=32, warmup=2)}
+RECIPES = {
+    "toy": Recipe(), "smoke": Recipe(steps=6, batch=32, warmup=2),
+    "real32": Recipe(world="real32", start="toy", steps=12000, lr=8e-4, late=0.6),
+}
 
 
 class Scenes:
@@ -144,7 +147,7 @@ def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
 def _real_caption(name: str, rng) -> str:
     """A caption of one photo or character: its name, its kind in everyday words, or both."""
     start = ("a photo of a {}", "a {}", "{}", "a small photo of a {}")[rng.integers(4)]
-    kinds, form = KINDS.get(name), rng.random()
+    kinds, form = KIND_WORDS.get(name), rng.random()
     if kinds and form < 0.4:
         kind = kinds[rng.integers(len(kinds))]
         return start.format(kind) if form < 0.2 else f"{start.format(name)}, a {kind}"

@@ -15,7 +15,7 @@ from PIL import Image
 from bvlib import datasets, prepare
 from bvlib.errors import BvError, MissingData
 from bvlib.files import file_sha256
-from bvlib.kinds import KINDS
+from bvlib.kinds import KIND_WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -380,7 +380,7 @@ def test_kinds_are_of_classes_that_are_there():
     if not (REAL / "tinyimagenet.npz").is_file():
         pytest.skip("no tinyimagenet.npz in BVLIB_DATA")
     with np.load(REAL / "tinyimagenet.npz", allow_pickle=False) as file:
-        assert set(KINDS) <= set(file["classnames"].tolist())
+        assert set(KIND_WORDS) <= set(file["classnames"].tolist())
 
 
 SLOW = [pytest.param("tinyimagenet", marks=pytest.mark.slow)]
