@@ -247,7 +247,9 @@ def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
                    "    Path('pid').write_text(str(os.getpid()))\n"
                    "    time.sleep(300)\n", END)
     command = [sys.executable, "-m", "bvlib.cli", "run", "02", "--profile", "tiny"]
-    process = subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a shell's background job ignores Ctrl-C and hands that on to its children: the run must get it all the same
+    process = subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     wait_for(lambda: (world / "pid").exists() and (world / "pid").read_text(), process)
     process.send_signal(sign)
     said = process.communicate(timeout=60)[1]
