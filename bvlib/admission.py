@@ -17,7 +17,7 @@ import pandas as pd
 from . import profiles
 from .checkpoints import card_of
 from .errors import BvError
-from .files import write_json, write_whole
+from .files import replace_between, write_json, write_whole
 from .notebook import SHELL, root_folder, runs_folder, shown
 from .sources import canonical, code_hash, code_parts, digest
 
@@ -168,7 +168,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, folder
     import matplotlib.pyplot as plt
 
     from . import figures
-    from .admission_page import draw, page
+    from .admission_page import BEGIN, END, criteria_table, draw, page
     from .lab import Lab
 
     folder = Path(folder or home(profile, base, seed))
@@ -188,6 +188,8 @@ def write(profile: str, base: str | None = None, seed: int | None = None, folder
     if profile == "smoke":
         return out
     write_whole(folder / "README.md", lambda draft: draft.write_text(page(folder), encoding="utf-8"))
+    if folder == root_folder() / "figures" / "admission":
+        replace_between(root_folder() / "README.md", BEGIN, END, criteria_table(folder))
     return folder / "README.md"
 
 

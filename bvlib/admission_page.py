@@ -12,26 +12,43 @@ from .admission import CRITERIA, LAMBDA, MAX_SIZE, TABLES
 from .published import CLIP
 
 
+BEGIN, END = "<!-- admission: written by bv admit -->", "<!-- /admission -->"  # where the table of criteria stands in the README
+
+
 def page(folder: Path) -> str:
     """The page on all profiles measured in a folder (smoke left out), read back from their files."""
-    found = []
-    for path in sorted(Path(folder).glob("*/admission.json")):
-        if path.parent.name != "smoke":
-            card = json.loads(path.read_text(encoding="utf-8"))
-            found.append((path.parent.name, card, {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}))
-    columns = {f"{card['base_name']} base on {name}": tables["criteria"].set_index("id") for name, card, tables in found}
-    what, value, _ = CLIP["weakness"][0]
-    published = {"weakness": f"ASR {value:g} % ({what})"}
-    rows = [[text, *(_outcome(table, key, least) for table in columns.values()), published.get(key, "not published")]
-            for key, (text, least) in CRITERIA.items()]
+    found = _read(folder)
     sources = [f"- {what}: {value:g} %, {source}" for entries in CLIP.values() for what, value, source in entries]
     return "\n".join([
         "# Admission of the bases", "",
         "Is a base fit for the study? Asked before any attack or defence, of clean models and patches only, on a development "
         "seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no say. Written by `bv admit`.", "",
-        "## Criteria", "", *_markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows), "",
+        "## Criteria", "", *_criteria(found), "",
         "What is published for CLIP, on other tasks and images of 224 px, for orientation:", "", *sources, "",
         *(line for entry in found for line in _section(*entry))]).rstrip() + "\n"
+
+
+def criteria_table(folder: Path) -> str:
+    """The table of criteria alone, as the README has it."""
+    return "\n".join(_criteria(_read(folder))) + "\n"
+
+
+def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
+    found = []
+    for path in sorted(Path(folder).glob("*/admission.json")):
+        if path.parent.name != "smoke":
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found.append((path.parent.name, card, {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}))
+    return found
+
+
+def _criteria(found) -> list[str]:
+    columns = {f"{card['base_name']} base on {name}": tables["criteria"].set_index("id") for name, card, tables in found}
+    what, value, _ = CLIP["weakness"][0]
+    published = {"weakness": f"ASR {value:g} % ({what})"}
+    rows = [[text, *(_outcome(table, key, least) for table in columns.values()), published.get(key, "not published")]
+            for key, (text, least) in CRITERIA.items()]
+    return _markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows)
 
 
 def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:

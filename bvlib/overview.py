@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import figures
 from .claims import CLAIMS, STATUSES
-from .files import file_sha256, write_whole
+from .files import file_sha256, replace_between, write_whole
 from .metrics import seed_interval
 from .notebook import root_folder, shown
 from .reference import committed, folder
@@ -122,10 +122,7 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
                              for profile, part in of.items()}}
         written += figures.save(draw(rows), root / "figures" / "overview", rows, card)
     readme = root / "README.md"
-    before, begin, rest = (readme.read_text(encoding="utf-8") if readme.is_file() else "").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
+    if not replace_between(readme, BEGIN, END, table):
         say(f"the table of claims is in {shown(written[0])} only: README.md lacks the lines {BEGIN} and {END}")
         return written
-    write_whole(readme, lambda draft: draft.write_text(f"{before}{begin}\n{table}{end}{after}", encoding="utf-8"))
     return [*written, readme]

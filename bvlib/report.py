@@ -16,7 +16,7 @@ from . import notebook, profiles
 from .claims import CLAIMS, check, finite
 from .files import write_whole
 from .reference import committed, committed_second
-from .runs import cold_seconds, collect, results, seeds_run
+from .runs import cold_seconds, collect, results, seeds_run, unit
 
 
 def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
@@ -76,26 +76,29 @@ def _names(dicts: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for content in dicts for name in content))
 
 
-def _interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
+def _interval(values: list[float], of_unit: str) -> tuple[float | None, float | None, float | None]:
+    """(mean, low, high) over seeds; an interval of rates ("%") is cut at 0 and 100."""
     if not values:
         return None, None, None
     if len(values) == 1:
         return values[0], None, None
     from .metrics import seed_interval
-    return seed_interval(values)
+    mean, low, high = seed_interval(values)
+    return (mean, max(low, 0.0), min(high, 100.0)) if of_unit == "%" and 0 <= mean <= 100 else (mean, low, high)
 
 
 def _headline(entries: list[dict[str, Any] | None]) -> dict[str, Any]:
     there = [entry for entry in entries if entry]
-    mean, low, high = _interval(finite([entry.get("value") for entry in there]))
+    of_unit = there[0].get("unit", "")
+    mean, low, high = _interval(finite([entry.get("value") for entry in there]), of_unit)
     if len(there) == 1:
         low, high = there[0].get("low"), there[0].get("high")
-    return {"mean": mean, "low": low, "high": high, "unit": there[0].get("unit", ""),
+    return {"mean": mean, "low": low, "high": high, "unit": of_unit,
             "values": [entry.get("value") if entry else None for entry in entries]}
 
 
 def _claim(claim: Any, values: list[float | None]) -> dict[str, Any]:
-    mean, low, high = _interval(finite(values))
+    mean, low, high = _interval(finite(values), unit(claim.measure))
     return {"id": claim.id, "expected": claim.expected, "obtained": mean, "low": low, "high": high,
             "status": check(claim, values), "designed_in": claim.designed_in, "values": values}
 
