@@ -128,12 +128,19 @@ def list_(notebook: str | None) -> None:
 @SEEDS
 @click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="a parameter of the notebooks")
 @click.option("--force", is_flag=True, help="run also what is up to date (stored results are still loaded)")
-def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str | None,
-        parameters: tuple[str, ...], force: bool) -> None:
+@click.option("--sweep", type=click.Path(path_type=Path), metavar="FILE", help="a YAML file with a grid of parameters, see notebooks/sweeps/")
+@click.option("--jobs", type=int, default=1, show_default=True, help="runs of a sweep at once")
+@click.pass_context
+def run(context: click.Context, notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str | None,
+        parameters: tuple[str, ...], force: bool, sweep: Path | None, jobs: int) -> None:
     """Run NOTEBOOKS (`01` or `01_badmerging`; all by default) through papermill, in order.
 
-    What is up to date is skipped. A run that was stopped goes on where it was.
+    What is up to date is skipped. A run that was stopped goes on where it was. With --sweep, every point of a grid is run
+    and one table gathered.
     """
+    if sweep:
+        _sweep(context, notebooks, profile, seed_list(seed, seeds), parameters or force, sweep, jobs)
+        return
     from . import report, runner
     from .notebook import shown
 
@@ -150,6 +157,19 @@ def run(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str |
     for out in dict.fromkeys(record.out for record in records):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
             click.echo(f"{what:11} {shown(out / path)}")
+
+
+def _sweep(context: click.Context, notebooks, profile: str, seeds: list[int] | None, other: Any, path: Path, jobs: int) -> None:
+    from . import sweep
+
+    if other:
+        raise BvError("--sweep takes its parameters from the file: leave -p and --force out")
+    given = context.get_parameter_source("profile") is not click.core.ParameterSource.DEFAULT
+    failed = sweep.run(sweep.read(path, notebooks, profile if given else None, seeds), jobs, say=click.echo)
+    for line in failed:
+        click.echo(f"bv: {line}", err=True)
+    if failed:
+        context.exit(1)
 
 
 @main.command()

@@ -177,6 +177,14 @@ def run(notebooks: Sequence[str] | None = None, profile: str = "mini", seed: int
     return [_run_one(notebook, profile, seed, passed[notebook.name], out, force, say) for notebook in chosen]
 
 
+def up_to_date(notebooks: Sequence[str], profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> bool:
+    """Whether :func:`run` with these arguments would find nothing to do."""
+    chosen = find(notebooks)
+    passed, out = check_parameters(chosen, parameters or {}), out_folder(profile, seed, parameters)
+    return not any(_why(_read_json(out / ".records" / f"{n.name}.json"), fingerprint(n, profile, seed, passed[n.name]), out, n.name)
+                   for n in chosen)
+
+
 def _run_one(notebook: Notebook, profile: str, seed: int, parameters: dict[str, Any], out: Path, force: bool,
              say: Say) -> RunRecord:
     records, name = out / ".records", notebook.name
