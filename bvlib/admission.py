@@ -16,26 +16,15 @@ import pandas as pd
 
 from . import profiles
 from .checkpoints import card_of
+from .criteria import CRITERIA, LAMBDA, MAX_SIZE
 from .errors import BvError
-from .files import replace_between, write_json, write_whole
+from .files import write_json, write_whole
 from .notebook import SHELL, root_folder, runs_folder, shown
 from .sources import canonical, code_hash, code_parts, digest
 
-LAMBDA = 0.3        # of the merge that the criteria speak of
-MAX_SIZE = 6        # px: 3.5 % of a 32 x 32 image
 FROZEN = ("world", "world_seed", "sizes", "tasks", "adversary", "target_class", "other_classes", "train", "trigger",
           "trigger_size", "alpha", "coefficient", "merging")
 TABLES = ("tasks", "heads", "cosines", "weakness", "criteria")
-
-CRITERIA = {  # id: (what the page says, is the bound a least value?); None: reported, no criterion
-    "gain": ("tasks on which fine-tuning gains at least 15 points over zero-shot (bound: most)", True),
-    "recovered": (f"gap recovered by task arithmetic, λ = {LAMBDA}: all tasks' gaps together, %", True),
-    "recovered_mean": ("the same as the mean of the tasks' shares (gaps of 5 points or more), %", None),
-    "norms": ("largest norm of a task vector over the median norm", False),
-    "weakness": (f"target classes with 50 % ASR of a universal patch of at most {MAX_SIZE} px on the base (bound: most)", True),
-    "random": ("ASR of random patches of that size, mean over target classes, %", False),
-    "smallest_size": ("smallest patch, px, with 50 % ASR for most target classes", None),
-}
 
 
 # Measuring
@@ -170,6 +159,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, folder
     from . import figures
     from .admission_page import BEGIN, END, criteria_table, draw, page
     from .lab import Lab
+    from .overview import replace_between
 
     folder = Path(folder or home(profile, base, seed))
     out = folder / profile

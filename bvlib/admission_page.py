@@ -8,7 +8,8 @@ from typing import Any, Mapping
 
 import pandas as pd
 
-from .admission import CRITERIA, LAMBDA, MAX_SIZE, TABLES
+from .admission import TABLES
+from .criteria import CRITERIA, LAMBDA, MAX_SIZE
 from .published import CLIP
 
 

@@ -1,7 +1,7 @@
 """One style, one palette by role; a saved figure is a picture, its data and its provenance.
 
-Colours are by what a thing *is* (clean, attack, base, placebo, defended), so the same colour means the same in every
-figure. All numbers on axes are percent unless the label says otherwise.
+Colours are by what a thing *is*, so the same colour means the same in every figure: see :data:`ROLES`. All numbers on
+axes are percent unless the label says otherwise.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ import seaborn as sns
 from .files import write_json, write_whole
 
 ROLES = {
-    "attack": "#c0392b", "clean": "#2c6fbb", "base": "#6b6b6b", "random": "#b8a14a", "placebo": "#9a7bb5",
-    "defended": "#2e8b57", "second": "#e08e45", "accuracy": "#2c6fbb",
+    "attack": "#c0392b", "second": "#e08e45",           # the attack that a figure is about, and the one beside it
+    "base": "#6b6b6b", "clean": "#2c6fbb", "own": "#1b9aaa",  # models without an attack: base, merge, one task's fine-tune
+    "average": "#9cc3e6", "task_arithmetic": "#2c6fbb", "ties": "#173a63",  # clean merges, where several methods are compared
+    "random": "#b8a14a", "nothing": "#c9c9c9",          # controls on the input: a random patch, no trigger
+    "placebo": "#9a7bb5", "defended": "#2e8b57",        # vectors: those without a backdoor, those that a defence subtracts
+    "oracle": "#222222", "accuracy": "#7a4a1e",         # what no defender has; an accuracy drawn beside an ASR
 }
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8,
@@ -49,6 +53,12 @@ def curve(ax, table: pd.DataFrame, x: str, y: str, role: str, label: str, band: 
 def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100) -> None:
     """Percent on the y axis from 0, labels, title."""
     ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, top * 1.02))
+
+
+def thin(ax, table: pd.DataFrame, x: str, y: str, by: str, role: str, **line) -> None:
+    """One faint line for each value of column ``by``, behind the mean."""
+    for _, part in table.groupby(by, sort=False):
+        ax.plot(part[x], part[y], color=ROLES[role], lw=0.7, alpha=0.5, **line)
 
 
 def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:

@@ -48,12 +48,3 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
-
-
-def replace_between(path: Path, begin: str, end: str, text: str) -> bool:
-    """Put `text` between the lines `begin` and `end` of a file; False, and nothing is written, when they are not there."""
-    before, found, rest = (path.read_text(encoding="utf-8") if path.is_file() else "").partition(begin)
-    _, closed, after = rest.partition(end)
-    if closed:
-        write_whole(path, lambda draft: draft.write_text(f"{before}{found}\n{text}{closed}{after}", encoding="utf-8"))
-    return bool(closed)

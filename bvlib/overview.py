@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import figures
 from .claims import CLAIMS, STATUSES
-from .files import file_sha256, replace_between, write_whole
+from .files import file_sha256, write_whole
 from .metrics import seed_interval
 from .notebook import root_folder, shown
 from .reference import committed, folder
@@ -126,3 +126,12 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
         say(f"the table of claims is in {shown(written[0])} only: README.md lacks the lines {BEGIN} and {END}")
         return written
     return [*written, readme]
+
+
+def replace_between(path: Path, begin: str, end: str, text: str) -> bool:
+    """Put `text` between the lines `begin` and `end` of a file; False, and nothing is written, when they are not there."""
+    before, found, rest = (path.read_text(encoding="utf-8") if path.is_file() else "").partition(begin)
+    _, closed, after = rest.partition(end)
+    if closed:
+        write_whole(path, lambda draft: draft.write_text(f"{before}{found}\n{text}{closed}{after}", encoding="utf-8"))
+    return bool(closed)
