@@ -130,4 +130,5 @@ def _tidy(path: Path, run: Path) -> None:
         if cell["cell_type"] != "code":
             del cell["outputs"]
     text = json.dumps(content, indent=1, ensure_ascii=False).replace(str(run), f"runs/{run.parent.name}/{run.name}")
+    text = text.replace("](../figures/", "](../../")  # links of `notebooks/`, from `figures/<profile>/notebooks/`
     path.write_text(text + "\n", encoding="utf-8")
