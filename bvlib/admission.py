@@ -178,7 +178,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, folder
     if profile == "smoke":
         return out
     write_whole(folder / "README.md", lambda draft: draft.write_text(page(folder), encoding="utf-8"))
-    if folder == root_folder() / "figures" / "admission":
+    if folder == home(profile):
         replace_between(root_folder() / "README.md", BEGIN, END, criteria_table(folder))
     return folder / "README.md"
 

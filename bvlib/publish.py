@@ -75,14 +75,7 @@ def stack_tables(profile: str, seeds: Sequence[int], folder: Path) -> None:
             with open(path, newline="", encoding="utf-8") as file:
                 tables.setdefault(path.name, []).extend({"seed": str(seed), **row} for row in csv.DictReader(file))
     for name, rows in tables.items():
-        write_whole(folder / name, lambda draft, rows=rows: _write_rows(draft, rows))
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+        runs.write_rows(folder / name, rows)
 
 
 def _copy(run: Path, folder: Path) -> None:

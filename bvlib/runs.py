@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import notebook
 from .claims import MEASURES
+from .files import write_whole
 from .runner import artefact_seconds
 
 COLUMNS = ["seed", "notebook", "part", "name", "value", "unit"]  # of the tidy rows; part is one of PARTS
@@ -80,6 +83,18 @@ def from_rows(rows: Iterable[Mapping[str, str]]) -> dict[int, list[dict[str, Any
             run[part][name] = {"value": value, "low": None, "high": None, "unit": row["unit"]} if part == "headline" else value
         seen.add((seed, part, name))
     return {seed: list(runs.values()) for seed, runs in found.items()}
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write dicts as a CSV, cells as they stand; the columns are all keys in order of appearance, blank where a row lacks one."""
+    def write(draft: Path) -> None:
+        with open(draft, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns or list(dict.fromkeys(name for row in rows for name in row)), restval="",
+                                   lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+
+    write_whole(path, write)
 
 
 def cold_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -8,7 +8,7 @@
     points:                          # and these, as they stand
       - {attack: badmerging-on, trigger_size: 4}
 
-Points run in processes of their own (``jobs`` at once). One that fails is told and does not stop the others. Each leaves its
+Points run in processes of their own (``jobs`` at once); one that fails is told and does not stop the others. Each leaves its
 run in ``runs/<profile>/seed-<n>+<hash>``, so the same call goes on where it was stopped.
 """
 
@@ -32,9 +32,8 @@ import yaml
 
 from . import profiles, runner
 from .errors import BvError, unknown
-from .files import write_whole
 from .notebook import check_parameters, find, out_folder, runs_folder, shown
-from .runs import COLUMNS, per_seed
+from .runs import COLUMNS, per_seed, write_rows
 
 KEYS = ("profile", "seeds", "grid", "points")
 
@@ -107,34 +106,38 @@ def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[
     environ = dict(os.environ)
     if jobs > 1 and "OMP_NUM_THREADS" not in environ:
         os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    todo = [(point, seed) for point, seed in sweep.runs
+    pending = [(point, seed) for point, seed in sweep.runs
             if not runner.up_to_date(sweep.notebooks, sweep.profile, seed, point)]
     say(f"sweep {sweep.name}: {len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on {sweep.profile}, "
-        f"{len(sweep.runs) - len(todo)} up to date")
-    failed, running, lock, began = [], set(), threading.Lock(), time.perf_counter()
+        f"{len(sweep.runs) - len(pending)} up to date")
+    failed, running, lock, stopped, began = [], set(), threading.Lock(), threading.Event(), time.perf_counter()
 
     def one(point: Mapping[str, Any], seed: int) -> str | None:
         command = [sys.executable, "-m", "bvlib.cli", "run", *sweep.notebooks, "--profile", sweep.profile, "--seed", str(seed),
                    *(word for name, value in point.items() for word in ("-p", f"{name}={value!r}"))]
         with lock:
-            process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if stopped.is_set():
+                return None
+            process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                       start_new_session=True)  # Ctrl-C reaches it once, from here
             running.add(process)
         error = process.communicate()[1]
         running.discard(process)
         return None if process.returncode == 0 else (error.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
 
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(one, point, seed): (point, seed) for point, seed in todo}
+        futures = {pool.submit(one, point, seed): (point, seed) for point, seed in pending}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label, error = _label(*futures[future]), future.result()
                 if error:
                     failed.append(f"{label}: {error.removeprefix('bv: ')}")
-                left = (time.perf_counter() - began) / done * (len(todo) - done)
-                say(f"  {done} of {len(todo)}  {label}{': failed, ' + failed[-1].partition(': ')[2] if error else ''}"
+                left = (time.perf_counter() - began) / done * (len(pending) - done)
+                say(f"  {done} of {len(pending)}  {label}{': failed, ' + failed[-1].partition(': ')[2] if error else ''}"
                     f"  ({left / 60:.0f} minutes to go)")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            stopped.set()
             with lock:
                 for process in running:
                     process.send_signal(signal.SIGINT)
@@ -165,16 +168,7 @@ def gather(sweep: Sweep) -> list[Path]:
             for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
                 with open(path, newline="", encoding="utf-8") as file:
                     tables.setdefault(path.name, []).extend({**before, **row} for row in csv.DictReader(file))
-    written = {sweep.folder / "rows.csv": (rows, [*names, *COLUMNS])}
-    written |= {sweep.folder / "tables" / name: (content, None) for name, content in tables.items()}
-    for path, (content, columns) in written.items():
-        write_whole(path, lambda draft, content=content, columns=columns: _write(draft, content, columns))
+    write_rows(sweep.folder / "rows.csv", rows, [*names, *COLUMNS])
+    for name, content in tables.items():
+        write_rows(sweep.folder / "tables" / name, content)
     return [sweep.folder / "rows.csv", *([sweep.folder / "tables"] if tables else [])]
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns or list(dict.fromkeys(name for row in rows for name in row)), restval="",
-                               lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)

@@ -1,6 +1,9 @@
 """Shared and made once: the shipped toy base, one small task, and one attack on it."""
 
+import os
+
 import pytest
+from helpers import END, PARAMETERS, WORK, write_notebook
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,22 @@ def backdoor(encoder, shapes, head):
     clean, theta = train(finetune.clean()), train(finetune.poisoned(trigger, target))
     return SimpleNamespace(trigger=trigger, target=target, clean=clean, theta=theta,
                            vector=BackdoorVector.between(theta, clean))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A repository of two notebooks and one profile in a temporary folder."""
+    import bvlib
+
+    for name in ("notebooks", "profiles"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\ntrain:\n  rate: 1e-3\n")
+    write_notebook(tmp_path / "notebooks" / "00_start.ipynb")
+    write_notebook(tmp_path / "notebooks" / "01_next.ipynb", WORK, END,
+                   parameters=PARAMETERS + "merging: str = 'ties'  # how to merge\n")
+    monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(bvlib.__file__)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.delenv("BVLIB_RUNS", raising=False)
+    return tmp_path

@@ -7,71 +7,20 @@ import subprocess
 import sys
 import time
 
-import nbformat
 import pytest
 from click.testing import CliRunner
+from helpers import END, PARAMETERS, WORK, write_notebook
 
 from bvlib import runner
 from bvlib.cli import main, parse_value
 from bvlib.errors import BvError
 from bvlib.notebook import Parameter, find
 
-PARAMETERS = '''profile: str = "tiny"  # what runs
-seed: int = 0  # root seed
-out: str = "runs/tiny"  # where this run writes
-scale: float = None  # merging coefficient
-tasks: list = ["a", "b"]  # merge order is kept
-'''
-WORK = '''import json, sys
-from pathlib import Path
-from bvlib.store import Store
-store, folder = Store("store", threads=1), Path(out)
-made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.errors"])
-(folder / "tables").mkdir(parents=True, exist_ok=True)
-(folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
-with open("count.txt", "a") as file:
-    file.write(NAME + "\\n")
-'''
-END = '''(folder / f"{NAME}.json").write_text(json.dumps({
-    "notebook": NAME, "profile": profile, "seed": seed, "parameters": {"scale": scale, "tasks": tasks},
-    "python": sys.executable, "headline": {}, "measures": {}, "seconds": 1.0,
-    "artefacts": store.records(), "outputs": [f"tables/{NAME}.csv"]}))
-print("finished", NAME)
-'''
-
-
-def write_notebook(path, *cells, parameters=PARAMETERS):
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Notebook {path.stem}\n\nProse."),
-                      nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-                      nbformat.v4.new_code_cell(f"NAME = {path.stem!r}"),
-                      nbformat.v4.new_markdown_cell("## The work"),
-                      *[nbformat.v4.new_code_cell(cell) for cell in cells or (WORK, END)]]
-    nbformat.write(notebook, path)
-
 
 def edit(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """A repository of two notebooks and one profile in a temporary folder."""
-    for name in ("notebooks", "profiles"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\ntrain:\n  rate: 1e-3\n")
-    write_notebook(tmp_path / "notebooks" / "00_start.ipynb")
-    write_notebook(tmp_path / "notebooks" / "01_next.ipynb", WORK, END,
-                   parameters=PARAMETERS + "merging: str = 'ties'  # how to merge\n")
-    monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
-    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
-    package = os.path.dirname(os.path.dirname(os.path.abspath(runner.__file__)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.delenv("BVLIB_RUNS", raising=False)
-    return tmp_path
 
 
 def bv(*args):

@@ -1,12 +1,15 @@
 """Sweeps: a grid becomes runs of its own, finished ones are skipped, and one table is gathered."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers import one_line
-from test_runner import END, PARAMETERS, WORK, world, write_notebook  # noqa: F401
+from helpers import END, PARAMETERS, WORK, one_line, write_notebook
 
 from bvlib import sweep
 from bvlib.cli import main
@@ -16,7 +19,7 @@ MEASURED = END.replace('"measures": {}', '"measures": {"ca_minus_ba": scale}')
 
 
 @pytest.fixture
-def file(world):  # noqa: F811
+def file(world):
     """A sweep over one small notebook that fails at scale 9."""
     write_notebook(world / "notebooks" / "01_next.ipynb", FAILING, WORK, MEASURED, parameters=PARAMETERS)
     path = world / "grid.yaml"
@@ -58,6 +61,28 @@ def test_a_point_that_fails_does_not_stop_the_others(file):
     assert len(counted(file.parent)) == 1
 
 
+@pytest.mark.slow
+def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(file, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    slow = ("import os, time\nfrom pathlib import Path\nif scale == 2.0 and not Path('pid').exists():\n"
+            "    Path('pid').write_text(str(os.getpid()))\n    time.sleep(300)\n")
+    write_notebook(file.parent / "notebooks" / "01_next.ipynb", slow, WORK, MEASURED, parameters=PARAMETERS)
+    command = [sys.executable, "-m", "bvlib.cli", "run", "01", "--sweep", str(file), "--seed", "0"]
+    process = subprocess.Popen(command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    for _ in range(600):
+        if (file.parent / "pid").exists() and (file.parent / "pid").read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "goes on from there" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((file.parent / "pid").read_text()), 0)
+    again = CliRunner().invoke(main, ["run", "01", "--sweep", str(file), "--seed", "0"])
+    assert again.exit_code == 0 and "1 up to date" in again.output and len(counted(file.parent)) == 2
+
+
 @pytest.mark.parametrize("text, words", [
     ("grid: [1]", ("name: [values]",)), ("grid:\n  scale: 3", ("`scale`", "list of values")), ("a: 1", ("no sweep",)),
     ("grid:\n  scael: [1]", ("scael", "scale")), ("gird: 1\npoints: []", ("gird", "grid")),
@@ -77,4 +102,4 @@ def test_parameters_beside_a_sweep_and_a_missing_file_are_refused(file):
         sweep.read(file.with_name("gone.yaml"), ["01"])
     with one_line("--jobs"):
         sweep.run(sweep.read(file, ["01"]), jobs=0)
-    assert os.listdir(file.parent / "runs") == [] if (file.parent / "runs").exists() else True
+    assert not counted(file.parent)
