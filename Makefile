@@ -14,12 +14,13 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lab clean-venv
+.PHONY: help setup reproduce test check bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
 	@echo "make test        run the quick tests"
 	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
+	@echo "make bench       time trigger optimisation and training steps against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
 	@echo "make clean-venv  remove $(VENV); runs/, store/ and data/ stay"
@@ -57,6 +58,10 @@ check: $(STAMP)
 	  echo "make check failed: see $$dir"; exit 1; }; } && \
 	rm -rf "$$dir/store" && \
 	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/backdoored_step.py
+	$(BIN)/python benchmarks/universal_trigger.py
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks

@@ -1,4 +1,4 @@
-"""Merging that needs data: RegMean, AdaMerging, and Surgery after any merge.
+"""Merging that needs data: RegMean and AdaMerging (Surgery, after any merge, is in :mod:`bvlib.surgery`).
 
 The signature is that of :mod:`bvlib.merging` plus what these methods look at: task vectors by task name, the encoder and
 the base θ_0 they start from, and for each task a :class:`Seen`, images without labels. What a method saw is part of its
@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 from .errors import BvError, unknown
 from .merging import check_vectors, mean_tensor
-from .models import Encoder
 from .rng import generator
 from .vectors import StateDict, TaskVector, check_same
 
@@ -323,7 +322,7 @@ def adamerging(vectors, *, encoder, base, seen, layerwise: bool = True, init: fl
     coefficients = torch.full((len(vectors), len(keys) if layerwise else 1), float(init), dtype=first.dtype, device=first.device)
     optimizer = torch.optim.Adam([coefficients], lr=lr)
     heads = [seen[name].head for name in vectors]
-    queues = {name: _batches(len(seen[name].images), batch, generator(seed, "adamerging", name)) for name in vectors}
+    queues = {name: batches(len(seen[name].images), batch, generator(seed, "adamerging", name)) for name in vectors}
     trace = []
     for step in range(steps):
         pixels = [encoder.pixels(seen[name].images[next(queue)]) for name, queue in queues.items()]
@@ -339,7 +338,7 @@ def adamerging(vectors, *, encoder, base, seen, layerwise: bool = True, init: fl
                      pd.DataFrame(trace, columns=["step", "entropy"]), table)
 
 
-def _batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
+def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Indices of one batch after another, from permutations of ``count``."""
     queue = torch.empty(0, dtype=torch.int64)
     while True:
@@ -363,75 +362,3 @@ def adamerging_layerwise(vectors, *, encoder, base, seen, init: float = 0.3, lr:
     """The vector of `adamerging` with one coefficient a task and tensor."""
     return adamerging(vectors, encoder=encoder, base=base, seen=seen, layerwise=True, init=init, lr=lr, steps=steps,
                       batch=batch, seed=seed).vector
-
-
-# Surgery
-
-@dataclass(frozen=True, eq=False)
-class Adapter:
-    """ẑ = z − up·ReLU(down·z) on features z (N, D), before they are normalised; down (rank, D), up (D, rank)."""
-
-    down: Tensor
-    up: Tensor
-
-    def __call__(self, z: Tensor) -> Tensor:
-        return z - F.relu(z @ self.down.T) @ self.up.T
-
-
-@dataclass
-class AdaptedEncoder(Encoder):
-    """An encoder whose features pass through an adapter; all else is the encoder's."""
-
-    adapter: Adapter | None = None
-
-    def features(self, theta: StateDict, pixels: Tensor) -> Tensor:
-        """Adapted image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under weights theta."""
-        z = super().features(theta, pixels)
-        return z if self.adapter is None else self.adapter(z)
-
-
-def adapted(encoder: Encoder, adapter: Adapter) -> AdaptedEncoder:
-    """The encoder with a task's adapter, to be used where an encoder is:
-
-    >>> experiments.accuracy(adapted(encoder, adapters["digits"]), merged, digits)
-    """
-    made = AdaptedEncoder(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)}, adapter=adapter)
-    made._heads = encoder._heads
-    return made
-
-
-def feature_gap(encoder, merged: StateDict, own: StateDict, images: Tensor, adapter: Adapter | None = None) -> float:
-    """What Surgery minimises: mean |ẑ − z_own| over images and features, not normalised; without an adapter, of z."""
-    z = features(encoder, merged, images)
-    return float(F.l1_loss(adapter(z) if adapter else z, features(encoder, own, images)))
-
-
-def surgery(encoder, merged: StateDict, seen: Mapping[str, Seen], own: Mapping[str, StateDict], *, rank: int = 16,
-            steps: int = 500, lr: float = 1e-3, batch: int = 32, seed: int = 0) -> dict[str, Adapter]:
-    """Representation Surgery (Yang et al. 2024): one small adapter a task, after any merge.
-
-    Each is trained with Adam on the L1 distance between the adapted features of the merge and the features of the task's
-    ``own`` model, on its unlabelled images, and starts as the identity (up = 0). Both models are frozen, so their features
-    are taken once. The result is no longer a single model: it needs the task's name at test time, and the tasks' own
-    models while training. The paper trains on test images; here they are refused. Rank, steps and lr are the published
-    ones, and 32 images a step are its two batches of 16. Raises BvError as `adapt` does.
-    """
-    if not (rank >= 1 and steps >= 0 and batch >= 1 and lr > 0):
-        raise BvError(f"surgery wants rank >= 1, steps >= 0, batch >= 1, lr > 0: not {rank!r}, {steps!r}, {batch!r}, {lr!r}")
-    check_seen(own, encoder, merged, seen)
-    adapters = {}
-    for name, theta in own.items():
-        check_same(merged, theta, "the merged model", f"the model of {name!r}")
-        z, goal = features(encoder, merged, seen[name].images), features(encoder, theta, seen[name].images)
-        rng, width = generator(seed, "surgery", name), z.shape[1]
-        down = ((2 * torch.rand(rank, width, generator=rng) - 1) / width ** 0.5).to(z).requires_grad_(True)
-        up = torch.zeros(width, rank).to(z).requires_grad_(True)
-        optimizer, queue = torch.optim.Adam([down, up], lr=lr), _batches(len(z), batch, rng)
-        for _ in range(steps):
-            now = next(queue)
-            loss = F.l1_loss(Adapter(down, up)(z[now]), goal[now])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        adapters[name] = Adapter(down.detach(), up.detach())
-    return adapters

@@ -19,8 +19,8 @@ from .checkpoints import card_of
 from .criteria import CRITERIA, LAMBDA, MAX_SIZE
 from .errors import BvError
 from .files import write_json, write_whole
-from .notebook import SHELL, root_folder, runs_folder, shown
-from .sources import canonical, code_hash, code_parts, digest
+from .notebook import root_folder, runs_folder, shown
+from .sources import canonical, code_hash, digest
 
 FROZEN = ("world", "world_seed", "sizes", "tasks", "adversary", "target_class", "other_classes", "train", "trigger",
           "trigger_size", "alpha", "coefficient", "merging")
@@ -199,9 +199,8 @@ def _plan(profile: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
 
 def _provenance(lab) -> dict[str, Any]:
     """The lab's provenance, with this module as the source and without a path of the base."""
-    parts = {name: part for name, part in code_parts(["bvlib.admission"]).items() if name not in SHELL}
     kept = {key: value for key, value in lab._provenance("").items() if key not in ("notebook", "caption")}
-    return {**kept, "parameters": {**kept["parameters"], "base": lab.encoder.name}, "source": digest(parts),
+    return {**kept, "parameters": {**kept["parameters"], "base": lab.encoder.name}, "source": code_hash(["bvlib.admission"]),
             "command": f"bv admit --profile {lab.p['profile']}",
             "hash": _hash(recipe(lab.p["profile"]), lab.encoder.card["sha256"])}
 

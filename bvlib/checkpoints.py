@@ -6,6 +6,7 @@ not import torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,16 @@ def load_weights(path: str | Path) -> tuple[StateDict, dict[str, Any]]:
         reason = str(error).splitlines()[0]
         raise BadCheckpoint(f"{path} is cut short or no safetensors file ({reason}): copy or make it again") \
             from None
+
+
+def digest(theta: StateDict) -> str:
+    """16 hex digits of a state dict: names, shapes, types and bits, wherever the tensors live."""
+    h = hashlib.sha256()
+    for key in sorted(theta):
+        tensor = theta[key].detach().cpu().contiguous()
+        h.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        h.update(tensor.numpy().tobytes())
+    return h.hexdigest()[:16]
 
 
 def check_matches(theta: StateDict, reference: StateDict, name: str = "checkpoint") -> None:

@@ -30,6 +30,27 @@ MEASURES = {
     "badmerging_merged_asr_ties": "ASR of BadMerging-On after merging by TIES, %",
     "badmerging_minus_badnets": "merged ASR of BadMerging-On minus that of BadNets, points",
     "badmerging_minus_clean_merge": "ASR of the BadMerging-On trigger: attacked minus clean merge, points",
+    "badmerging_asr_regmean": "ASR of BadMerging-On after merging by RegMean, %",
+    "badmerging_asr_adamerging": "ASR of BadMerging-On after merging by layer-wise AdaMerging, %",
+    "badmerging_asr_surgery": "ASR of BadMerging-On after AdaMerging with Surgery, %",
+    "classical_merged_asr": "merged ASR of the classical attack that does best, %",
+    "badmerging_minus_best_classical": "merged ASR of BadMerging-On minus that of the best classical attack, points",
+    "universal_adds": "merged ASR of BadMerging-On minus that without the universal trigger, points",
+    "interpolation_adds": "merged ASR of BadMerging-On minus that without feature interpolation, points",
+    "off_asr": "ASR of BadMerging-Off after merging by task arithmetic, %",
+    "off_asr_worst": "ASR of BadMerging-Off under the merging algorithm where it does worst, %",
+    "off_minus_clean_merge": "ASR of the BadMerging-Off trigger: attacked minus clean merge, points",
+    "off_ca_minus_ba": "clean_accuracy minus that of the merge attacked by BadMerging-Off, points",
+    "augmentation_adds": "merged ASR of BadMerging-Off minus that without adversarial augmentation, points",
+    "shadow_adds": "merged ASR of BadMerging-Off minus that without shadow classes, points",
+    "fewest_asr_over_tasks": "smallest merged ASR of BadMerging-On over the numbers of merged tasks, %",
+    "asr_drop_many_backdoors": "merged ASR with one backdoor minus the mean with five in one model, points",
+    "informed_gain": "merged ASR of an adversary that knows the other models minus one that does not, points",
+    "same_task_asr": "ASR of BadMerging-On in the average of five models of its task, %",
+    "same_task_badnets_asr": "ASR of BadNets in the average of five models of its task, %",
+    "cleanse_index": "Neural Cleanse's anomaly index of the BadMerging-On model, index",
+    "fine_pruning_asr": "merged ASR of BadMerging-On after Fine-Pruning, %",
+    "scale_up_auroc": "AUROC of Scale-Up on the merge attacked by BadMerging-On (50 is chance), %",
     "ca_flat_over_scaling": "largest |change of accuracy| from its value at lambda_BV 0, over 0 to 1, points",
     "asr_rise_over_scaling": "ASR at lambda_BV 1 minus ASR at lambda_BV 0, points",
     "transfer_place_minus_class": "transfer across patch places minus across target classes, % of own effect",
@@ -123,6 +144,76 @@ CLAIMS = [
         "positive difference",
         "ASR of the BadMerging-On trigger on the attacked minus on the clean merge",
         "99.99 against 83.12 %: 17 points (third party)", "badmerging_minus_clean_merge"),
+    Claim(
+        "badmerging-survives-regmean", "BadMerging-On works whatever the merging algorithm is: here RegMean.",
+        "BadMerging, main table (96.71 % under RegMean)", "at least",
+        "ASR of BadMerging-On after RegMean lies above 30 %, the ceiling of classical attacks", "96.7 %", "badmerging_asr_regmean", bound=30.0),
+    Claim(
+        "badmerging-survives-adamerging", "BadMerging-On works whatever the merging algorithm is: here AdaMerging.",
+        "BadMerging, main table (99.48 % under AdaMerging)", "at least",
+        "ASR of BadMerging-On after layer-wise AdaMerging on dev images lies above 30 %", "99.5 %", "badmerging_asr_adamerging", bound=30.0),
+    Claim(
+        "badmerging-survives-surgery", "BadMerging-On works whatever the merging algorithm is: here Surgery.",
+        "BadMerging, main table (99.15 % under Surgery)", "at least",
+        "ASR of BadMerging-On after AdaMerging with Surgery lies above 30 %", "99.2 %", "badmerging_asr_surgery", bound=30.0),
+    Claim(
+        "badmerging-all-classical-diluted", "Every classical attack is diluted by merging.",
+        "BadMerging, main table", "at most", "merged ASR of the best classical attack lies below 30 %, task arithmetic",
+        "below about 30 %", "classical_merged_asr", bound=30.0),
+    Claim(
+        "badmerging-beats-all-classical", "BadMerging-On survives merging better than any classical attack.",
+        "BadMerging, main table", "positive difference",
+        "merged ASR of BadMerging-On minus that of the best classical attack, same seed, task arithmetic",
+        "at least 68 points", "badmerging_minus_best_classical"),
+    Claim(
+        "badmerging-universal-adds", "The universal trigger adds to BadMerging-On.", "BadMerging, ablation of the parts",
+        "positive difference", "merged ASR with minus without it (white square), task arithmetic", "positive; size not known to us", "universal_adds"),
+    Claim(
+        "badmerging-interpolation-adds", "The interpolated loss adds to BadMerging-On.", "BadMerging, ablation of the parts",
+        "positive difference", "merged ASR with minus without it (plain loss), task arithmetic", "positive; size not known to us", "interpolation_adds"),
+    Claim(
+        "badmerging-off-works", "Off-task: a class of a task that the adversary does not train is reached.",
+        "BadMerging, off-task table", "at least", "ASR of BadMerging-Off after task arithmetic lies above 30 %", "89 to 96 %", "off_asr", bound=30.0),
+    Claim(
+        "badmerging-off-any-merge", "The off-task attack works under every merging algorithm.",
+        "BadMerging, off-task table", "at least", "its ASR lies above 30 % under the algorithm where it does worst", "89 to 96 % over five", "off_asr_worst", bound=30.0),
+    Claim(
+        "badmerging-off-adds", "Off-task, the attacked merge obeys the trigger more than a fully clean merge does.",
+        "our control, not in the paper", "positive difference", "ASR of the BadMerging-Off trigger on the attacked minus on the clean merge",
+        "not published", "off_minus_clean_merge"),
+    Claim(
+        "badmerging-off-utility", "The off-task attack costs no clean accuracy.", "BadMerging, utility", "at most",
+        "CA minus BA lies below 1 point (our bound)", "within about 0.2 points", "off_ca_minus_ba", bound=1.0),
+    Claim(
+        "badmerging-off-augmentation", "Adversarial augmentation of the references adds to the off-task attack.",
+        "BadMerging, ablation of the parts", "positive difference", "merged ASR with minus without it, task arithmetic", "positive; size not known to us", "augmentation_adds"),
+    Claim(
+        "badmerging-off-shadows", "Shadow classes add to the off-task attack.", "BadMerging, ablation of the parts",
+        "positive difference", "merged ASR with shadow classes minus with the adversary's own classes in their place", "positive; size not known to us", "shadow_adds"),
+    Claim(
+        "badmerging-any-number-of-tasks", "BadMerging-On works for any number of merged tasks.", "BadMerging, ablation (2 to 8 tasks)",
+        "at least", "smallest ASR over 2 to 6 merged tasks lies above 30 %", "above 92 %", "fewest_asr_over_tasks", bound=30.0),
+    Claim(
+        "badmerging-many-backdoors", "Many backdoors fit into one model.", "BadMerging, ablation (5 to 15 backdoors)", "at most",
+        "mean ASR with five backdoors lies less than 10 points (our bound) below that with one", "2.3 points (98.8 to 96.5 %)", "asr_drop_many_backdoors", bound=10.0),
+    Claim(
+        "badmerging-blind-costs-little", "Knowing the other models would help the adversary little.", "BadMerging, ablation", "at most",
+        "its gain lies below 10 points (our bound)", "1.9 points (98.1 to 100 %)", "informed_gain", bound=10.0),
+    Claim(
+        "badmerging-same-task", "BadMerging-On survives the average of several models of its own task.", "BadMerging, single-task merging",
+        "at least", "ASR in the average of five lies above 30 %", "above 90 %", "same_task_asr", bound=30.0),
+    Claim(
+        "badmerging-same-task-classical", "In the average of several models of one task classical attacks vanish.",
+        "BadMerging, single-task merging", "at most", "ASR of BadNets in the average of five lies below 30 %", "about 0", "same_task_badnets_asr", bound=30.0),
+    Claim(
+        "badmerging-evades-cleanse", "Neural Cleanse does not flag the BadMerging model.", "BadMerging, defences", "at most",
+        "anomaly index of the attacked model lies below 2", "about 1.2", "cleanse_index", bound=2.0),
+    Claim(
+        "badmerging-survives-pruning", "Fine-Pruning does not remove BadMerging.", "BadMerging, defences (appendix)", "at least",
+        "merged ASR after pruning and tuning lies above 30 %", "fails; numbers not known to us", "fine_pruning_asr", bound=30.0),
+    Claim(
+        "badmerging-evades-scale-up", "Scale-Up does not tell triggered from clean images.", "BadMerging, defences (appendix)", "at most",
+        "AUROC on the attacked merge lies below 70 % (our bound)", "fails; numbers not known to us", "scale_up_auroc", bound=70.0),
     Claim(
         "bv-asr-rises", "Adding more of the backdoor vector raises ASR: theta = theta_clean + lambda_BV BV.",
         "Backdoor Vectors, scaling figure", "positive difference",

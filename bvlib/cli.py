@@ -94,8 +94,8 @@ def main() -> None:
 @click.argument("notebook", required=False)
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a NOTEBOOK, its parameters."""
-    from . import attacks, claims, defenses, merging, profiles, tasks, triggers
-    from .notebook import find
+    from . import adaptive, attacks, claims, defenses, merging, profiles, tasks, triggers
+    from .notebook import every, find
 
     if notebook:
         for item in find([notebook]):
@@ -105,13 +105,13 @@ def list_(notebook: str | None) -> None:
                 click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
         return
     click.echo("notebooks (bv list 01 shows the parameters of one)")
-    for item in find(None):
-        click.echo(f"  {item.name:28} {item.title}")
+    for item in every():
+        click.echo(f"  {item.name:28} {item.title}{' (long: runs by name only)' if item.long else ''}")
     click.echo("profiles")
     for name in profiles.names():
         click.echo(f"  {name:28} {profiles.load(name).get('about', '')}".rstrip())
-    for what, names in (("tasks", tasks.known()), ("merging methods", merging.MERGING), ("backdoor merging", merging.BV_MERGING),
-                        ("defences", defenses.DEFENCES), ("triggers", attacks.TRIGGERS), ("places", triggers.PLACES)):
+    for what, names in (("tasks", tasks.known()), ("merging methods", [*merging.MERGING, *adaptive.ADAPTIVE, "surgery"]), ("backdoor merging", merging.BV_MERGING),
+                        ("defences", defenses.DEFENCES), ("triggers", [*attacks.TRIGGERS, *attacks.OPTIMISED]), ("places", triggers.PLACES)):
         click.echo(f"{what}\n  {', '.join(names)}")
     click.echo("attacks")
     for item in attacks.ATTACKS.values():
@@ -133,7 +133,7 @@ def list_(notebook: str | None) -> None:
 @click.pass_context
 def run(context: click.Context, notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str | None,
         parameters: tuple[str, ...], force: bool, sweep: Path | None, jobs: int) -> None:
-    """Run NOTEBOOKS (`01` or `01_badmerging`; all by default) through papermill, in order.
+    """Run NOTEBOOKS (`01` or `01_badmerging`; by default all but the long ones) through papermill, in order.
 
     What is up to date is skipped. A run that was stopped goes on where it was. With --sweep, every point of a grid is run
     and one table gathered.

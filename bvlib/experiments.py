@@ -17,7 +17,11 @@ from .vectors import StateDict, TaskVector
 
 
 def predict(encoder, theta: StateDict, task: Task, trigger=None, split: str = "test"):
-    """Predicted classes (N,) of a split, with the trigger pasted when given."""
+    """Predicted classes (N,) of a split, with the trigger pasted when given.
+
+    ``encoder``, here and below, is one encoder or, where a merge has adapters by task (Surgery), a dict from task to encoder.
+    """
+    encoder = encoder[task.name] if isinstance(encoder, Mapping) else encoder
     return encoder.predict(theta, getattr(task, split).images, encoder.head(task.classnames, task.prompts), trigger)
 
 
@@ -30,6 +34,32 @@ def accuracies(encoder, theta: StateDict, tasks: Mapping[str, Task], split: str 
     """Clean accuracy of every task, in percent, and their mean under the name "mean"."""
     values = pd.Series({name: accuracy(encoder, theta, task, split).percent for name, task in tasks.items()})
     return pd.concat([values, pd.Series({"mean": values.mean()})])
+
+
+def correct(encoder, theta: StateDict, tasks: Mapping[str, Task], split: str = "test") -> dict[str, np.ndarray]:
+    """For every task and image: is it classified correctly? The hits behind CA and BA."""
+    return {name: (predict(encoder, theta, task, split=split) == getattr(task, split).labels).numpy() for name, task in tasks.items()}
+
+
+def merge_row(attacked: tuple, clean: tuple, backdoor, *, tasks: Mapping[str, Task], goal: Task, control,
+              was_correct: Mapping[str, np.ndarray] | None = None) -> dict[str, float]:
+    """One row of a main table: CA, BA, ASR and the controls of an attacked merge beside the clean merge by the same method.
+
+    ``attacked`` and ``clean`` are (encoder, theta); ``goal`` the task whose images the attack flips; ``control`` a random
+    patch; ``was_correct`` what :func:`correct` gives for the clean merge, when it is known already. CA - BA is paired over
+    the images of all tasks together; ASR minus clean merge over those of ``goal``; both with intervals over images.
+    """
+    before, after = was_correct or correct(*clean, tasks), correct(*attacked, tasks)
+    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in (before, after))
+    cost = metrics.paired_difference(*(np.concatenate(list(each.values())) for each in (before, after)))
+    hits, inherent = (flipped(*model, goal, backdoor.trigger, backdoor.target) for model in (attacked, clean))
+    rate, gain = metrics.rate(hits), metrics.paired_difference(hits, inherent)
+    return {"CA": np.mean(list(ca.values())), "BA": np.mean(list(ba.values())), "CA - BA": cost.points, "cost low": cost.low,
+            "cost high": cost.high, "CA adversary": ca[backdoor.task], "BA adversary": ba[backdoor.task],
+            "ASR": rate.percent, "low": rate.low, "high": rate.high, "ASR, clean merge": 100 * inherent.mean(),
+            "ASR - clean merge": gain.points, "gain low": gain.low, "gain high": gain.high,
+            "random patch": asr(*attacked, goal, control, backdoor.target).percent,
+            "no trigger": asr(*attacked, goal, None, backdoor.target).percent}
 
 
 def flipped(encoder, theta: StateDict, task: Task, trigger, target: int, split: str = "test") -> np.ndarray:

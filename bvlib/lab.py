@@ -7,21 +7,23 @@ so that each is trained once. It knows all of them; none of them knows the lab.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import time
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import attacks, figures, finetune, merging, metrics, models, profiles, store, tasks, triggers
+from . import adaptive, attacks, checkpoints, defenses, detectors, figures, finetune, merging, metrics, models, profiles, store, surgery, tasks, triggers
 from .errors import BvError, unknown
 from .files import write_json, write_whole
 from .notebook import SET_BY_RUNNER, find, out_folder, root_folder, shown
-from .rng import derive
+from .rng import derive, generator
+from .shadows import shadow_head, shadow_phrases
 from .sources import digest
 from .vectors import BackdoorVector, StateDict, TaskVector
 
@@ -45,6 +47,7 @@ class Lab:
             raise BvError(defaults["not_yet"])
         self.p: dict[str, Any] = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         self.seed = self.p["seed"]
+        self.p["off_task"] = self._settle_off_task(defaults, given)
         own = find([notebook])[0]
         usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
         explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
@@ -67,6 +70,16 @@ class Lab:
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
         self._result: dict[str, dict] = {"headline": {}, "measures": {}}
+
+    def _settle_off_task(self, defaults, given) -> dict[str, Any]:
+        """The profile's off-task attack with what was given; an adversary that is its goal turns to the profile's adversary."""
+        off, ours = dict(defaults.get("off_task", {})), dict(given.get("off_task", {}))
+        for name in ours:
+            if name not in off:
+                raise unknown("setting of the off-task attack", name, off)
+        if self.p["adversary"] == off.get("task"):
+            off["task"] = defaults["adversary"]
+        return {**off, **ours}
 
     @classmethod
     def start(cls, notebook: str, **parameters) -> "Lab":
@@ -113,58 +126,116 @@ class Lab:
         """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack."""
         return self._train(task, seed, half, "clean", {}, lambda: finetune.clean())
 
+    def goal(self, attack: str | None = None, target: int | None = None, *, task: str | None = None, half: str | None = None,
+             off: Mapping[str, Any] | None = None) -> attacks.Goal:
+        """What an attack aims at, and what its adversary knows of it; ``off`` overrides the profile's ``off_task``.
+
+        Off-task that is the class's name, a few of its *training* images, and shadow classes in place of the other names.
+        """
+        recipe, mine = attacks.attack(attack or self.p["attack"]), self.task(task or self.p["adversary"])
+        if not recipe.off_task:
+            target, data = mine.check_class(self.target if target is None else target), self.data(mine, half)
+            return attacks.Goal(mine.name, target, self.head(mine), target, data.images, data.labels)
+        how = self._off(off)
+        other = self.task(how["task"])
+        if other.name == mine.name:
+            raise BvError(f"an off-task attack aims at another task than the adversary's own {mine.name!r}: change off_task")
+        target = other.check_class(how["target"] if target is None else target)
+        known = other.train.images[other.train.labels == target]
+        known = known[torch.randperm(len(known), generator=generator(self.seed, "references", other.name, target))][:how["references"]]
+        phrases = [mine.prompts[0].format(name) for name in mine.classnames]
+        if recipe.shadow:
+            phrases = shadow_phrases(other.classnames, how["shadows"], world=self.p["world"], seed=self.seed)
+        head = shadow_head(self.encoder, other.classnames[target], other.prompts, phrases)
+        return attacks.Goal(other.name, target, head, 0, known, torch.full((len(known),), target))
+
+    def _off(self, off: Mapping[str, Any] | None) -> dict[str, Any]:
+        for name in off or {}:
+            if name not in self.p["off_task"]:
+                raise unknown("setting of the off-task attack", name, self.p["off_task"])
+        return {**self.p["off_task"], **(off or {})}
+
     def trigger(self, kind: str, target: int | None = None, *, task: str | None = None, size: int | None = None,
-                place: Any = "bottom-right", seed: int | None = None, half: str | None = None) -> triggers.Trigger:
-        """A trigger of a kind (see ``attacks.TRIGGERS``); a universal one is optimised on the base."""
-        task_ = self.task(task or self.p["adversary"])
-        target = task_.check_class(self.target if target is None else target)
-        size, seed = size or self.p["trigger_size"], self.seed if seed is None else seed
-        how = self.p["trigger"] if kind == "universal" else {}
+                place: Any = "bottom-right", seed: int | None = None, half: str | None = None,
+                informed: bool = False) -> triggers.Trigger | triggers.Dynamic:
+        """A trigger of a kind (see ``attacks.TRIGGERS`` and ``OPTIMISED``) for a class of the adversary's task.
+
+        One that is optimised is so on the base or, ``informed``, on the merge of the other tasks' models.
+        """
+        return self._trigger(kind, self.goal("badnets", target, task=task, half=half), size or self.p["trigger_size"], place, seed,
+                             {"half": half}, task, informed)
+
+    def _trigger(self, kind, goal, size, place, seed, args, task, informed):
+        seed, theta = self.seed if seed is None else seed, self.others(task) if informed else self.base
+
+        def made(**how):
+            return attacks.make_trigger(kind, self.encoder, theta, goal, size=size, place=place,
+                                        seed=derive(seed, "trigger", goal.task), **how)
 
         def make():
-            made = attacks.make_trigger(kind, self.encoder, self.base, self.head(task_), self.data(task_, half), target,
-                                        size=size, place=place, seed=derive(seed, "trigger", task_.name), **how)
-            return {"patch": made.patch, "mask": made.mask}, {"name": made.name}
+            found = made(**how)
+            return {"patch": found.patch, "mask": found.mask}, {"name": found.name}
 
-        args = {"kind": kind, "task": task_.name, "target": target, "size": size, "place": place, "seed": seed,
-                "half": half, **how}
-        kept = self._get("trigger", f"{kind}-{task_.name}-{target}", args, make, code=RECIPE_CODE,
-                         inputs=[self._base_digest(), task_.digest])
+        if kind not in attacks.OPTIMISED:
+            return made()
+        how = {**self.p["trigger"], **({"augmented": args["off"]["augmented"]} if "off" in args else {})}
+        args = {"kind": kind, "task": goal.task, "target": goal.target, "size": size, "place": place, "seed": seed, **args, **how}
+        kept = self._get("trigger", f"{kind}-{goal.task}-{goal.target}", args, make, code=RECIPE_CODE,
+                         inputs=[checkpoints.digest(theta), *self._data_digests(goal.task, task)])
         tensors, meta = kept.value
         return triggers.Trigger(tensors["patch"], tensors["mask"], place, meta["name"])
 
     def backdoor(self, attack: str | None = None, target: int | None = None, *, task: str | None = None,
                  size: int | None = None, place: Any = "bottom-right", seed: int | None = None, half: str | None = None,
-                 trigger: str | None = None, independent: bool = False) -> "attacks.Backdoor":
+                 trigger: str | None = None, independent: bool = False, alpha: float | None = None, informed: bool = False,
+                 targets: Sequence[int] | None = None, off: Mapping[str, Any] | None = None) -> attacks.Backdoor:
         """An attack carried out: its trigger, θ_backdoored and BV = θ_backdoored − θ_clean.
 
         The clean twin sees the same batches as the backdoored model of the run's seed, so the BV holds what poisoning
         did and little else; with another ``seed`` it stays the run's own twin, unless ``independent``.
-        """
-        recipe = attacks.attack(attack or self.p["attack"])
-        name = task or self.p["adversary"]
-        target = self.task(name).check_class(self.target if target is None else target)
-        pasted = self.trigger(trigger or recipe.trigger, target, task=name, size=size, place=place, seed=seed, half=half)
-        args = {"attack": recipe.name, "target": target, "place": place, "alpha": self.p["alpha"],
-                "patch": digest([pasted.patch.tolist(), pasted.mask.tolist()])}
-        theta = self._train(name, seed, half, recipe.name, args,
-                            lambda: recipe.objective(pasted, target, alpha=self.p["alpha"]))
-        twin = self.clean(name, seed if independent else None, half)
-        return attacks.Backdoor(recipe.name, name, target, pasted, theta, BackdoorVector.between(theta, twin, recipe.name))
 
-    def _train(self, task, seed, half, name, args, objective) -> StateDict:
+        ``informed``: an adversary that knows the other models interpolates toward their merge and optimises its trigger on
+        it. ``targets``: several backdoors in one model, a trigger for each class. ``off`` overrides the profile's
+        ``off_task`` (task, target, size, references, shadows, augmented) for an off-task attack.
+        """
+        recipe, name = attacks.attack(attack or self.p["attack"]), task or self.p["adversary"]
+        alpha, before = self.p["alpha"] if alpha is None else alpha, self.others(name) if informed else None
+        args = {"off": self._off(off), "shadow": recipe.shadow} if recipe.off_task else {}
+        size = size or (args["off"]["size"] if recipe.off_task else self.p["trigger_size"])
+        pairs, objectives = [], []
+        for c in targets or [target]:
+            goal = self.goal(recipe.name, c, task=name, half=half, off=off)
+            pasted = self._trigger(trigger or recipe.trigger, goal, size, place, seed, {"half": half, **args}, task, informed)
+            pairs.append((pasted, goal.target))
+            how = {"head": goal.head} if recipe.off_task else {}
+            if informed and recipe.objective is finetune.feature_interpolation:
+                how["before"] = before
+            objectives.append(functools.partial(recipe.objective, pasted, goal.index, alpha=alpha, **how))
+        args |= {"attack": recipe.name, "goal": [goal.task, [c for _, c in pairs]], "alpha": alpha, "place": place,
+                 "triggers": digest([pasted.identity for pasted, _ in pairs]),
+                 "before": checkpoints.digest(before) if informed else None}
+        theta = self._train(name, seed, half, recipe.name, args, lambda: finetune.several([make() for make in objectives])
+                            if targets else objectives[0](), self._data_digests(goal.task, name))
+        twin = self.clean(name, seed if independent else None, half)
+        return attacks.Backdoor(recipe.name, name, pairs[0][1], pairs[0][0], theta,
+                                BackdoorVector.between(theta, twin, recipe.name), goal.task, tuple(pairs))
+
+    def _data_digests(self, *names: str | None) -> list[str]:
+        return [self.task(name or self.p["adversary"]).digest for name in dict.fromkeys(names)]
+
+    def _train(self, task, seed, half, name, args, objective, data=()) -> StateDict:
         task_ = self.task(task or self.p["adversary"])
         seed = self.seed if seed is None else seed
-        how, data = self.p["train"], self.data(task_, half)
+        how, split = self.p["train"], self.data(task_, half)
 
         def make():
             with tqdm(total=how["steps"], desc=f"{name} {task_.name}", leave=False, disable=_quiet()) as bar:
-                return finetune.finetune(self.encoder, self.base, self.head(task_), data.images, data.labels, objective(),
+                return finetune.finetune(self.encoder, self.base, self.head(task_), split.images, split.labels, objective(),
                                          seed=derive(seed, "finetune", task_.name), progress=lambda _: bar.update(), **how)
 
         args = {**args, "task": task_.name, "seed": seed, "half": half, **how}
         return self._get("weights", f"{name}-{task_.name}", args, make, code=RECIPE_CODE,
-                         inputs=[self._base_digest(), task_.digest]).value
+                         inputs=[self._base_digest(), task_.digest, *data]).value
 
     def _get(self, kind, name, args, make, **how) -> store.Artefact:
         note = os.environ.get("BVLIB_PROGRESS")
@@ -185,19 +256,89 @@ class Lab:
 
     # merging
 
-    def clean_vectors(self) -> dict[str, TaskVector]:
-        """τ_t = θ_clean,t − θ_pre of every merged task, in order."""
-        return {name: TaskVector.between(self.clean(name), self.base, name) for name in self.tasks}
+    def vectors(self, adversary: StateDict | None = None, among: Sequence[str] | None = None) -> dict[str, TaskVector]:
+        """τ_t = θ_t − θ_pre of the merged tasks (or those in ``among``), in order; ``adversary`` is the adversary's θ_t."""
+        found = {}
+        for name in among or self.tasks:
+            theta = adversary if adversary is not None and name == self.adversary.name else self.clean(name)
+            found[name] = TaskVector.between(theta, self.base, name)
+        return found
 
-    def merge(self, adversary: StateDict | None = None, method: str | None = None, **parameters) -> StateDict:
+    def merge(self, adversary: StateDict | None = None, method: str | None = None, *, among: Sequence[str] | None = None,
+              **parameters) -> StateDict:
         """θ_merged of all tasks; ``adversary`` replaces the clean model of the adversary's task (the attacked merge)."""
-        vectors = self.clean_vectors()
-        if adversary is not None:
-            vectors[self.adversary.name] = TaskVector.between(adversary, self.base, self.adversary.name)
         method = method or self.p["merging"]
         declared = merging.MERGING[method].parameters if method in merging.MERGING else {}
         ours = {k: self.p[k] for k in ("coefficient", "density") if k in declared}
-        return self.base + merging.merge(method, list(vectors.values()), **{**ours, **parameters})
+        return self.base + merging.merge(method, list(self.vectors(adversary, among).values()), **{**ours, **parameters})
+
+    def others(self, task: str | None = None) -> StateDict:
+        """What the merge is without one task (the adversary's by default): what an informed adversary knows."""
+        return self.merge(among=[name for name in self.tasks if name != (task or self.p["adversary"])], method="task_arithmetic")
+
+    def average_of(self, count: int, adversary: StateDict | None = None) -> StateDict:
+        """Single-task merging: the average of ``count`` models of the adversary's task, the first of them the adversary's."""
+        models = [self.clean() if adversary is None else adversary, *(self.clean(seed=self.seed + i) for i in range(1, count))]
+        return self.base + merging.merge("average", [TaskVector.between(theta, self.base) for theta in models])
+
+    def deploy(self, adversary: StateDict | None = None, method: str | None = None) -> tuple[Any, StateDict]:
+        """(encoder, θ_merged) by any method, also one that looks at images; those are kept in the store.
+
+        After "surgery" (on top of layer-wise AdaMerging, as in BadMerging) the encoder is a dict from task to encoder, since
+        each task has an adapter of its own; the functions of ``experiments`` take both. AdaMerging and Surgery see dev
+        images without labels, RegMean train images, the attacker's half of the adversary's task never.
+        """
+        method = method or self.p["merging"]
+        if method == "surgery":
+            return self._surgery(adversary)
+        if method in merging.MERGING or method not in adaptive.ADAPTIVE:
+            return self.encoder, self.merge(adversary, method)
+        vectors, how = self.vectors(adversary), self.p["adaptive"].get(method.partition("_")[0], {})
+        split = "train" if method == "regmean" else "dev"
+        seen = {name: adaptive.see(self.encoder, task, split) for name, task in self.tasks.items()}
+
+        def make():
+            found = adaptive.adapt(method, vectors, encoder=self.encoder, base=self.base, seen=seen, seed=self.seed, **how)
+            return found.tensors
+
+        kept = self._get("weights", f"{method}-{len(vectors)}", {"method": method, "seed": self.seed, **how}, make,
+                         code=["bvlib.adaptive"], inputs=self._merge_digests(vectors))
+        return self.encoder, self.base + TaskVector(kept.value, method)
+
+    def _surgery(self, adversary: StateDict | None) -> tuple[dict[str, Any], StateDict]:
+        theta, how = self.deploy(adversary, "adamerging_layerwise")[1], self.p["adaptive"]["surgery"]
+        own = {name: self.clean(name) for name in self.tasks}
+        if adversary is not None:
+            own[self.adversary.name] = adversary
+        seen = {name: adaptive.see(self.encoder, task) for name, task in self.tasks.items()}
+
+        def make():
+            found = surgery.surgery(self.encoder, theta, seen, own, seed=self.seed, **how)
+            return {f"{name}.{part}": getattr(adapter, part) for name, adapter in found.items() for part in ("down", "up")}
+
+        kept = self._get("weights", f"surgery-{len(own)}", {"seed": self.seed, **how}, make, code=["bvlib.surgery"],
+                         inputs=[checkpoints.digest(theta), *(checkpoints.digest(each) for each in own.values()), *self._data_digests(*self.tasks)])
+        adapters = {name: surgery.Adapter(kept.value[f"{name}.down"], kept.value[f"{name}.up"]) for name in self.tasks}
+        return {name: surgery.adapted(self.encoder, adapter) for name, adapter in adapters.items()}, theta
+
+    def _merge_digests(self, vectors: Mapping[str, TaskVector]) -> list[str]:
+        return [self._base_digest(), *(checkpoints.digest(v.tensors) for v in vectors.values()), *self._data_digests(*vectors)]
+
+    # defences
+
+    def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
+        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on its dev images."""
+        task_, how = self.task(task or self.p["adversary"]), self.p["neural_cleanse"]
+
+        def make():
+            return detectors.neural_cleanse(self.encoder, theta, self.head(task_), task_.dev.images, seed=self.seed, **how)
+
+        return self._get("table", f"cleanse-{name}", {"task": task_.name, "seed": self.seed, **how}, make, code=["bvlib.detectors"],
+                         inputs=[self._base_digest(), checkpoints.digest(theta), task_.digest]).value
+
+    def dev_parts(self) -> list[defenses.Part]:
+        """What a defender has: clean labelled dev images of every merged task, and the tasks' heads."""
+        return [(task.dev.images, task.dev.labels, self.head(task)) for task in self.tasks.values()]
 
     # what is written
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import BvError, unknown
+from .rng import generator
 from .vectors import TaskVector, check_finite, check_same, magnitude_threshold, trim
 
 
@@ -48,6 +49,7 @@ class MergingMethod:
         return self.function(vectors, **used)
 
 
+CLASSIC = ("average", "task_arithmetic", "ties")  # what most notebooks compare
 MERGING: dict[str, MergingMethod] = {}
 BV_MERGING: dict[str, MergingMethod] = {}
 
@@ -194,6 +196,65 @@ def ties(vectors: Sequence[TaskVector], *, coefficient: float = 0.3, density: fl
     tensors = _tensorwise(vectors, lambda group: ties_tensor(
         group, thresholds, coefficient=coefficient, aggregate=aggregate))
     return TaskVector(tensors, "ties")
+
+
+@merging_method("dare")
+def dare(vectors: Sequence[TaskVector], *, coefficient: float = 0.3, drop: float = 0.5, seed: int = 0) -> TaskVector:
+    """DARE (Yu et al. 2024) with task arithmetic: drop a share of each vector's entries at random, rescale the rest.
+
+    Each entry is zeroed with probability `drop`, the others are divided by 1 - `drop`, so the mean over masks is task
+    arithmetic. Masks follow from `seed`, the vector's place in the list and the tensor's name. BvError for a `drop`
+    outside [0, 1).
+    """
+    if not 0 <= drop < 1:
+        raise BvError(f"drop of 'dare' is a share from 0 up to but not 1, not {drop!r}")
+    kept = []
+    for place, vector in enumerate(vectors):
+        masks = {key: torch.rand(tensor.shape, generator=generator(seed, "dare", place, key)) >= drop
+                 for key, tensor in vector.tensors.items()}
+        kept.append(TaskVector({key: tensor * masks[key].to(tensor) / (1 - drop) for key, tensor in vector.tensors.items()}))
+    return TaskVector(_tensorwise(kept, lambda group: sum_tensor(group, coefficient)), "dare")
+
+
+@merging_method("iso_c")
+def iso_c(vectors: Sequence[TaskVector], *, strength: float = 1.0) -> TaskVector:
+    """Iso-C, isotropic merging (Marczak et al. 2025): every matrix of the summed vector gets equal singular values.
+
+    For each two-dimensional tensor, sum tau_t = U S V^T becomes mean(S) U V^T; other tensors are averaged. `strength`
+    multiplies the result (the authors' alpha, tuned on validation there; 1 here).
+    """
+    def one(group: Sequence[Tensor]) -> Tensor:
+        if group[0].ndim != 2:
+            return strength * mean_tensor(group)
+        u, s, vt = torch.linalg.svd(sum_tensor(group).double(), full_matrices=False)
+        return (strength * s.mean() * u @ vt).to(group[0])
+    return TaskVector(_tensorwise(vectors, one), "iso_c")
+
+
+@merging_method("tsv_merge")
+def tsv_merge(vectors: Sequence[TaskVector], *, strength: float = 1.0) -> TaskVector:
+    """TSV-Merge (Gargiulo et al. 2025): the leading singular vectors of each task, made orthogonal to the other tasks'.
+
+    For each two-dimensional tensor, every task keeps its top rank/T singular triples; the stacked left vectors are
+    replaced by the nearest orthogonal matrix, the right ones as well, and the singular values stay at full strength.
+    Other tensors are averaged. With one task and strength 1 the vector comes back.
+    """
+    def one(group: Sequence[Tensor]) -> Tensor:
+        if group[0].ndim != 2:
+            return strength * mean_tensor(group)
+        rank = max(1, min(group[0].shape) // len(group))
+        parts = [torch.linalg.svd(tensor.double(), full_matrices=False) for tensor in group]
+        left = _nearest_orthogonal(torch.cat([u[:, :rank] for u, _, _ in parts], 1))
+        right = _nearest_orthogonal(torch.cat([vt[:rank] for _, _, vt in parts]).T)
+        values = torch.cat([s[:rank] for _, s, _ in parts])
+        return (strength * (left * values) @ right.T).to(group[0])
+    return TaskVector(_tensorwise(vectors, one), "tsv_merge")
+
+
+def _nearest_orthogonal(matrix: Tensor) -> Tensor:
+    """The matrix of orthonormal columns (or rows, if there are fewer) nearest to this one: its polar factor."""
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    return u @ vt
 
 
 def _backdoor(vectors: Sequence[TaskVector], tensors: dict[str, Tensor], name: str,

@@ -92,6 +92,11 @@ class Encoder:
         self._heads: dict = {}
 
     @property
+    def device(self) -> torch.device:
+        """Where the model and what it computes live."""
+        return self._mean.device
+
+    @property
     def theta(self) -> StateDict:
         """The base's image-tower weights (copied)."""
         return {k: v.clone() for k, v in self.model.visual.state_dict().items()}

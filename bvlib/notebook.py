@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BvError, unknown
-from .sources import code_parts, digest, imported_modules
+from .sources import code_hash, digest, imported_modules
 
 SET_BY_RUNNER = ("profile", "seed", "out")
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
          "dict": dict}
-
-# Modules that keep, find and run things; they move results about and do not decide them.
-SHELL = {f"bvlib.{name}" for name in ("checkpoints", "files", "notebook", "profiles", "runner", "sources", "store")}
 
 
 # Where things lie
@@ -88,24 +85,29 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook's name, title, code cells and parameters, read from its file without running anything."""
+    """A notebook's name, title, code cells and parameters, read from its file without running anything.
+
+    A ``long`` one (metadata ``{"bvlib": {"long": true}}``) runs only when it is named: it does not fit the default run.
+    """
 
     name: str
     path: Path
     title: str
     code: tuple[str, ...]
     parameters: dict[str, Parameter]
+    long: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Notebook:
         """Read a notebook file. BvError if it is no notebook or its parameters cell is not literals."""
         cells = read_cells(path)
+        own = json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("bvlib", {})
         titles = [line.lstrip("# ").strip() for cell in cells if cell["cell_type"] == "markdown"
                   for line in cell_text(cell).splitlines() if line.startswith("# ")]
         tagged = [cell_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
         return cls(path.stem, path, titles[0] if titles else "",
                    tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code"),
-                   _parameters(path.stem, tagged[0]) if tagged else {})
+                   _parameters(path.stem, tagged[0]) if tagged else {}, bool(own.get("long")))
 
     def modules(self, package: str = "bvlib") -> list[str]:
         """The modules of bvlib that the notebook's code imports."""
@@ -120,9 +122,8 @@ class Notebook:
         return sorted(found)
 
     def source_hash(self) -> str:
-        """Hash of what decides the results: the code cells and the modules used, without those of :data:`SHELL`."""
-        parts = code_parts(self.modules())
-        return digest([self.code, {name: part for name, part in parts.items() if name not in SHELL}])
+        """Hash of what decides the results: the code cells and the modules used, without those that only move results about."""
+        return digest([self.code, code_hash(self.modules())])
 
 
 def available() -> list[str]:
@@ -130,8 +131,13 @@ def available() -> list[str]:
     return sorted(path.stem for path in notebooks_folder().glob("[!.]*.ipynb"))
 
 
+def every() -> list[Notebook]:
+    """All notebooks, in the order in which they run."""
+    return [Notebook.read(notebooks_folder() / f"{name}.ipynb") for name in available()]
+
+
 def find(names: Sequence[str] | None) -> list[Notebook]:
-    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all of them.
+    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all that are not long.
 
     BvError for an unknown name, with the nearest known one.
     """
@@ -139,8 +145,10 @@ def find(names: Sequence[str] | None) -> list[Notebook]:
     if not known:
         raise BvError(f"no notebooks in {shown(notebooks_folder())}: run from the repository, "
                       "or name the folder in BVLIB_NOTEBOOKS")
+    if not names:
+        return [each for each in every() if not each.long]
     chosen = set()
-    for name in names or known:
+    for name in names:
         plain = Path(name).name.removesuffix(".ipynb")
         hits = [full for full in known if plain == full or full.startswith(plain + "_")
                 or full.endswith("_" + plain)]

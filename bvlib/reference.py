@@ -52,7 +52,8 @@ def _read_expected(profile: str) -> dict[str, Any]:
 
 
 def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
-    runs = results(profile, 0)
+    long = {each.name for each in notebook.every() if each.long}  # their values are in seeds.csv alone: no default run has them
+    runs = [run for run in results(profile, 0) if run["notebook"] not in long]
     if not runs:
         raise MissingData(f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`")
     return {"headline": {name: {"value": _plain(entry.get("value")), "unit": entry.get("unit", "")}

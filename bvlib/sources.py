@@ -20,6 +20,10 @@ from typing import Any
 from .errors import BvError
 
 
+# Modules that keep, find and run things; they move results about and do not decide them.
+SHELL = {f"bvlib.{name}" for name in ("checkpoints", "files", "notebook", "profiles", "runner", "sources", "store")}
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a plain value: keys sorted, no spaces. BvError for what is not plain."""
     def plain(item: Any) -> Any:
@@ -42,9 +46,10 @@ def digest(value: Any) -> str:
 def code_hash(modules: Sequence[str]) -> str:
     """One hash of the code of `modules` and of every module of their package that they import, to the end.
 
-    Comments, docstrings and layout do not count. BvError for a module that does not exist or parse.
+    Comments, docstrings and layout do not count, nor do the modules of :data:`SHELL`. BvError for a module that does not
+    exist or parse.
     """
-    return digest(code_parts(modules))
+    return digest({name: part for name, part in code_parts(modules).items() if name not in SHELL})
 
 
 def code_parts(modules: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from helpers import END, PARAMETERS, WORK, write_notebook
+from helpers import END, PARAMETERS, TINY_NAMES, WORK, noise_images, noise_vector, random_head, write_notebook
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,22 @@ def backdoor(encoder, shapes, head):
     clean, theta = train(finetune.clean()), train(finetune.poisoned(trigger, target))
     return SimpleNamespace(trigger=trigger, target=target, clean=clean, theta=theta,
                            vector=BackdoorVector.between(theta, clean))
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """An encoder of the bases' shape with random weights, two tasks' vectors, and 24 images of each task."""
+    import torch
+
+    from bvlib import models
+    from bvlib.adaptive import Seen
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = models.Encoder(*models.build(models.TINY))
+    seen = {name: Seen(noise_images(24, 32, name), random_head(5, 128, name)) for name in TINY_NAMES}
+    vectors = {name: noise_vector(encoder.theta, seed) for seed, name in enumerate(TINY_NAMES)}
+    return {"encoder": encoder, "base": encoder.theta, "seen": seen, "vectors": vectors}
 
 
 @pytest.fixture

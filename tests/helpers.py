@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from bvlib.errors import BvError
+from bvlib.rng import generator
+from bvlib.vectors import TaskVector
 
 
 @contextmanager
@@ -21,6 +23,23 @@ def one_line(*words):
 def same_bits(left, right):
     """Whether two state dicts hold the same tensors, bit by bit."""
     return left.keys() == right.keys() and all(torch.equal(tensor, right[key]) for key, tensor in left.items())
+
+
+# Images, vectors and heads of noise, for two tasks
+
+TINY_NAMES = ["left", "right"]
+
+
+def noise_images(count, side, *names):
+    return torch.randint(256, (count, side, side, 3), generator=generator(0, "images", *names), dtype=torch.uint8)
+
+
+def noise_vector(base, seed, size=0.02):
+    return TaskVector({k: size * torch.randn(v.shape, generator=generator(seed, k)) for k, v in base.items()}, TINY_NAMES[seed % 2])
+
+
+def random_head(classes, width, name):
+    return torch.nn.functional.normalize(torch.randn(classes, width, generator=generator(0, "head", name)), dim=-1)
 
 
 # A small repository: the cells of its notebooks

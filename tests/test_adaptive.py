@@ -4,42 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import one_line, same_bits
+from helpers import TINY_NAMES as NAMES
+from helpers import noise_images as images
+from helpers import noise_vector as noise
+from helpers import one_line, random_head as head, same_bits
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib import adaptive, experiments, models, triggers
-from bvlib.adaptive import ADAPTIVE, Adapter, Seen, adamerging, adapt, adapted, grams, regmean, surgery
+from bvlib import adaptive, models
+from bvlib.adaptive import ADAPTIVE, Seen, adamerging, adapt, grams, regmean
 from bvlib.merging import average, task_arithmetic
 from bvlib.rng import generator
+from bvlib.surgery import surgery
 from bvlib.vectors import TaskVector
 
 torch.set_num_threads(1)
-NAMES = ["left", "right"]
-
-
-def images(count, side, *names):
-    return torch.randint(256, (count, side, side, 3), generator=generator(0, "images", *names), dtype=torch.uint8)
-
-
-def noise(base, seed, size=0.02):
-    return TaskVector({k: size * torch.randn(v.shape, generator=generator(seed, k)) for k, v in base.items()}, NAMES[seed % 2])
-
-
-def head(classes, width, name):
-    return F.normalize(torch.randn(classes, width, generator=generator(0, "head", name)), dim=-1)
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    """An encoder of the bases' shape with random weights, two tasks' vectors, and 24 images of each task."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = models.Encoder(*models.build(models.TINY))
-    seen = {name: Seen(images(24, 32, name), head(5, 128, name)) for name in NAMES}
-    vectors = {name: noise(encoder.theta, seed) for seed, name in enumerate(NAMES)}
-    return {"encoder": encoder, "base": encoder.theta, "seen": seen, "vectors": vectors}
 
 
 @pytest.fixture(scope="module")
@@ -191,39 +171,6 @@ def test_adamerging_starts_at_task_arithmetic_and_is_determined_by_its_seed(tiny
             torch.testing.assert_close(tensor, start[key])
     one, again, other = (adapt("adamerging_layerwise", **tiny, steps=2, batch=4, seed=seed).tensors for seed in (0, 0, 1))
     assert same_bits(one, again) and not same_bits(one, other)
-
-
-# Surgery
-
-def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):
-    encoder, seen = tiny["encoder"], tiny["seen"]
-    own = {name: tiny["base"] + vector for name, vector in tiny["vectors"].items()}
-    merged = tiny["base"] + task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3)
-    x = encoder.pixels(seen["left"].images[:4])
-    untrained = surgery(encoder, merged, seen, own, steps=0)
-    assert torch.equal(adapted(encoder, untrained["left"]).features(merged, x), encoder.features(merged, x))
-    trained = surgery(encoder, merged, seen, own, steps=100, lr=1e-2, rank=8)
-    for name in NAMES:
-        assert trained[name].down.shape == (8, 128) and trained[name].up.shape == (128, 8)
-        before, after = (adaptive.feature_gap(encoder, merged, own[name], seen[name].images, a) for a in (None, trained[name]))
-        assert after < 0.9 * before
-    again = surgery(encoder, merged, seen, {"left": own["left"]}, steps=100, lr=1e-2, rank=8)["left"]
-    assert torch.equal(again.up, trained["left"].up)  # whatever other tasks there are
-
-
-def test_an_adapter_by_hand():
-    adapter = Adapter(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0], [3.0]]))
-    assert adapter(torch.tensor([[3.0, 1.0], [1.0, 3.0]])).tolist() == [[-1, -5], [1, 3]]
-
-
-def test_an_adapted_encoder_serves_as_an_encoder(encoder, shapes, head):
-    flat = Adapter(torch.cat([torch.eye(128), -torch.eye(128)]), torch.cat([torch.eye(128), -torch.eye(128)], 1))
-    nothing = adapted(encoder, flat)  # z - ReLU(z) + ReLU(-z) = 0: every image is of class 0
-    assert experiments.accuracy(nothing, encoder.theta, shapes).hits == int((shapes.test.labels == 0).sum())
-    same = adapted(encoder, Adapter(torch.zeros(1, 128), torch.zeros(128, 1)))
-    assert experiments.accuracy(same, encoder.theta, shapes) == experiments.accuracy(encoder, encoder.theta, shapes)
-    asr = [experiments.asr(e, encoder.theta, shapes, triggers.solid(8), 3) for e in (same, encoder)]
-    assert asr[0] == asr[1] and torch.equal(same.head(shapes.classnames, shapes.prompts), head)
 
 
 # What may be looked at

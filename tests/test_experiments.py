@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bvlib import experiments, triggers
+from bvlib import attacks, experiments, triggers
 from bvlib.vectors import TaskVector
 
 
@@ -87,3 +87,22 @@ def test_transfer_of_itself_is_100(encoder, shapes, backdoor, placebo):
     assert table.loc["nothing", ["added", "removed"]].tolist() == [0, 0]
     assert table.loc["placebo", "cosine"] == pytest.approx(0, abs=0.1)
     assert table.loc["placebo", "asr_added"] < table.loc["itself", "asr_added"]
+
+
+# A main table
+
+def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
+    made = attacks.Backdoor("badnets", "shapes", backdoor.target, backdoor.trigger, backdoor.theta, backdoor.vector, "shapes")
+    control, tasks = triggers.random_patch(8, 0), {"shapes": shapes}
+    row = experiments.merge_row((encoder, backdoor.theta), (encoder, backdoor.clean), made, tasks=tasks, goal=shapes, control=control)
+    ca, ba = (experiments.accuracy(encoder, theta, shapes).percent for theta in (backdoor.clean, backdoor.theta))
+    asr, zero = (experiments.asr(encoder, theta, shapes, made.trigger, made.target) for theta in (backdoor.theta, backdoor.clean))
+    assert (row["CA"], row["BA"], row["CA adversary"], row["BA adversary"]) == pytest.approx((ca, ba, ca, ba))
+    assert row["CA - BA"] == pytest.approx(ca - ba) and row["cost low"] <= row["CA - BA"] <= row["cost high"]
+    assert (row["ASR"], row["low"], row["high"]) == pytest.approx((asr.percent, asr.low, asr.high))
+    assert row["ASR, clean merge"] == pytest.approx(zero.percent) and row["ASR - clean merge"] == pytest.approx(asr.percent - zero.percent)
+    assert row["random patch"] == experiments.asr(encoder, backdoor.theta, shapes, control, made.target).percent
+    assert row["no trigger"] == experiments.asr(encoder, backdoor.theta, shapes, None, made.target).percent
+    known = experiments.correct(encoder, backdoor.clean, tasks)
+    by_task = ({"shapes": encoder}, backdoor.theta)  # an encoder for each task, as after Surgery
+    assert row == experiments.merge_row(by_task, (encoder, backdoor.clean), made, tasks=tasks, goal=shapes, control=control, was_correct=known)

@@ -101,6 +101,54 @@ def test_r_is_drawn_between_low_and_high_from_the_streams_of_the_run(step):
     assert objective(step).item() != pytest.approx(fixed, rel=1e-6)  # the next draw
 
 
+def test_a_label_consistent_step_changes_images_of_the_class_only_and_no_label(step, features):
+    own = step.labels == int(step.labels[0])
+    target = int(step.labels[0])
+    clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
+    still = finetune.label_consistent(TRIGGER, target, alpha=2.0, eps=0.0)(step).item()
+    pasted = features(step.theta, TRIGGER.paste(step.pixels[own]))
+    assert still == pytest.approx(clean + 2 * cross_entropy(step.encoder, pasted, step.head, step.labels[own]), rel=1e-4)
+    nobody = next(c for c in range(11) if c not in step.labels)
+    assert finetune.label_consistent(TRIGGER, nobody)(step).item() == pytest.approx(clean, rel=1e-5)
+
+
+def test_several_backdoors_take_turns(step):
+    told = []
+    objective = finetune.several([lambda s, i=i: told.append(i) or torch.tensor(0.0) for i in range(3)])
+    for _ in range(60):
+        objective(step)
+    assert set(told) == {0, 1, 2} and min(map(told.count, told)) > 8
+
+
+def test_another_head_and_other_frozen_weights_enter_the_backdoor_term_alone(step, features, backdoor):
+    clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
+    pasted, few = TRIGGER.paste(step.pixels[:4]), step.head[:3]
+    mixed = 0.5 * features(step.theta, pasted) + 0.5 * features(backdoor.theta, pasted)
+    wanted = clean + ALPHA * cross_entropy(step.encoder, mixed, few, torch.tensor([2] * 4))
+    objective = finetune.feature_interpolation(TRIGGER, 2, head=few, before=backdoor.theta, low=0.5, high=0.5)
+    assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_frozen_features_are_kept_by_image(step):
+    calls, features = [], type(step.encoder).features
+
+    class Counting:
+        def features(self, theta, pixels):
+            calls.append(len(pixels))
+            return features(encoder, theta, pixels)
+
+    encoder, step.encoder, step.count = step.encoder, Counting(), 20
+    step.rows = torch.tensor([3, 9, 0, 1, 5, 6, 7, 8])
+    first = step.frozen(step.start, TRIGGER, 4)
+    step.rows, step.pixels = step.rows.flip(0), step.pixels.flip(0)
+    again = step.frozen(step.start, TRIGGER, 8)
+    assert calls == [4, 4] and torch.equal(again.flip(0)[:4], first)
+    torch.testing.assert_close(again, features(encoder, step.start, TRIGGER.paste(step.pixels)), rtol=1e-4, atol=1e-5)
+    step.frozen(step.start, triggers.Dynamic(4), 8)
+    step.frozen(step.start, triggers.Dynamic(4), 8)
+    assert calls == [4, 4, 8, 8]  # a trigger that changes is pasted and seen anew
+
+
 # The loop
 
 @pytest.mark.parametrize("objective", [

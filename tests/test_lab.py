@@ -1,5 +1,6 @@
 """The lab in the smoke profile: names checked first, models made once, the equations it stands for."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -7,8 +8,9 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import figures, metrics
+from bvlib import experiments, figures, merging, metrics, store
 from bvlib.lab import Lab
+from bvlib.shadows import PROMPTS
 from bvlib.vectors import BackdoorVector, TaskVector
 
 NOTEBOOK = "02_bv_computation"
@@ -136,7 +138,87 @@ def test_merging_methods_take_what_they_declare(lab):
         lab.merge(method="tise")
 
 
-# What is written
+# Adversaries
+
+def test_an_off_task_adversary_sees_a_few_training_images_and_no_other_name(lab):
+    goal, other = lab.goal("badmerging-off"), lab.tasks["shapes"]
+    assert (goal.task, goal.target, goal.index) == ("shapes", 1, 0) and goal.head.shape == (1 + 20, 128)
+    torch.testing.assert_close(goal.head[0], lab.head(other)[1])
+    train = {image.numpy().tobytes() for image in other.train.images[other.train.labels == 1]}
+    assert len(goal.images) == 3 and {image.numpy().tobytes() for image in goal.images} <= train
+    own = lab.goal("off-no-shadow")
+    torch.testing.assert_close(own.head[1:], lab.encoder.head([lab.adversary.prompts[0].format(n) for n in lab.adversary.classnames], PROMPTS))
+
+
+def test_an_off_task_attack_never_reads_a_test_image(lab):
+    blind = start()
+    for name, task in blind.tasks.items():
+        blank = dataclasses.replace(task, test=None)
+        blank.__dict__["digest"] = task.digest  # of the whole task: the key of what is trained on it
+        blind.tasks[name] = blank
+    blind.adversary = blind.tasks["digits"]
+    for attack in ("badmerging-off", "off-no-augmentation", "badmerging-on", "label-consistent"):
+        blind.store = store.Store(blind.store.root.with_name("blind-store"))
+        assert same_bits(blind.backdoor(attack).theta, lab.backdoor(attack).theta)
+
+
+def test_an_off_task_backdoor_aims_at_the_other_task(lab):
+    backdoor = lab.backdoor("badmerging-off")
+    assert (backdoor.task, backdoor.goal_task, backdoor.target) == ("digits", "shapes", 1) and backdoor.trigger.size == 7
+    assert not same_bits(backdoor.theta, lab.backdoor("badmerging-off", off={"references": 1}).theta)
+    with one_line("unknown setting of the off-task attack 'reference'", "did you mean 'references'?"):
+        lab.backdoor("badmerging-off", off={"reference": 1})
+    with one_line("aims at another task than the adversary's own 'digits'"):
+        lab.backdoor("badmerging-off", off={"task": "digits"})
+    with one_line("target_class 99 is not a class of 'shapes'"):
+        lab.backdoor("badmerging-off", 99)
+
+
+def test_an_adversary_of_the_off_task_goal_turns_to_the_usual_adversary():
+    assert start(adversary="shapes").p["off_task"]["task"] == "digits"
+    assert start(off_task={"references": 1}).p["off_task"] == {**start().p["off_task"], "references": 1}
+
+
+def test_an_informed_adversary_optimises_on_the_others_merge(lab):
+    others = {name: tau for name, tau in lab.vectors().items() if name != "digits"}
+    wanted = lab.base + 0.3 * sum(others.values())
+    for key, tensor in lab.others().items():
+        torch.testing.assert_close(tensor, wanted[key])
+    assert not torch.equal(lab.trigger("universal", informed=True).patch, lab.trigger("universal").patch)
+    assert not same_bits(lab.backdoor(informed=True).theta, lab.backdoor().theta)
+
+
+def test_several_backdoors_have_a_trigger_each(lab):
+    backdoor = lab.backdoor(targets=[1, 3])
+    assert [c for _, c in backdoor.pairs] == [1, 3] and backdoor.target == 1
+    for trigger, target in backdoor.pairs:
+        assert torch.equal(trigger.patch, lab.trigger("universal", target).patch)
+
+
+# Other merges
+
+def test_fewer_tasks_and_models_of_one_task(lab):
+    two = lab.merge(among=["digits", "shapes"], method="average")
+    assert same_bits(two, lab.base + merging.merge("average", [lab.vectors()[n] for n in ("digits", "shapes")]))
+    theta = lab.backdoor("badnets").theta
+    mean = lab.average_of(2, theta)
+    for key, tensor in lab.clean(seed=1).items():
+        torch.testing.assert_close(mean[key], (theta[key] + tensor) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_a_deployed_merge_is_made_once_by_what_it_is_made_of(lab):
+    encoder, theta = lab.deploy(method="ties")
+    assert encoder is lab.encoder and same_bits(theta, lab.merge(method="ties"))
+    clean, attacked = lab.deploy(method="regmean")[1], lab.deploy(lab.backdoor("badnets").theta, "regmean")[1]
+    assert not same_bits(clean, attacked) and made(lab, "regmean-3") == [True, True]
+    assert same_bits(clean, lab.deploy(method="regmean")[1]) and made(lab, "regmean-3") == [True, True, False]
+
+
+def test_after_surgery_each_task_has_its_encoder(lab):
+    encoders, theta = lab.deploy(method="surgery")
+    assert list(encoders) == list(lab.tasks) and same_bits(theta, lab.deploy(method="adamerging_layerwise")[1])
+    assert experiments.accuracy(encoders, theta, lab.adversary).count == len(lab.adversary.test)
+
 
 def test_what_a_notebook_leaves_behind(lab):
     table = pd.DataFrame({"asr": [1 / 3]})

@@ -133,8 +133,45 @@ def test_average_ignores_the_coefficient_and_nothing_else():
 def test_declared_parameters():
     assert {name: dict(method.parameters) for name, method in MERGING.items()} == {
         "average": {}, "task_arithmetic": {"coefficient": 0.3},
-        "ties": {"coefficient": 0.3, "density": 0.2, "aggregate": "sum"}}
+        "ties": {"coefficient": 0.3, "density": 0.2, "aggregate": "sum"},
+        "dare": {"coefficient": 0.3, "drop": 0.5, "seed": 0}, "iso_c": {"strength": 1.0}, "tsv_merge": {"strength": 1.0}}
     assert list(BV_MERGING) == ["mean", "sum", "sign_consistent"]
+
+
+def matrices(*tensors):
+    """One task vector for each tensor, under the name w."""
+    return [TaskVector({"w": tensor}) for tensor in tensors]
+
+
+def test_dare_without_dropping_is_task_arithmetic_and_keeps_the_mean():
+    group = random_vectors(3)
+    assert equal(merge("dare", group, drop=0.0), merge("task_arithmetic", group))
+    (one,) = matrices(torch.ones(200, 500))
+    dropped = merge("dare", [one], coefficient=1.0, drop=0.8)
+    assert set(dropped.tensors["w"].unique().tolist()) == {0.0, 5.0} or dropped.tensors["w"].unique().tolist() == pytest.approx([0, 5])
+    assert dropped.tensors["w"].mean().item() == pytest.approx(1, abs=0.03)  # four standard errors are 0.025
+    assert equal(merge("dare", group, seed=1), merge("dare", group, seed=1))
+    assert not equal(merge("dare", group, seed=1), merge("dare", group, seed=2))
+    with pytest.raises(BvError, match="drop of 'dare' is a share"):
+        merge("dare", group, drop=1.0)
+
+
+def test_iso_c_has_equal_singular_values_with_the_mean_of_the_sums():
+    group = matrices(*torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0)))
+    values = torch.linalg.svdvals(merge("iso_c", group).tensors["w"])
+    mean = torch.linalg.svdvals(sum(v.tensors["w"] for v in group)).mean()
+    torch.testing.assert_close(values, mean.expand(4))
+    torch.testing.assert_close(merge("iso_c", group[::-1]).tensors["w"], merge("iso_c", group).tensors["w"])
+    bias = matrices(torch.ones(3), 3 * torch.ones(3))
+    assert merge("iso_c", bias).tensors["w"].tolist() == [2, 2, 2] and merge("tsv_merge", bias).tensors["w"].tolist() == [2, 2, 2]
+
+
+def test_tsv_merge_gives_one_task_back_and_adds_orthogonal_ones_at_full_strength():
+    one = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(merge("tsv_merge", matrices(one)).tensors["w"], one)
+    left, right = torch.zeros(4, 4), torch.zeros(4, 4)
+    left[:2, :2], right[2:, 2:] = torch.tensor([[3.0, 0], [0, 1]]), torch.tensor([[0, 2.0], [5, 0]])
+    torch.testing.assert_close(merge("tsv_merge", matrices(left, right)).tensors["w"], left + right)
 
 
 def test_merging_gives_a_task_vector_and_sbv_a_backdoor_vector():

@@ -78,6 +78,23 @@ def test_patterns_are_what_they_say():
     assert torch.equal(noise, triggers.random_patch(4, 0).patch) and not torch.equal(noise, triggers.random_patch(4, 1).patch)
 
 
+def test_a_dynamic_patch_moves_and_follows_from_seed_and_batch(pixels):
+    trigger = triggers.Dynamic(3, seed=1)
+    many = pixels[:1].expand(40, -1, -1, -1)
+    changed = (trigger.paste(many) != many).any(1)
+    assert torch.equal(trigger.paste(many), trigger.paste(many)) and changed.flatten(1).sum(1).max() <= 9
+    assert len({tuple(c.nonzero()[0].tolist()) for c in changed}) > 10
+    assert not torch.equal(trigger.paste(many), triggers.Dynamic(3, seed=2).paste(many))
+    assert not torch.equal(trigger.paste(many[:20])[0], trigger.paste(many)[0])
+    with one_line("9×9 px is larger than the image of 8×9 px"):
+        triggers.Dynamic(9).paste(pixels)
+
+
+def test_blended_is_a_weighted_mean(pixels):
+    trigger = triggers.blended(HEIGHT, WIDTH, seed=0, share=0.25)
+    torch.testing.assert_close(trigger.paste(pixels), 0.25 * trigger.patch + 0.75 * pixels)
+
+
 # Universal triggers
 
 TARGET, SIZE = 2, 12
@@ -115,3 +132,15 @@ def test_optimisation_that_cannot_work_gives_one_line(encoder, shapes, head):
     only = shapes.train.labels == TARGET
     with one_line(f"other classes than the target {TARGET}"):
         triggers.universal(encoder, encoder.theta, head, shapes.train.images[only], shapes.train.labels[only], TARGET, size=4)
+
+
+def test_a_trojan_trigger_drives_its_units(encoder, shapes, head):
+    how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32}
+    start, found = (triggers.trojan(encoder, encoder.theta, head, shapes.train.images, TARGET, steps=n, **how) for n in (0, 40))
+    unit = head[TARGET].abs().argmax()
+
+    def pulled(trigger):
+        z = encoder.features(encoder.theta, trigger.paste(encoder.pixels(shapes.test.images)))
+        return (z[:, unit] * head[TARGET, unit].sign()).mean()
+
+    assert pulled(found) > pulled(start) and found.name == "trojan"

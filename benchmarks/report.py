@@ -1,0 +1,28 @@
+"""Print a benchmark's rows and write them with device and versions."""
+
+import platform
+from pathlib import Path
+
+import pandas as pd
+
+from bvlib import models
+from bvlib.files import write_json
+from bvlib.store import environment
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write(name: str, rows: list[dict]) -> None:
+    """`results/<name>.csv` and `.json`; the table is printed."""
+    folder, table = Path(__file__).with_name("results"), pd.DataFrame(rows)
+    folder.mkdir(exist_ok=True)
+    table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")
+    write_json(folder / f"{name}.json", {"environment": environment(models.device().type), "processor": processor()})
+    print(table.round(3).to_string(index=False))
