@@ -53,7 +53,9 @@ class Lab:
         explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
         self.out = Path(given["out"]) if given.get("out") else out_folder(profile, self.seed, explicit)
         self.store = store.Store(os.environ.get("BVLIB_STORE") or root_folder() / "store", models.device().type)
-        attacks.attack(self.p["attack"])
+        if attacks.attack(self.p["attack"]).off_task:
+            raise BvError(f"attack {self.p['attack']!r} aims at another task: `attack` takes an on-task one, off-task ones are in "
+                          "06_badmerging_in_full")
         if self.p["merging"] not in merging.MERGING:
             raise unknown("merging method", self.p["merging"], merging.MERGING)
         self.encoder = models.load(self.p["base"])

@@ -18,7 +18,7 @@ from typing import Any
 from . import overview, profiles, reference, report, runs
 from .errors import BvError, MissingData
 from .files import write_whole
-from .notebook import out_folder, shown
+from .notebook import every, out_folder, shown
 
 DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
 
@@ -100,16 +100,20 @@ def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
 
 
 def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
-    """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`), drawn by the same code."""
+    """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`), drawn by the same code.
+
+    Long notebooks, which run by name only, may be missing.
+    """
     def sources(run: Path) -> dict[str, str]:
         paths = [path for part in ("figures", "tables") for path in (run / part).glob("*.json")]
         cards = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         return {path.stem: "" for path in run.glob("[0-9]*.json")} | {card["notebook"]: card["source"] for card in cards}
 
+    long = {each.name for each in every() if each.long}
     first = sources(folders[0])
     for run in folders[1:]:
         other = sources(run)
-        names = first.keys() | other.keys() if whole else other.keys()
+        names = (first.keys() | other.keys() if whole else other.keys()) - (long - (first.keys() & other.keys()))
         if differing := sorted(name for name in names if first.get(name) != other.get(name)):
             raise BvError(f"{shown(run)} and {folders[0].name} differ in the code of {differing[0]}, or one lacks it: "
                           f"bring all up to date first, {again}")

@@ -27,3 +27,7 @@ CLIP = {
                  ("ASR on a clean fine-tune of CIFAR100, trigger not named", 9.9, _SCALED),
                  ("ASR on a clean fine-tune of ImageNet100, trigger not named", 40.6, _SCALED)],
 }
+
+# BadMerging, main table: merged ASR (%) of the on-task attack, CLIP ViT-B/32, CIFAR100, six tasks (from a reader's notes on the
+# paper); off-task (CIFAR100 adversary, Cars196 "Acura RL") 89 to 96 over the same five, classical attacks below about 30.
+BADMERGING_ON = {"task_arithmetic": 98.14, "ties": 99.26, "regmean": 96.71, "adamerging_layerwise": 99.48, "surgery": 99.15}

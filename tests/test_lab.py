@@ -40,6 +40,7 @@ def lab(folder):
 @pytest.mark.parametrize("parameters, words", [
     ({"tasks": ["digits", "shaeps"]}, ("unknown task 'shaeps'", "did you mean 'shapes'?")),
     ({"attack": "badmerging"}, ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?")),
+    ({"attack": "badmerging-off"}, ("'badmerging-off' aims at another task", "06_badmerging_in_full")),
     ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
     ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
     ({"profile": "paper"}, ("paper", "use mini")),

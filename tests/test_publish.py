@@ -132,7 +132,7 @@ def test_the_overview_of_one_profile_and_of_two(world):
     assert rows.query("attack == 'badmerging-on'")["asr"].to_list() == [60.0, 61.0, 62.0]
     assert (world / "figures" / "overview.png").stat().st_size > 5000
     table = (world / "figures" / "claims.md").read_text()
-    count = len(claims.CLAIMS)
+    count = len(CLAIMS)
     assert table.startswith(f"{count} tests: 1 same direction, {count - 1} not run on mini; real32 not run; paper profile not run.")
     assert "| 31.0 points [28.5 to 33.5]: same direction | not run | not run |" in table
     assert table.count("\n| ") == len(CLAIMS) + 2
