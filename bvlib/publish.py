@@ -1,8 +1,8 @@
 """Committing a run: what the reference runs drew goes to ``figures/<profile>/``, readable without running anything.
 
 Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks. From all reporting seeds
-(below 100): the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report, and the same rows on the profile's second base in
-``second_base.csv``. ``expected.json`` is what `bv report --check` compares later runs with. The overview over all profiles
+(below 100): the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report, and the same rows with what
+``reference.SECONDS`` names, a second base or adversary, in a file of its own. ``expected.json`` is what `bv report --check` compares later runs with. The overview over all profiles
 is drawn anew, see :mod:`bvlib.overview`.
 """
 
@@ -28,31 +28,35 @@ def publish(profile: str, tolerance: float | None = None, replace: bool = False,
     MissingData when seed 0 was not run; BvError when a seed was run by other code than seed 0, or when seeds that are
     committed were not run (unless `replace`). Nothing is written then.
     """
-    folder, base = reference.folder(profile), profiles.load(profile).get("second_base")
+    folder, settings = reference.folder(profile), profiles.load(profile)
     seeds = [seed for seed in runs.seeds_run(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
         raise MissingData(f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`")
-    choice = {"base": base}
-    second = [seed for seed in runs.seeds_run(profile, choice) if seed in seeds] if base else []
-    again = f"`bv run --profile {profile} --seeds {','.join(map(str, seeds))}`" + (f", then with -p base={base}" if second else "")
+    seconds = {parameter: settings[key] for parameter, key in reference.SECONDS.items() if key in settings}
+    run = {p: [seed for seed in runs.seeds_run(profile, {p: value}) if seed in seeds] for p, value in seconds.items()}
+    again = f"`bv run --profile {profile} --seeds {','.join(map(str, seeds))}`" + "".join(
+        f", then with -p {p}={seconds[p]}" for p in run if run[p])
     _check_source([out_folder(profile, seed) for seed in seeds], again)
-    _check_source([out_folder(profile, 0), *(out_folder(profile, seed, choice) for seed in second)], again, whole=False)
+    for p, value in seconds.items():
+        _check_source([out_folder(profile, 0), *(out_folder(profile, seed, {p: value}) for seed in run[p])], again, whole=False)
     if not replace:
         _check_seeds(profile, set(reference.committed(profile)) - set(seeds), "")
-        _check_seeds(profile, set(reference.committed_second(profile, base)) - set(second) if base else set(), f" -p base={base}")
+        for p, value in seconds.items():
+            _check_seeds(profile, set(reference.committed_second(profile, p, value)) - set(run[p]), f" -p {p}={value}")
     reference.write_expected(profile, tolerance)  # before the old tolerances go
     _copy(out_folder(profile, 0), folder)
     rows = runs.per_seed(profile)
     rows = rows[rows["seed"].isin(seeds)]
     write_whole(folder / "seeds.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g"))
     stack_tables(profile, seeds, folder / "by_seed")
-    if second:
-        rows = runs.per_seed(profile, choice)
-        rows = rows[rows["seed"].isin(second)].assign(base=base)[["base", *runs.COLUMNS]]
-        write_whole(folder / "second_base.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g"))
-    if base and second != seeds:
-        missing = ",".join(str(seed) for seed in seeds if seed not in second)
-        say(f"second base left out for seeds {missing}: `bv run --profile {profile} --seeds {missing} -p base={base}`")
+    for p, value in seconds.items():
+        what = reference.SECONDS[p]
+        if run[p]:
+            rows = runs.per_seed(profile, {p: value})
+            rows = rows[rows["seed"].isin(run[p])].assign(**{p: value})[[p, *runs.COLUMNS]]
+            write_whole(folder / f"{what}.csv", lambda draft, rows=rows: rows.to_csv(draft, index=False, float_format="%.6g"))
+        if missing := ",".join(str(seed) for seed in seeds if seed not in run[p]):
+            say(f"{what.replace('_', ' ')} left out for seeds {missing}: `bv run --profile {profile} --seeds {missing} -p {p}={value}`")
     told = report.as_markdown({**report.gather(profile, seeds), "reference": None})
     write_whole(folder / "report.md", lambda draft: draft.write_text(told, encoding="utf-8"))
     overview.write(say)

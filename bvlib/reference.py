@@ -13,6 +13,8 @@ from .errors import BvError, MissingData
 from .files import write_json
 from .runs import collect, from_rows, results, unit
 
+# what a profile may name to be run once more: parameter -> key of the profile, and stem of the committed file
+SECONDS = {"base": "second_base", "adversary": "second_adversary"}
 TOLERANCE = 5.0  # points: what another CPU or thread count may move a value on a small world
 
 
@@ -26,17 +28,17 @@ def committed(profile: str) -> dict[int, list[dict[str, Any]]]:
     return _read(folder(profile) / "seeds.csv")
 
 
-def committed_second(profile: str, base: str) -> dict[int, list[dict[str, Any]]]:
-    """The same on the second base of this name, from `second_base.csv`."""
-    return _read(folder(profile) / "second_base.csv", base)
+def committed_second(profile: str, parameter: str, value: str) -> dict[int, list[dict[str, Any]]]:
+    """The same with the second base or adversary of this name, from the file that :data:`SECONDS` names."""
+    return _read(folder(profile) / f"{SECONDS[parameter]}.csv", parameter, value)
 
 
-def _read(path: Path, base: str | None = None) -> dict[int, list[dict[str, Any]]]:
+def _read(path: Path, column: str = "", value: str = "") -> dict[int, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return from_rows(row for row in csv.DictReader(file) if base is None or row["base"] == base)
+            return from_rows(row for row in csv.DictReader(file) if not column or row[column] == value)
     except (KeyError, ValueError, TypeError):
         raise BvError(f"{notebook.shown(path)} is damaged: take it from git again, or run `bv publish`") from None
 

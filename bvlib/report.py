@@ -15,16 +15,16 @@ from typing import Any
 from . import notebook, profiles
 from .claims import CLAIMS, check, finite
 from .files import write_whole
-from .reference import committed, committed_second
+from .reference import SECONDS, committed, committed_second
 from .runs import cold_seconds, collect, results, seeds_run, unit
 
 
 def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
-    """{profile, seeds, headline, claims, seconds, reference, second_base}; all seeds that were run by default.
+    """{profile, seeds, headline, claims, seconds, reference, second_base, second_adversary}; all seeds that were run by default.
 
     seeds, headline, claims as in :func:`summary`, of your own runs; seconds: {notebook: cold seconds, mean over
     seeds}, where a stored result counts for the first notebook that uses it, so that they add up to one cold run.
-    reference: the summary of the committed runs, None without any. second_base: see :func:`second_base`.
+    reference: the summary of the committed runs, None without any. second_base, second_adversary: see :func:`second`.
     BvError for an unknown profile.
     """
     profiles.load(profile)
@@ -36,7 +36,7 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
         "seconds": {name: round(sum(t[name] for t in times if name in t) / sum(name in t for t in times), 1)
                     for name in sorted(_names(times))},
         "reference": summary(reference) if reference else None,
-        "second_base": second_base(profile, own, reference, seeds),
+        **{key: second(parameter, profile, own, reference, seeds) for parameter, key in SECONDS.items()},
     }
 
 
@@ -54,22 +54,22 @@ def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
             "claims": [_claim(claim, [m.get(claim.measure) for m in measures]) for claim in CLAIMS]}
 
 
-def second_base(profile: str, own: Mapping[int, list], reference: Mapping[int, list],
-                seeds: Sequence[int] | None = None) -> dict[str, Any] | None:
-    """The summary of the runs on the profile's `second_base`: your own if there are any, else the committed ones.
+def second(parameter: str, profile: str, own: Mapping[int, list], reference: Mapping[int, list],
+           seeds: Sequence[int] | None = None) -> dict[str, Any] | None:
+    """The summary of the runs with the profile's second base or adversary: your own if there are any, else the committed ones.
 
-    Adds base: its name, and first: {name: mean of the first base over the same seeds}, empty unless all of
-    these were run. None if the profile names no second base or it was never run.
+    Adds the parameter with its value, and first: {name: mean of the usual runs over the same seeds}, empty unless all of
+    these were run. None if the profile names no second one or it was never run.
     """
-    base = profiles.load(profile).get("second_base")
-    if not base:
+    value = profiles.load(profile).get(SECONDS[parameter])
+    if not value:
         return None
-    choice = {"base": base}
+    choice = {parameter: value}
     runs = {seed: results(profile, seed, choice) for seed in seeds_run(profile, choice) if seeds is None or seed in seeds}
-    runs, first = (runs, own) if runs else (committed_second(profile, base), reference)
+    runs, first = (runs, own) if runs else (committed_second(profile, parameter, value), reference)
     same = summary({seed: first[seed] for seed in runs}) if all(first.get(seed) for seed in runs) else {"headline": {}}
     means = {name: entry["mean"] for name, entry in same["headline"].items()}
-    return {"base": base, **summary(runs), "first": means} if runs else None
+    return {parameter: value, **summary(runs), "first": means} if runs else None
 
 
 def _names(dicts: Iterable[dict[str, Any]]) -> list[str]:
@@ -150,7 +150,7 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _blocks(report: dict[str, Any], block: Any) -> list[str]:
-    own, reference, second = bool(report["seeds"]), report["reference"], report["second_base"]
+    own, reference = bool(report["seeds"]), report["reference"]
     lines: list[str] = []
     sides = [_side(report, "yours" if reference else "obtained", each=not reference)] if own else []
     sides += [_side(reference, "reference")] if reference else []
@@ -159,11 +159,13 @@ def _blocks(report: dict[str, Any], block: Any) -> list[str]:
         lines += block("Headline", header, [
             [name, *(cell for titles, cells in sides for cell in cells.get(name, ["-"] * len(titles)))]
             for name in _names(cells for _, cells in reversed(sides))])
-    if second:
-        titles, cells = _side(second, "second base")
-        lines += block(f"Headline on a second base ({second['base']})", ["name", "first base, same seeds", *titles], [
-            [name, _number(second["first"].get(name), entry["unit"]), *cells[name]]
-            for name, entry in second["headline"].items()])
+    for parameter, key in SECONDS.items():
+        if other := report[key]:
+            titles, cells = _side(other, f"second {parameter}")
+            where = f"{'on' if parameter == 'base' else 'with'} a second {parameter} ({other[parameter]})"
+            lines += block(f"Headline {where}", ["name", f"first {parameter}, same seeds", *titles], [
+                [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
+                for name, entry in other["headline"].items()])
     lines += block(f"Claims ({len(report['claims'])} tested, one primary test each; a direction needs two seeds or more)",
                    *_claims(report["claims"], own, reference))
     if report["seconds"]:

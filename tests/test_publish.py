@@ -11,7 +11,7 @@ from bvlib import overview, reference
 from bvlib.claims import CLAIMS
 from bvlib.cli import main
 from bvlib.errors import BvError, MissingData
-from bvlib.notebook import out_folder
+from bvlib.notebook import notebooks_folder, out_folder
 from bvlib.publish import publish
 
 SECOND = {"base": "toy-b"}
@@ -47,6 +47,19 @@ def write_run(seed, merged=60.0, profile="mini", parameters=None, source="s", ta
     nbformat.write(nbformat.v4.new_notebook(), out / f"{name}.ipynb")
 
 
+def write_long_run(seed, name="07_long", asr=80.0):
+    """The outputs of a long notebook, and the notebook itself."""
+    out = out_folder("mini", seed)
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    (out / "tables" / "long.json").write_text(json.dumps({"notebook": name, "source": "s"}))
+    (out / "tables" / "long.csv").write_text(f"asr\n{asr}\n")
+    (out / f"{name}.json").write_text(json.dumps({"headline": {"ASR long": {"value": asr, "low": None, "high": None, "unit": "%"}},
+                                                  "measures": {"off_asr": asr}, "seconds": 1.0}))
+    long = nbformat.v4.new_notebook(metadata={"bvlib": {"long": True}})
+    nbformat.write(long, out / f"{name}.ipynb")
+    nbformat.write(long, notebooks_folder() / f"{name}.ipynb")
+
+
 def published(world, profile="mini"):
     return sorted(str(path.relative_to(world / "figures" / profile)) for path in (world / "figures" / profile).rglob("*.*"))
 
@@ -57,6 +70,33 @@ def test_development_seeds_are_never_published(world):
     folder = publish("mini")
     assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0, 1}
     assert "seeds 0, 1 " in (folder / "report.md").read_text() and "100,main" not in (folder / "by_seed" / "main.csv").read_text()
+
+
+def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
+    for seed in (0, 1):
+        write_run(seed)
+    write_long_run(0)
+    folder = publish("mini")
+    rows = pd.read_csv(folder / "seeds.csv")
+    assert set(rows[rows["name"] == "off_asr"]["seed"]) == {0}
+    assert pd.read_csv(folder / "by_seed" / "long.csv").to_dict("list") == {"seed": [0], "asr": [80.0]}
+    expected = json.loads((folder / "expected.json").read_text())
+    assert "ASR long" not in expected["headline"] and "off_asr" not in expected["measures"]
+    write_long_run(0, asr=1.0)
+    assert reference.drift("mini") == []
+    write_run(1, source="other")
+    with pytest.raises(BvError, match="differ in the code of 01_badmerging"):
+        publish("mini")
+
+
+def test_the_second_adversary_gets_its_rows(world):
+    (world / "profiles" / "mini.yaml").write_text("world: toy\nsecond_adversary: letters\n")
+    write_run(0)
+    write_run(0, merged=20.0, parameters={"adversary": "letters"})
+    folder = publish("mini")
+    rows = pd.read_csv(folder / "second_adversary.csv")
+    assert set(rows["adversary"]) == {"letters"} and 20.0 in set(rows["value"])
+    assert "Headline with a second adversary (letters)" in (folder / "report.md").read_text()
 
 
 def test_one_seed_is_copied_without_tables_by_seed(world):

@@ -32,6 +32,12 @@ def count(world):
     return path.read_text().split() if path.exists() else []
 
 
+def make_long(path):
+    content = json.loads(path.read_text())
+    content["metadata"]["bvlib"] = {"long": True}
+    path.write_text(json.dumps(content))
+
+
 # Before anything runs
 
 @pytest.mark.parametrize("args, words", [
@@ -211,6 +217,13 @@ def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
     before = artefact.stat().st_mtime_ns
     assert runner.run(["02"], "tiny", say=lambda line: None)[0].status == "made"
     assert artefact.stat().st_mtime_ns == before
+
+
+def test_a_long_notebook_runs_by_name_only(world):
+    make_long(world / "notebooks" / "01_next.ipynb")
+    assert [record.notebook for record in runner.run(None, "tiny", say=lambda line: None)] == ["00_start"]
+    assert [record.notebook for record in runner.run(["01"], "tiny", say=lambda line: None)] == ["01_next"]
+    assert "(long: runs by name only)" in bv("list").stdout
 
 
 def alive(pid):
