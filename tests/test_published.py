@@ -45,7 +45,9 @@ def test_every_figure_has_its_data_and_every_notebook_its_copy(folder):
     pictures = {path.stem for path in folder.glob("*.png")}
     assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {"seeds", *reference.SECONDS.values()}
     assert pictures == {path.stem for path in cards(folder) if path.parent == folder}
-    assert sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb")) == notebook.available()
+    there, wanted = {path.stem for path in (folder / "notebooks").glob("*.ipynb")}, {each.name for each in notebook.find(None)}
+    assert wanted <= there <= set(notebook.available())
+    assert folder.name != "mini" or there == set(notebook.available())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -67,7 +69,8 @@ def test_committed_rows_agree_with_the_expected_values(folder):
     assert set(rows.index) == set(values)
     for key, value in values.items():
         assert pd.isna(rows[key]) if value is None else rows[key] == pytest.approx(value, abs=1e-3), key
-    assert {claim.measure for claim in claims.CLAIMS} <= measured
+    if {path.stem for path in (folder / "notebooks").glob("*.ipynb")} == set(notebook.available()):
+        assert {claim.measure for claim in claims.CLAIMS} <= measured
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
