@@ -77,7 +77,7 @@ def stack_tables(profile: str, seeds: Sequence[int], folder: Path) -> None:
         of_tables = {path.name: path for part in ("figures", "tables") for path in sorted((run / part).glob("*.csv"))}
         for path in of_tables.values():  # of a figure and a table of one name: the table
             with open(path, newline="", encoding="utf-8") as file:
-                tables.setdefault(path.name, []).extend({"seed": str(seed), **row} for row in csv.DictReader(file))
+                tables.setdefault(path.name, []).extend(runs.prefixed({"seed": str(seed)}, row) for row in csv.DictReader(file))
     for name, rows in tables.items():
         runs.write_rows(folder / name, rows)
 

@@ -97,6 +97,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     write_whole(path, write)
 
 
+def prefixed(before: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the columns `before` in front; a column of its own of the same name becomes "<name> (column)"."""
+    return {**before, **{f"{name} (column)" if name in before else name: value for name, value in row.items()}}
+
+
 def cold_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """{notebook: seconds as if nothing was stored}, a shared result counted at its first user."""
     paid: set[str] = set()

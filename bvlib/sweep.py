@@ -33,7 +33,7 @@ import yaml
 from . import profiles, runner
 from .errors import BvError, unknown
 from .notebook import check_parameters, find, out_folder, runs_folder, shown
-from .runs import COLUMNS, per_seed, write_rows
+from .runs import COLUMNS, per_seed, prefixed, write_rows
 
 KEYS = ("profile", "seeds", "grid", "points")
 
@@ -167,7 +167,7 @@ def gather(sweep: Sweep) -> list[Path]:
             before = {**{f"parameter {name}": value for name, value in wanted.items()}, "seed": seed}
             for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
                 with open(path, newline="", encoding="utf-8") as file:
-                    tables.setdefault(path.name, []).extend({**before, **row} for row in csv.DictReader(file))
+                    tables.setdefault(path.name, []).extend(prefixed(before, row) for row in csv.DictReader(file))
     write_rows(sweep.folder / "rows.csv", rows, [*names, *COLUMNS])
     for name, content in tables.items():
         write_rows(sweep.folder / "tables" / name, content)

@@ -82,7 +82,7 @@ def test_tables_by_seed_hold_the_tables_of_seed_zero(folder):
     of_seed_zero = of_figures | {path.name: path for path in (folder / "tables").glob("*.csv")}
     assert set(stacked) == set(of_seed_zero)
     for name, table in stacked.items():
-        alone = pd.read_csv(of_seed_zero[name], dtype=str, keep_default_na=False)
+        alone = pd.read_csv(of_seed_zero[name], dtype=str, keep_default_na=False).rename(columns={"seed": "seed (column)"})
         zero = table[table["seed"] == "0"].drop(columns="seed").reset_index(drop=True)
         card = json.loads(of_seed_zero[name].with_suffix(".json").read_text(encoding="utf-8"))
         assert set(table["seed"]) == seeds[card["notebook"]] and table.columns[0] == "seed", name
