@@ -288,7 +288,7 @@ class Lab:
 
         After "surgery" (on top of layer-wise AdaMerging, as in BadMerging) the encoder is a dict from task to encoder, since
         each task has an adapter of its own; the functions of ``experiments`` take both. AdaMerging and Surgery see dev
-        images without labels, RegMean train images, the attacker's half of the adversary's task never.
+        images without labels, RegMean train images without labels.
         """
         method = method or self.p["merging"]
         if method == "surgery":
