@@ -9,7 +9,7 @@ from bvlib import metrics, models, profiles, tasks, triggers
 from bvlib.rng import generator
 from report import write
 
-GOALS = (30.0, 50.0, 70.0)  # percent of dev images; the last that the published loop reaches is compared as well
+GOALS = (50.0, 60.0, 70.0, 80.0, 90.0)  # percent of dev images
 CAP = 200                   # images of the published loop
 INNER = 100                 # its steps on one image at most (published: 1000), with its early stop
 SEED = 100                  # a development seed
@@ -55,17 +55,14 @@ def ours(encoder, head, task, target, size, how):
         yield time.perf_counter() - begin, found
 
 
-def reach(run, judge, goals):
-    """{goal: seconds at which the dev ASR first reached it}, and the best ASR seen."""
-    found, best = {}, 0.0
+def reach(run, judge):
+    """{goal: seconds at which the dev ASR first reached it}, the best ASR seen, and the seconds of the whole run."""
+    found, best, seconds = {}, 0.0, 0.0
     for seconds, trigger in run:
         now = judge(trigger)
         best = max(best, now)
-        found.update({goal: seconds for goal in goals if goal not in found and now >= goal})
-        last = seconds
-        if len(found) == len(goals):
-            break
-    return found, best, last
+        found.update({goal: seconds for goal in GOALS if goal not in found and now >= goal})
+    return found, best, seconds
 
 
 def main() -> None:
@@ -73,19 +70,19 @@ def main() -> None:
     encoder = models.load(p["base"])
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, size, rows = encoder.head(task.classnames, task.prompts), p["trigger_size"], []
-    for target in p["admission"]["classes"][:3]:
+    for target in p["admission"]["classes"]:
         def judge(trigger, target=target):
             return dev_asr(encoder, head, task, target, trigger)
 
-        old, best, whole = reach(published(encoder, head, task, target, size), judge, GOALS)
-        goals = sorted({*GOALS, round(best, 2)})
-        old = {**old, round(best, 2): old.get(best, whole)}
-        new, ours_best, _ = reach(ours(encoder, head, task, target, size, p["trigger"]), judge, goals)
-        for goal in goals:
+        old, old_best, old_whole = reach(published(encoder, head, task, target, size), judge)
+        new, new_best, new_whole = reach(ours(encoder, head, task, target, size, p["trigger"]), judge)
+        best = {"published loop, best (%)": old_best, "its seconds for all images": old_whole, "ours, best (%)": new_best,
+                "our seconds for all steps": new_whole}
+        for goal in GOALS:
             a, b = old.get(goal), new.get(goal)
-            rows.append({"target": task.classnames[target], "dev ASR reached (%)": goal, "published loop (s)": a, "ours (s)": b,
-                         "times faster": a / b if a and b else None, "published loop, best (%)": best, "its seconds for all images": whole})
-        print(f"target {task.classnames[target]}: published loop {best:.1f} % at best in {whole:.1f} s, ours {ours_best:.1f} %", flush=True)
+            rows.append({"target": task.classnames[target], "dev ASR (%)": goal, "published loop (s)": a, "ours (s)": b,
+                         "times faster": a / b if a and b else None, **best})
+        print(f"target {task.classnames[target]}: published loop {old_best:.1f} %, ours {new_best:.1f} %", flush=True)
     write("universal_trigger", rows)
 
 
