@@ -91,10 +91,11 @@ def asr_rows(encoder, *, attacked: StateDict, clean: StateDict, base: StateDict,
 
 
 def along(encoder, model: Callable[[float], StateDict], scales: Sequence[float], *, tasks: Mapping[str, Task],
-          adversary: Task, trigger, target: int, clean_split: str = "test") -> pd.DataFrame:
+          adversary: Task, trigger, target: int, clean_split: str = "test", goal: Task | None = None) -> pd.DataFrame:
     """What happens along a path of models: one row a scale, ``model(scale)`` gives the weights.
 
-    Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test.
+    Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test images of ``goal``: the
+    adversary's own task unless another is given (off-task).
 
     Columns: scale, accuracy (mean over tasks), adversary_accuracy, asr with its interval (low, high). The scaling
     curve of a backdoor vector (``lambda s: clean + s * bv``), the ASR–BA frontier of an attack and the path of a
@@ -105,7 +106,7 @@ def along(encoder, model: Callable[[float], StateDict], scales: Sequence[float],
         theta = model(float(scale))
         each = accuracies(encoder, theta, tasks, clean_split)
         own = each[adversary.name] if adversary.name in each else accuracy(encoder, theta, adversary, clean_split).percent
-        r = asr(encoder, theta, adversary, trigger, target)
+        r = asr(encoder, theta, adversary if goal is None else goal, trigger, target)
         rows.append({"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own,
                      "asr": r.percent, "low": r.low, "high": r.high})
     return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ real images (:mod:`bvlib.datasets`). Dev is carved out of train, never out of te
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Callable
 
@@ -53,6 +53,10 @@ class Task:
     dev: Split
     test: Split
     licence: str = ""
+
+    def few(self, count: int) -> "Task":
+        """The same task with its first ``count`` test images only, for what needs many passes an image."""
+        return replace(self, test=Split(self.test.images[:count], self.test.labels[:count]))
 
     @cached_property
     def digest(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import experiments, figures, merging, metrics, store
+from bvlib import evasion, experiments, figures, finetune, merging, metrics, store
 from bvlib.lab import Lab
 from bvlib.shadows import PROMPTS
 from bvlib.vectors import BackdoorVector, TaskVector
@@ -40,7 +40,6 @@ def lab(folder):
 @pytest.mark.parametrize("parameters, words", [
     ({"tasks": ["digits", "shaeps"]}, ("unknown task 'shaeps'", "did you mean 'shapes'?")),
     ({"attack": "badmerging"}, ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?")),
-    ({"attack": "badmerging-off"}, ("'badmerging-off' aims at another task", "06_badmerging_in_full")),
     ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
     ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
     ({"profile": "paper"}, ("paper", "use mini")),
@@ -244,3 +243,55 @@ def test_what_a_notebook_leaves_behind(lab):
     provenance = json.loads((lab.out / "figures" / "empty.json").read_text())
     assert provenance["notebook"] == NOTEBOOK and provenance["caption"] == "nothing" and len(provenance["source"]) == 64
     assert provenance["data"].keys() == lab.tasks.keys() and provenance["parameters"] == result["parameters"]
+
+
+def test_an_off_task_attack_is_measured_on_its_goal(lab):
+    b = lab.backdoor("badmerging-off")
+    shapes = lab.tasks["shapes"]
+    assert len(lab.flipped(b.theta, b)) == int((shapes.test.labels != b.target).sum())
+    assert lab.asr(b.theta, b) == experiments.asr(lab.encoder, b.theta, shapes, b.trigger, b.target)
+    assert lab.asr(b.theta, b, None) == experiments.asr(lab.encoder, b.theta, shapes, None, b.target)
+    assert lab.trigger_size("badmerging-off") == 7 and lab.trigger_size() == 6
+
+
+def test_a_family_differs_by_one_thing_and_starts_with_the_runs_own(lab):
+    own = lab.backdoor()
+    for by in ("place", "seed", "trigger"):
+        first, second = lab.family(by, 2)
+        assert same_bits(first.theta, own.theta) and not same_bits(second.theta, own.theta)
+        assert first.target == second.target and (by == "place") == (first.trigger.place != second.trigger.place)
+    with one_line("unknown way in which backdoors differ 'sead'", "did you mean 'seed'?"):
+        lab.family("sead")
+    with one_line("there are 5 backdoors that differ by place, not 6"):
+        lab.family("place", 6)
+
+
+def test_a_sparse_backdoor_vector_is_an_attack_of_the_length_that_is_asked_for(lab):
+    own, sbv = lab.backdoor(), lab.sbv(count=2)
+    assert sbv.attack == "sbv" and sbv.trigger is own.trigger or torch.equal(sbv.trigger.patch, own.trigger.patch)
+    assert sbv.vector.norm() == pytest.approx(own.vector.norm(), rel=1e-5) and sbv.vector.density() <= 0.2 + 1e-3
+    assert same_bits(sbv.theta, lab.clean() + sbv.vector)
+    one = lab.sbv(count=1, rule="mean", density=1.0, norm=None)
+    assert same_bits(one.vector.tensors, own.vector.tensors)
+
+
+def test_a_trigger_of_another_base_and_another_budget(lab):
+    usual, other, random = lab.trigger("universal"), lab.trigger("universal", base="toy-b"), lab.trigger("universal", steps=0)
+    assert len({patch.patch.numpy().tobytes() for patch in (usual, other, random)}) == 3
+
+
+def test_an_adversary_that_expects_a_subtraction_trains_under_it(lab):
+    expected = lab.backdoor("badnets").vector
+    aware = lab.backdoor(through=expected)
+    assert not same_bits(aware.theta, lab.backdoor().theta) and torch.equal(aware.trigger.patch, lab.backdoor().trigger.patch)
+
+
+def test_the_objective_is_taken_below_the_vector():
+    seen = []
+    vector = TaskVector({"w": torch.ones(3)})
+    step = finetune.Step(None, {"w": torch.zeros(3)}, {}, torch.zeros(1), torch.zeros(1), torch.zeros(1), torch.Generator().manual_seed(0))
+    for _ in range(50):
+        evasion.evading(lambda s: seen.append(s.theta["w"][0].item()) or torch.zeros(()), vector, 2.0)(step)
+    assert -2 <= min(seen) < -1.5 and -0.5 < max(seen) <= 0 and step.theta["w"].sum() == 0
+    with one_line("strongest", "must be positive"):
+        evasion.evading(lambda s: torch.zeros(()), vector, 0.0)
