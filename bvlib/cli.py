@@ -94,7 +94,7 @@ def main() -> None:
 @click.argument("notebook", required=False)
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a NOTEBOOK, its parameters."""
-    from . import adaptive, attacks, claims, defenses, merging, profiles, tasks, triggers
+    from . import adaptive, attacks, claims, defenses, merging, profiles, sbv, tasks, triggers, unlearning  # noqa: F401
     from .notebook import every, find
 
     if notebook:
@@ -110,8 +110,9 @@ def list_(notebook: str | None) -> None:
     click.echo("profiles")
     for name in profiles.names():
         click.echo(f"  {name:28} {profiles.load(name).get('about', '')}".rstrip())
-    for what, names in (("tasks", tasks.known()), ("merging methods", [*merging.MERGING, *adaptive.ADAPTIVE, "surgery"]), ("backdoor merging", merging.BV_MERGING),
-                        ("defences", defenses.DEFENCES), ("triggers", [*attacks.TRIGGERS, *attacks.OPTIMISED]), ("places", triggers.PLACES)):
+    for what, names in (("tasks", tasks.known()), ("merging methods", [*merging.MERGING, *adaptive.ADAPTIVE, "surgery"]),
+                        ("backdoor merging", merging.BV_MERGING), ("defences", [*defenses.DEFENCES, "dam", "fine-pruning", "occlusion"]),
+                        ("triggers", [*attacks.TRIGGERS, *attacks.OPTIMISED]), ("places", triggers.PLACES)):
         click.echo(f"{what}\n  {', '.join(names)}")
     click.echo("attacks")
     for item in attacks.ATTACKS.values():
