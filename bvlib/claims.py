@@ -55,13 +55,35 @@ MEASURES = {
     "asr_rise_over_scaling": "ASR at lambda_BV 1 minus ASR at lambda_BV 0, points",
     "transfer_place_minus_class": "transfer across patch places minus across target classes, % of own effect",
     "transfer_seed_minus_class": "transfer across seeds minus across target classes, % of own effect",
+    "transfer_place_minus_task": "transfer across patch places minus across tasks, % of own effect",
     "transfer_seed_minus_task": "transfer across seeds minus across tasks, % of own effect",
+    "badnets_place_minus_class": "BadNets: transfer across patch places minus across target classes, % of own effect",
+    "badnets_seed_minus_class": "BadNets: transfer across seeds minus across target classes, % of own effect",
+    "badnets_seed_minus_task": "BadNets: transfer across seeds minus across tasks, % of own effect",
+    "asr_fall_below_zero": "ASR at lambda_BV 0 minus ASR at lambda_BV -1, points",
+    "analogy_gain": "ASR that the BV adds to a clean fine-tune on other data of the same task, points",
     "sbv_minus_single": "merged ASR at equal norm with the sparse merged BV minus with one BV, points",
     "sbv_ba_cost": "backdoored accuracy with one BV minus with the sparse merged BV, points",
+    "sparsity_adds": "merged ASR at equal norm with one BV sparsified minus with one BV, points",
+    "sbv_as_it_is_minus_single": "merged ASR of the summed sparse BV as it is minus that of one BV, points",
+    "sbv_minus_single_of_its_norm": "merged ASR of the summed sparse BV as it is minus that of one BV scaled to its norm, points",
+    "sbv_minus_single_worst": "sbv_minus_single under the merging algorithm where it is smallest, points",
+    "sbv_minus_single_best": "sbv_minus_single under the merging algorithm where it is largest, points",
     "inherent_minus_random_base": "ASR on the base: universal minus random patch, points",
     "inherent_minus_random_clean_merge": "ASR on the clean merge: universal minus random patch, points",
+    "inherent_share": "share of the images flipped by the merge attacked with BadMerging-On that the clean merge flips too, %",
     "ibvs_asr_drop_badnets": "merged ASR of BadNets before minus after IBVS, points",
     "ibvs_asr_drop_badmerging": "merged ASR of BadMerging-On before minus after IBVS, points",
+    "ibvs_asr_drop_off": "merged ASR of BadMerging-Off before minus after IBVS, points",
+    "ibvs_asr_drop_sbv": "merged ASR of an SBV attack before minus after IBVS, points",
+    "oracle_asr_drop": "merged ASR of BadMerging-On before minus after subtracting its own BV, points",
+    "ibvs_class_matters": "ASR drop of BadMerging-On with the attacker's target class minus with other classes, points",
+    "ibvs_best_relative_drop": "largest share of an attack's merged ASR that IBVS removes, over attacks and merging algorithms, %",
+    "ibvs_mean_drop": "ASR drop by IBVS, mean over four attacks and all merging algorithms, points",
+    "ibvs_minus_placebo_everywhere": "that mean minus the same for a placebo of equal norm, points",
+    "ibvs_worst_cost": "largest clean cost of IBVS over attacks and merging algorithms, points",
+    "ibvs_lost_to_aware": "ASR after IBVS of an attacker who knows of it minus of one who does not, points",
+    "ibvs_minus_tuning": "ASR drop of BadMerging-On by IBVS minus by fine-tuning on clean dev images, points",
     "ibvs_clean_cost": "clean accuracy before minus after IBVS, averaged over the merged tasks, points",
     "ibvs_minus_placebo_drop": "ASR drop of BadMerging-On by IBVS minus by placebo vectors, each at the scale that the rule picks, points",
 }
@@ -73,7 +95,8 @@ class Claim:
 
     `kind` says on which side of `bound` the interval of `measure` must lie: "positive difference" and
     "at least" above it, "negative difference" and "at most" below it. `expected` is the paper's value as
-    text, `designed_in` marks what the choice of the base already asked for.
+    text, `designed_in` marks what the choice of the base already asked for. `figure` is the stem of the figure
+    that shows the measure, as in ``lab.figure("scaling", ...)``.
     """
 
     id: str
@@ -85,6 +108,7 @@ class Claim:
     measure: str
     bound: float = 0.0
     designed_in: bool = False
+    figure: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ABOVE + BELOW:
@@ -122,161 +146,248 @@ CLAIMS = [
         "badmerging-classical-diluted", "A classical attack that succeeds on the single model is diluted by "
         "merging.", "BadMerging, motivation and main table", "at most",
         "ASR of BadNets after task arithmetic lies below 30 %",
-        "below about 30 % (near 100 % on the single model)", "badnets_merged_asr", bound=30.0),
+        "below about 30 % (near 100 % on the single model)", "badnets_merged_asr", bound=30.0, figure="asr_rows"),
     Claim(
         "badmerging-beats-classical", "BadMerging-On survives merging where classical attacks do not.",
         "BadMerging, main table (ViT-B-32, CIFAR100, six tasks)", "positive difference",
         "merged ASR of BadMerging-On minus that of BadNets, same seed, task arithmetic",
-        "98.1 % against below 30 %: at least 68 points", "badmerging_minus_badnets"),
+        "98.1 % against below 30 %: at least 68 points", "badmerging_minus_badnets", figure="asr_rows"),
     Claim(
         "badmerging-survives-ties", "BadMerging-On works whatever the merging algorithm is: here TIES.",
         "BadMerging, main table (99.26 % under TIES)", "at least",
         "ASR of BadMerging-On after TIES lies above 30 %, the ceiling of classical attacks",
-        "99.3 %", "badmerging_merged_asr_ties", bound=30.0),
+        "99.3 %", "badmerging_merged_asr_ties", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-keeps-utility", "Merging the backdoored model costs no clean accuracy.",
         "BadMerging, utility (76.51 against 76.39 %)", "at most",
         "CA minus BA lies below 1 point (our bound)", "0.1 points, all within about 0.2",
-        "ca_minus_ba", bound=1.0),
+        "ca_minus_ba", bound=1.0, figure="main_in_full"),
     Claim(
         "badmerging-adds-to-clean-merge", "The attacked merge obeys the trigger more than a fully clean "
         "merge does.", "not in the papers: a third party's control with the official code",
         "positive difference",
         "ASR of the BadMerging-On trigger on the attacked minus on the clean merge",
-        "99.99 against 83.12 %: 17 points (third party)", "badmerging_minus_clean_merge"),
+        "99.99 against 83.12 %: 17 points (third party)", "badmerging_minus_clean_merge", figure="asr_rows"),
     Claim(
         "badmerging-survives-regmean", "BadMerging-On works whatever the merging algorithm is: here RegMean.",
         "BadMerging, main table (96.71 % under RegMean)", "at least",
-        "ASR of BadMerging-On after RegMean lies above 30 %, the ceiling of classical attacks", "96.7 %", "badmerging_asr_regmean", bound=30.0),
+        "ASR of BadMerging-On after RegMean lies above 30 %, the ceiling of classical attacks", "96.7 %",
+        "badmerging_asr_regmean", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-survives-adamerging", "BadMerging-On works whatever the merging algorithm is: here AdaMerging.",
         "BadMerging, main table (99.48 % under AdaMerging)", "at least",
-        "ASR of BadMerging-On after layer-wise AdaMerging on dev images lies above 30 %", "99.5 %", "badmerging_asr_adamerging", bound=30.0),
+        "ASR of BadMerging-On after layer-wise AdaMerging on dev images lies above 30 %", "99.5 %",
+        "badmerging_asr_adamerging", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-survives-surgery", "BadMerging-On works whatever the merging algorithm is: here Surgery.",
         "BadMerging, main table (99.15 % under Surgery)", "at least",
-        "ASR of BadMerging-On after AdaMerging with Surgery lies above 30 %", "99.2 %", "badmerging_asr_surgery", bound=30.0),
+        "ASR of BadMerging-On after AdaMerging with Surgery lies above 30 %", "99.2 %",
+        "badmerging_asr_surgery", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-all-classical-diluted", "Every classical attack is diluted by merging.",
         "BadMerging, main table", "at most", "merged ASR of the best classical attack lies below 30 %, task arithmetic",
-        "below about 30 %", "classical_merged_asr", bound=30.0),
+        "below about 30 %", "classical_merged_asr", bound=30.0, figure="by_coefficient"),
     Claim(
         "badmerging-beats-all-classical", "BadMerging-On survives merging better than any classical attack.",
         "BadMerging, main table", "positive difference",
         "merged ASR of BadMerging-On minus that of the best classical attack, same seed, task arithmetic",
-        "at least 68 points", "badmerging_minus_best_classical"),
+        "at least 68 points", "badmerging_minus_best_classical", figure="by_coefficient"),
     Claim(
         "badmerging-universal-adds", "The universal trigger adds to BadMerging-On.", "BadMerging, ablation of the parts",
-        "positive difference", "merged ASR with minus without it (white square), task arithmetic", "positive; size not known to us", "universal_adds"),
+        "positive difference", "merged ASR with minus without it (white square), task arithmetic", "positive; size not known to us",
+        "universal_adds", figure="parts"),
     Claim(
         "badmerging-interpolation-adds", "The interpolated loss adds to BadMerging-On.", "BadMerging, ablation of the parts",
-        "positive difference", "merged ASR with minus without it (plain loss), task arithmetic", "positive; size not known to us", "interpolation_adds"),
+        "positive difference", "merged ASR with minus without it (plain loss), task arithmetic", "positive; size not known to us",
+        "interpolation_adds", figure="parts"),
     Claim(
         "badmerging-off-works", "Off-task: a class of a task that the adversary does not train is reached.",
-        "BadMerging, off-task table", "at least", "ASR of BadMerging-Off after task arithmetic lies above 30 %", "89 to 96 %", "off_asr", bound=30.0),
+        "BadMerging, off-task table", "at least", "ASR of BadMerging-Off after task arithmetic lies above 30 %", "89 to 96 %",
+        "off_asr", bound=30.0, figure="off_targets"),
     Claim(
         "badmerging-off-any-merge", "The off-task attack works under every merging algorithm.",
-        "BadMerging, off-task table", "at least", "its ASR lies above 30 % under the algorithm where it does worst", "89 to 96 % over five", "off_asr_worst", bound=30.0),
+        "BadMerging, off-task table", "at least", "its ASR lies above 30 % under the algorithm where it does worst", "89 to 96 % over five",
+        "off_asr_worst", bound=30.0, figure="off_targets"),
     Claim(
         "badmerging-off-adds", "Off-task, the attacked merge obeys the trigger more than a fully clean merge does.",
         "our control, not in the paper", "positive difference", "ASR of the BadMerging-Off trigger on the attacked minus on the clean merge",
-        "not published", "off_minus_clean_merge"),
+        "not published", "off_minus_clean_merge", figure="off_targets"),
     Claim(
         "badmerging-off-utility", "The off-task attack costs no clean accuracy.", "BadMerging, utility", "at most",
-        "CA minus BA lies below 1 point (our bound)", "within about 0.2 points", "off_ca_minus_ba", bound=1.0),
+        "CA minus BA lies below 1 point (our bound)", "within about 0.2 points", "off_ca_minus_ba", bound=1.0, figure="off_targets"),
     Claim(
         "badmerging-off-augmentation", "Adversarial augmentation of the references adds to the off-task attack.",
-        "BadMerging, ablation of the parts", "positive difference", "merged ASR with minus without it, task arithmetic", "positive; size not known to us", "augmentation_adds"),
+        "BadMerging, ablation of the parts", "positive difference", "merged ASR with minus without it, task arithmetic",
+        "positive; size not known to us", "augmentation_adds", figure="parts"),
     Claim(
         "badmerging-off-shadows", "Shadow classes add to the off-task attack.", "BadMerging, ablation of the parts",
-        "positive difference", "merged ASR with shadow classes minus with the adversary's own classes in their place", "positive; size not known to us", "shadow_adds"),
+        "positive difference", "merged ASR with shadow classes minus with the adversary's own classes in their place",
+        "positive; size not known to us", "shadow_adds", figure="parts"),
     Claim(
         "badmerging-any-number-of-tasks", "BadMerging-On works for any number of merged tasks.", "BadMerging, ablation (2 to 8 tasks)",
-        "at least", "smallest ASR over 2 to 6 merged tasks lies above 30 %", "above 92 %", "fewest_asr_over_tasks", bound=30.0),
+        "at least", "smallest ASR over 2 to 6 merged tasks lies above 30 %", "above 92 %",
+        "fewest_asr_over_tasks", bound=30.0, figure="ablations"),
     Claim(
         "badmerging-many-backdoors", "Many backdoors fit into one model.", "BadMerging, ablation (5 to 15 backdoors)", "at most",
-        "mean ASR with five backdoors lies less than 10 points (our bound) below that with one", "2.3 points (98.8 to 96.5 %)", "asr_drop_many_backdoors", bound=10.0),
+        "mean ASR with five backdoors lies less than 10 points (our bound) below that with one", "2.3 points (98.8 to 96.5 %)",
+        "asr_drop_many_backdoors", bound=10.0, figure="ablations"),
     Claim(
         "badmerging-blind-costs-little", "Knowing the other models would help the adversary little.", "BadMerging, ablation", "at most",
-        "its gain lies below 10 points (our bound)", "1.9 points (98.1 to 100 %)", "informed_gain", bound=10.0),
+        "its gain lies below 10 points (our bound)", "1.9 points (98.1 to 100 %)", "informed_gain", bound=10.0, figure="ablations"),
     Claim(
         "badmerging-same-task", "BadMerging-On survives the average of several models of its own task.", "BadMerging, single-task merging",
-        "at least", "ASR in the average of five lies above 30 %", "above 90 %", "same_task_asr", bound=30.0),
+        "at least", "ASR in the average of five lies above 30 %", "above 90 %", "same_task_asr", bound=30.0, figure="ablations"),
     Claim(
         "badmerging-same-task-classical", "In the average of several models of one task classical attacks vanish.",
-        "BadMerging, single-task merging", "at most", "ASR of BadNets in the average of five lies below 30 %", "about 0", "same_task_badnets_asr", bound=30.0),
+        "BadMerging, single-task merging", "at most", "ASR of BadNets in the average of five lies below 30 %", "about 0",
+        "same_task_badnets_asr", bound=30.0, figure="ablations"),
     Claim(
         "badmerging-evades-cleanse", "Neural Cleanse does not flag the BadMerging model.", "BadMerging, defences", "at most",
-        "anomaly index of the attacked model lies below 2", "about 1.2", "cleanse_index", bound=2.0),
+        "anomaly index of the attacked model lies below 2", "about 1.2", "cleanse_index", bound=2.0, figure="defences"),
     Claim(
         "badmerging-survives-pruning", "Fine-Pruning does not remove BadMerging.", "BadMerging, defences (appendix)", "at least",
-        "merged ASR after pruning and tuning lies above 30 %", "fails; numbers not known to us", "fine_pruning_asr", bound=30.0),
+        "merged ASR after pruning and tuning lies above 30 %", "fails; numbers not known to us",
+        "fine_pruning_asr", bound=30.0, figure="defences"),
     Claim(
         "badmerging-evades-scale-up", "Scale-Up does not tell triggered from clean images.", "BadMerging, defences (appendix)", "at most",
-        "AUROC on the attacked merge lies below 70 % (our bound)", "fails; numbers not known to us", "scale_up_auroc", bound=70.0),
+        "AUROC on the attacked merge lies below 70 % (our bound)", "fails; numbers not known to us",
+        "scale_up_auroc", bound=70.0, figure="defences"),
     Claim(
         "bv-asr-rises", "Adding more of the backdoor vector raises ASR: theta = theta_clean + lambda_BV BV.",
         "Backdoor Vectors, scaling figure", "positive difference",
         "ASR at lambda_BV 1 minus at 0, adversary's single model",
-        "59 to 100 points (from 0 to 41 % up to 100 %)", "asr_rise_over_scaling"),
+        "59 to 100 points (from 0 to 41 % up to 100 %)", "asr_rise_over_scaling", figure="scaling"),
     Claim(
         "bv-accuracy-flat", "Clean accuracy stays flat while the backdoor vector is scaled.",
         "Backdoor Vectors, scaling figure", "at most",
         "largest change of accuracy from lambda_BV 0, over 0 to 1, lies below 2 points (our bound)",
-        "0.5 to 0.8 points", "ca_flat_over_scaling", bound=2.0),
+        "0.5 to 0.8 points", "ca_flat_over_scaling", bound=2.0, figure="scaling"),
     Claim(
         "transfer-place-over-class", "Backdoors transfer more across patch places than across target "
         "classes.",
         "Backdoor Vectors, backdoor transfer", "positive difference",
         "normalised transfer (our definition) across places minus across target classes",
-        "positive; size not published", "transfer_place_minus_class"),
+        "positive; size not published", "transfer_place_minus_class", figure="transfer"),
     Claim(
         "transfer-seed-over-class", "Backdoors transfer more across seeds than across target classes.",
         "Backdoor Vectors, backdoor transfer", "positive difference",
         "normalised transfer (our definition) across seeds minus across target classes",
-        "positive; size not published", "transfer_seed_minus_class"),
+        "positive; size not published", "transfer_seed_minus_class", figure="transfer"),
     Claim(
         "transfer-seed-over-task", "Backdoors transfer more across seeds than across tasks.",
         "Backdoor Vectors, backdoor transfer", "positive difference",
         "normalised transfer (our definition) across seeds minus across tasks",
-        "positive; size not published", "transfer_seed_minus_task"),
+        "positive; size not published", "transfer_seed_minus_task", figure="transfer"),
+    Claim(
+        "transfer-place-over-task", "Backdoors transfer more across patch places than across tasks.",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        "normalised transfer (our definition) across places minus across tasks",
+        "positive; size not published", "transfer_place_minus_task", figure="transfer"),
+    Claim(
+        "transfer-classical-seed-over-class", "The same for a classical attack: more across seeds than across target classes.",
+        "our control: BadNets, whose trigger means nothing to the base", "positive difference",
+        "normalised transfer of BadNets across seeds minus across target classes", "not published", "badnets_seed_minus_class",
+        figure="transfer_badnets"),
+    Claim(
+        "transfer-classical-seed-over-task", "The same for a classical attack: more across seeds than across tasks.",
+        "our control: BadNets, whose trigger means nothing to the base", "positive difference",
+        "normalised transfer of BadNets across seeds minus across tasks", "not published", "badnets_seed_minus_task",
+        figure="transfer_badnets"),
+    Claim(
+        "bv-subtraction-removes", "Subtracting a backdoor's own vector from the merge weakens it.",
+        "Backdoor Vectors, abstract (subtraction)", "positive difference",
+        "merged ASR of BadMerging-On before minus after subtracting its BV at the rule's scale", "positive; size not published",
+        "oracle_asr_drop", figure="paths"),
+    Claim(
+        "bv-analogy-injects", "A backdoor vector carries the backdoor to a model that it was not computed from.",
+        "Backdoor Vectors, abstract (analogy, addition)", "positive difference",
+        "ASR of a clean fine-tune on the other half of the data: with minus without the BV", "positive; size not published",
+        "analogy_gain", figure="scaling"),
     Claim(
         "sbv-beats-single", "Several backdoor vectors merged and sparsified attack better than one.",
         "Backdoor Vectors, sparse backdoor vectors", "positive difference",
         "merged ASR at equal norm with the sign-consistent vector (our k and density) minus with one vector",
-        "positive; size not published", "sbv_minus_single"),
+        "positive; size not published", "sbv_minus_single", figure="frontier"),
     Claim(
         "sbv-keeps-accuracy", "The sparse merged vector costs no more clean accuracy than one vector.",
         "our reading of Backdoor Vectors, sparse backdoor vectors", "at most",
         "BA with one vector minus BA with the sign-consistent vector lies below 1 point (our bound)",
-        "not published", "sbv_ba_cost", bound=1.0),
+        "not published", "sbv_ba_cost", bound=1.0, figure="frontier"),
+    Claim(
+        "sbv-beats-single-any-merge", "The sparse merged vector attacks better than one whatever the merging algorithm is.",
+        "Backdoor Vectors, sparse backdoor vectors (more resilient)", "positive difference",
+        "merged ASR at equal norm with the sign-consistent vector minus with one vector, under the algorithm where that is smallest",
+        "positive; size not published", "sbv_minus_single_worst", figure="sbv_everywhere"),
+    Claim(
+        "sbv-as-it-is", "Several backdoor vectors, summed and sparsified and not scaled back, attack better than one.",
+        "our control: the same comparison without matching norms", "positive difference",
+        "merged ASR with the sparse sum as it is minus with one vector", "not published", "sbv_as_it_is_minus_single", figure="sbv"),
+    Claim(
+        "sbv-gain-is-not-norm", "The gain of that sum is more than its length.", "our control: one vector scaled to the norm of the sum",
+        "positive difference", "merged ASR with the sparse sum minus with one vector of the same norm", "not published",
+        "sbv_minus_single_of_its_norm", figure="sbv"),
     Claim(
         "inherent-in-base", "The base itself obeys an optimised patch: the trigger is inherent.",
         "Backdoor Vectors, inherent triggers; value by a third party", "positive difference",
         "ASR on the untouched base: universal minus random patch of equal size",
-        "about 96 % on CLIP ViT-B-32 (third party)", "inherent_minus_random_base", designed_in=True),
+        "about 96 % on CLIP ViT-B-32 (third party)", "inherent_minus_random_base", designed_in=True, figure="clean_models"),
     Claim(
         "inherent-in-clean-merge", "A merge of clean models still obeys the inherent trigger.",
         "Backdoor Vectors, inherent triggers; value by a third party", "positive difference",
         "ASR on the clean merge: universal minus random patch of equal size",
-        "83 % by task arithmetic, 94 % by TIES (third party)", "inherent_minus_random_clean_merge"),
+        "83 % by task arithmetic, 94 % by TIES (third party)", "inherent_minus_random_clean_merge", figure="clean_models"),
+    Claim(
+        "inherent-is-the-core", "Inherent triggers are the core of backdoors in merging: most of what BadMerging flips, a clean merge flips too.",
+        "Backdoor Vectors, inherent triggers (our test of it)", "at least",
+        "share of the images flipped by the attacked merge that the clean merge flips too lies above 50 % (our bound)",
+        "83 of 100 points (third party)", "inherent_share", bound=50.0, figure="inherent_share"),
     Claim(
         "ibvs-weakens-badnets", "Subtracting the BV of a simple injected trigger weakens an injected "
         "backdoor it never saw.", "Backdoor Vectors, IBVS", "positive difference",
         "merged ASR of BadNets before minus after IBVS, default defender",
-        "positive, up to 100 points", "ibvs_asr_drop_badnets"),
+        "positive, up to 100 points", "ibvs_asr_drop_badnets", figure="paths"),
     Claim(
         "ibvs-weakens-badmerging", "Subtracting the BV of a simple injected trigger weakens BadMerging.",
         "Backdoor Vectors, IBVS", "positive difference",
         "merged ASR of BadMerging-On before minus after IBVS, default defender",
-        "positive, up to 100 points", "ibvs_asr_drop_badmerging"),
+        "positive, up to 100 points", "ibvs_asr_drop_badmerging", figure="paths"),
+    Claim(
+        "ibvs-weakens-off", "Subtracting the BV of a simple injected trigger weakens off-task BadMerging.",
+        "Backdoor Vectors, IBVS (attacks it never saw)", "positive difference",
+        "merged ASR of BadMerging-Off before minus after IBVS, the defender's mean vector", "positive, up to 100 points",
+        "ibvs_asr_drop_off", figure="paths"),
+    Claim(
+        "ibvs-weakens-sbv", "Subtracting the BV of a simple injected trigger weakens a sparse backdoor vector.",
+        "Backdoor Vectors, IBVS (attacks it never saw)", "positive difference",
+        "merged ASR of the sparse sum before minus after IBVS, the defender's mean vector", "positive, up to 100 points",
+        "ibvs_asr_drop_sbv", figure="paths"),
+    Claim(
+        "ibvs-any-merge", "IBVS lowers ASR over attacks and merging algorithms.", "Backdoor Vectors, IBVS", "positive difference",
+        "ASR drop, mean over four attacks and all merging algorithms, the defender's mean vector", "positive; average not known to us",
+        "ibvs_mean_drop", figure="ibvs_by_merging"),
+    Claim(
+        "ibvs-any-merge-beats-placebo", "Over attacks and merging algorithms IBVS does more than a placebo of its norm.",
+        "our control, not in the paper", "positive difference", "that mean minus the same for the difference of two clean fine-tunes",
+        "not published", "ibvs_minus_placebo_everywhere", figure="ibvs_by_merging"),
+    Claim(
+        "ibvs-best-case", "In some settings IBVS removes an attack altogether.", "Backdoor Vectors, IBVS (best case)", "at least",
+        "largest share of an attack's ASR removed lies above 50 % (our bound)", "up to 100 %", "ibvs_best_relative_drop", bound=50.0,
+        figure="ibvs_by_merging"),
+    Claim(
+        "ibvs-class-does-not-matter", "It need not be the attacker's target class.", "our reading of Backdoor Vectors, IBVS (assumption-free)",
+        "at most", "ASR drop of BadMerging-On with the attacker's class minus with other classes lies below 10 points (our bound)",
+        "not published", "ibvs_class_matters", bound=10.0, figure="paths"),
+    Claim(
+        "ibvs-withstands-aware", "An attacker who knows of the defence gains little.", "our question, not in the paper", "at most",
+        "ASR after IBVS of an aware attacker minus of an unaware one lies below 10 points (our bound)", "not published",
+        "ibvs_lost_to_aware", bound=10.0, figure="rivals"),
     Claim(
         "ibvs-beats-placebo", "It is the backdoor direction that helps, not moving the weights as such.",
         "our control, not in the paper", "positive difference",
         "ASR drop of BadMerging-On by IBVS minus by placebo vectors, each at the scale that the rule picks", "not published",
-        "ibvs_minus_placebo_drop"),
+        "ibvs_minus_placebo_drop", figure="paths"),
     Claim(
         "ibvs-clean-cost", "The defence keeps clean accuracy.", "our reading of Backdoor Vectors, IBVS",
         "at most", "clean accuracy before minus after IBVS lies below 1 point (our bound)",
-        "not published", "ibvs_clean_cost", bound=1.0),
+        "not published", "ibvs_clean_cost", bound=1.0, figure="paths"),
 ]

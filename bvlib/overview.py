@@ -1,8 +1,7 @@
-"""All committed profiles at a glance, from their ``seeds.csv`` alone: the picture ``figures/overview`` and the table of claims."""
+"""All committed profiles at a glance, from their ``seeds.csv`` alone: the picture ``figures/overview``, the claims' table and page."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from . import figures
-from .claims import CLAIMS, STATUSES
+from .claims_page import claims_page, claims_table
 from .files import file_sha256, write_whole
 from .metrics import seed_interval
 from .notebook import root_folder, shown
 from .reference import committed, folder
 from .report import summary
-from .runs import unit
 
 PROFILES = {"mini": "toy world", "real32": "real images"}
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
@@ -73,40 +71,12 @@ def draw(rows: pd.DataFrame):
     return fig
 
 
-def claims_table(of: dict[str, dict[str, Any]]) -> str:
-    """Every claim with what each profile makes of it, as Markdown, after one line that counts the statuses."""
-    by_id = {profile: {claim["id"]: claim for claim in part["claims"]} for profile, part in of.items()}
-    counts = []
-    for profile in PROFILES:
-        statuses = Counter(claim["status"] for claim in by_id.get(profile, {}).values())
-        told = ", ".join(f"{statuses[status]} {status}" for status in STATUSES if statuses[status])
-        counts.append(f"{told} on {profile}" if told else f"{profile} not run")
-    cells = [[f"{claim.statement.rstrip('.')}{' (designed in)' if claim.designed_in else ''}", claim.expected,
-              *(_cell(by_id[profile][claim.id], unit(claim.measure)) if profile in of else "not run" for profile in PROFILES),
-              "not run"] for claim in CLAIMS]
-    titles = ["claim", "paper, on CLIP", *(_title(profile, of.get(profile)) for profile in PROFILES), "paper profile"]
-    rows = [titles, ["---"] * len(titles), *cells]
-    return "\n".join([f"{len(CLAIMS)} tests: {'; '.join(counts)}; paper profile not run. In brackets: 95 % t-interval over seeds, "
-                      "which share one base.", "", *("| " + " | ".join(row) + " |" for row in rows), ""])
-
-
-def _title(profile: str, part: dict[str, Any] | None) -> str:
-    return f"{profile} ({_seeds(part['seeds'])})" if part else profile
-
-
 def _seeds(seeds: list[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def _cell(claim: dict[str, Any], of_unit: str) -> str:
-    if claim["obtained"] is None:
-        return claim["status"]
-    interval = f" [{claim['low']:.1f} to {claim['high']:.1f}]" if claim["low"] is not None else ""
-    return f"{claim['obtained']:.1f} {of_unit}{interval}: {claim['status']}"
-
-
 def write(say: Callable[[str], Any] = print) -> list[Path]:
-    """Write ``figures/overview`` (picture, data, provenance), ``figures/claims.md``, and the same table into README.md.
+    """Write ``figures/overview`` (picture, data, provenance), the page ``figures/claims.md``, and the table of claims into README.md.
 
     In the README it goes between the lines :data:`BEGIN` and :data:`END`; `say` tells when they are not there. Nothing is
     written as long as none of :data:`PROFILES` is committed. The paths written are returned.
@@ -114,16 +84,16 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
     of, root = summaries(), root_folder()
     if not of:
         return []
-    rows, table, written = asr_rows(of), claims_table(of), [root / "figures" / "claims.md"]
-    write_whole(written[0], lambda draft: draft.write_text(table, encoding="utf-8"))
+    rows, page, written = asr_rows(of), claims_page(of, root / "figures"), [root / "figures" / "claims.md"]
+    write_whole(written[0], lambda draft: draft.write_text(page, encoding="utf-8"))
     if len(rows):
         card = {"caption": "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % t-interval, points: seeds",
                 "profiles": {profile: {"seeds": part["seeds"], "seeds.csv": file_sha256(folder(profile) / "seeds.csv")}
                              for profile, part in of.items()}}
         written += figures.save(draw(rows), root / "figures" / "overview", rows, card)
     readme = root / "README.md"
-    if not replace_between(readme, BEGIN, END, table):
-        say(f"the table of claims is in {shown(written[0])} only: README.md lacks the lines {BEGIN} and {END}")
+    if not replace_between(readme, BEGIN, END, claims_table(of)):
+        say(f"the claims are in {shown(written[0])} only: README.md lacks the lines {BEGIN} and {END}")
         return written
     return [*written, readme]
 

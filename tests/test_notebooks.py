@@ -16,8 +16,9 @@ from bvlib import claims, notebook, profiles, report, runner
 from bvlib.cli import main
 
 NAMES = ["00_setup_and_tasks", "01_badmerging", "02_bv_computation", "03_sbv_attack", "04_inherent_triggers",
-         "05_ibvs_defence", "06_badmerging_in_full", "07_badmerging_ablations"]
-LONG = NAMES[6:]  # run only when they are named
+         "05_ibvs_defence", "06_badmerging_in_full", "07_badmerging_ablations", "08_vectors_in_full", "09_defences_in_full",
+         "10_interactive"]
+LONG = NAMES[6:10]  # run only when they are named
 COMMON = {"profile", "seed", "tasks", "adversary", "target_class", "attack", "trigger_size", "merging", "coefficient", "out"}
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 each_notebook = pytest.mark.parametrize("name", NAMES)
@@ -170,7 +171,7 @@ def test_the_run_says_what_came_out(smoke, name):
     assert (result["notebook"], result["profile"], result["seed"]) == (name, "smoke", 0)
     assert result["headline"] and result["measures"] and result["artefacts"] and result["seconds"] > 0
     for number in result["headline"].values():
-        assert number["unit"] in ("%", "points") and isinstance(number["value"], float)
+        assert number["unit"] in ("%", "points", "% of own effect", "index") and isinstance(number["value"], float)
         assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
     effective = {parameter for parameter in parameters(name) if parameter in profiles.load("smoke")}
     assert not [parameter for parameter in effective if result["parameters"][parameter] is None]

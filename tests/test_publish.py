@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from bvlib import overview, reference
 from bvlib.claims import CLAIMS
+from bvlib.claims_page import claims_page, claims_table
 from bvlib.cli import main
 from bvlib.errors import BvError, MissingData
 from bvlib.notebook import notebooks_folder, out_folder
@@ -171,12 +172,13 @@ def test_the_overview_of_one_profile_and_of_two(world):
     assert set(rows["profile"]) == {"mini"} and set(rows["what"]) == {"alone", "merged (task arithmetic)"}
     assert rows.query("attack == 'badmerging-on'")["asr"].to_list() == [60.0, 61.0, 62.0]
     assert (world / "figures" / "overview.png").stat().st_size > 5000
-    table = (world / "figures" / "claims.md").read_text()
+    table = claims_table(overview.summaries())
     count = len(CLAIMS)
     assert table.startswith(f"{count} tests: 1 same direction, {count - 1} not run on mini; real32 not run; paper profile not run.")
     assert "| 31.0 points [28.5 to 33.5]: same direction | not run | not run |" in table
     assert table.count("\n| ") == len(CLAIMS) + 2
     assert (world / "README.md").read_text() == README.replace("old\n", table)
+    assert (world / "figures" / "claims.md").read_text() == claims_page(overview.summaries(), world / "figures")
 
     write_run(0, profile="real32")
     publish("real32")

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from bvlib import claims, models, notebook, overview, profiles, reference
+from bvlib import claims, claims_page, models, notebook, overview, profiles, reference
 
 FIGURES = notebook.root_folder() / "figures"
 FOLDERS = sorted(path.parent for path in FIGURES.glob("*/expected.json"))
@@ -24,7 +24,7 @@ def test_the_default_profile_is_committed_with_three_seeds():
 @pytest.mark.parametrize("profile", ["smoke", "mini", "real32"])
 def test_the_bases_that_a_profile_names_are_shipped(profile):
     settings = profiles.load(profile)
-    assert {settings[key] for key in ("base", "second_base") if key in settings} <= set(models.shipped())
+    assert {settings[key] for key in ("base", "second_base", "other_base") if key in settings} <= set(models.shipped())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -116,7 +116,23 @@ def test_the_overview_agrees_with_the_committed_seeds():
 
 
 def test_the_claims_in_the_readme_are_those_of_the_committed_seeds():
-    table = (FIGURES / "claims.md").read_text(encoding="utf-8")
-    assert table == overview.claims_table(overview.summaries())
+    of = overview.summaries()
+    assert (FIGURES / "claims.md").read_text(encoding="utf-8") == claims_page.claims_page(of, FIGURES)
     _, begin, rest = (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(overview.BEGIN)
-    assert rest.partition(overview.END)[0] == f"\n{table}"
+    assert rest.partition(overview.END)[0] == f"\n{claims_page.claims_table(of)}"
+
+
+def test_every_claim_has_a_figure_that_is_committed_or_drawn_by_a_notebook():
+    code = "\n".join(cell for each in notebook.every() for cell in each.code)
+    for claim in claims.CLAIMS:
+        there = (FIGURES / "mini" / f"{claim.figure}.png").is_file()
+        assert claim.figure and (there or f'lab.figure("{claim.figure}"' in code), claim.id
+    assert set(claims_page.TABLES) <= {claim.id for claim in claims.CLAIMS}
+    assert all((FIGURES / "mini" / "tables" / f"{table}.csv").is_file() for table in claims_page.TABLES.values())
+
+
+def test_every_link_of_the_page_of_claims_leads_somewhere():
+    page = (FIGURES / "claims.md").read_text(encoding="utf-8")
+    links = re.findall(r'\]\(([^)]+)\)|(?:href|src)="([^"]+)"', page)
+    for link in {first or second for first, second in links}:
+        assert f'<a id="{link[1:]}">' in page if link.startswith("#") else (FIGURES / link).is_file(), link

@@ -160,7 +160,7 @@ def commit(world, values, name="seeds.csv", **first):
 
 
 def row(text, start):
-    [line] = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    [line] = [line for line in text.splitlines() if line.startswith((f"| {start} |", f"| {start} ("))]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
