@@ -111,8 +111,8 @@ def test_a_misspelt_parameter_gives_one_line(given, words):
 
 # All of them, run
 
-def run():
-    return runner.run(NAMES, "smoke", 0, say=lambda line: None)
+def run(names=NAMES):
+    return runner.run(names, "smoke", 0, say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,11 @@ def test_a_second_call_has_nothing_to_do(smoke):
 def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "store"))
-    records = run()
+    default = [name for name in NAMES if name not in LONG]
+    records = run(default)
     assert {record.status for record in records} == {"made"} and records[0].out != smoke.out
-    first, again = numbers(smoke.out), numbers(records[0].out)
+    made = {path for name in default for path in smoke.results[name]["outputs"]}
+    first, again = {path: content for path, content in numbers(smoke.out).items() if path in made}, numbers(records[0].out)
     assert first.keys() == again.keys() and [path for path in first if first[path] != again[path]] == []
 
 
