@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoints import card_of, read_metadata, read_tensors, write_tensors
+from .checkpoints import card_of, digest as content, read_metadata, read_tensors, write_tensors
 from .errors import BvError, unknown
 from .files import file_sha256, locked, write_json, write_whole
 from .sources import canonical, code_hash, digest
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .checkpoints import StateDict
 
 log = logging.getLogger("bvlib")
+KEEP_EVERY = 120.0  # seconds between two states of a long training
 
 
 def environment(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
@@ -101,6 +102,35 @@ class Artefact:
     nested: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
+class Partial:
+    """A file in which a long computation keeps its state every so often, so that it goes on there when it was cut off."""
+
+    def __init__(self, path: Path, every: float) -> None:
+        self.path, self.every, self._last = path, every, time.monotonic()
+
+    def due(self) -> bool:
+        """Has it been ``every`` seconds since the state was kept?"""
+        return time.monotonic() - self._last >= self.every
+
+    def save(self, tensors: StateDict) -> None:
+        """Keep a state in place of the one before."""
+        write_whole(self.path, lambda draft: write_tensors(draft, tensors, {"content": content(tensors)}))
+        self._last = time.monotonic()
+
+    def load(self) -> StateDict | None:
+        """The state that was kept last; None when there is none, or (with a warning) when it is damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            tensors = read_tensors(self.path)
+            if read_metadata(self.path).get("content") != content(tensors):
+                raise ValueError("its content is not what was written")
+            return tensors
+        except Exception as error:  # whatever a damaged file does to its reader, the cure is the same
+            log.warning("%s is damaged, so what it was kept for starts anew: %s", self.path.name, error)
+            return None
+
+
 class Store:
     """A folder of results that are computed once and loaded ever after.
 
@@ -142,6 +172,10 @@ class Store:
                           "nested": dict(artefact.nested), "depth": len(self._making),
                           "elapsed": time.perf_counter() - started})
         return artefact
+
+    def partial(self) -> Partial:
+        """Where the computation that is being made may keep its state; forgotten once the result is there."""
+        return Partial(self.root / "partial" / f"{self._making[-1]}.safetensors", KEEP_EVERY)
 
     def records(self) -> list[dict[str, Any]]:
         """`used` for a run's JSON: one entry an artefact, `elapsed` summed over the calls from outside."""
@@ -193,6 +227,7 @@ class Store:
         sha256 = file_sha256(path)
         write_json(card_of(path), {**card, "key": key, "file": path.name, "sha256": sha256,
                                    "seconds": round(seconds, 3), "nested": nested})
+        (self.root / "partial" / f"{key}.safetensors").unlink(missing_ok=True)
         return Artefact(read(path), key, path, sha256, round(seconds, 3), True, nested)
 
 
