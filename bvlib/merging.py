@@ -292,3 +292,14 @@ def sign_consistent(vectors: Sequence[TaskVector], *, agreement: float = 1.0,
     needed = max(1, math.ceil(agreement * len(vectors) - 1e-9))
     tensors = _tensorwise(vectors, lambda group: sign_consistent_tensor(group, needed))
     return _backdoor(vectors, tensors, "sign_consistent", density)
+
+
+@merging_method("ties", registry=BV_MERGING)
+def ties_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by TIES: each BV trimmed to `density`, signs elected by mass, the mean of what agrees; then the top `density` share.
+
+    Raises BvError for a density outside (0, 1].
+    """
+    thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
+    tensors = _tensorwise(vectors, lambda group: ties_tensor(group, thresholds, aggregate="mean"))
+    return _backdoor(vectors, tensors, "ties", density)

@@ -1,9 +1,8 @@
-"""The rule that sbv adds to those of merging: TIES over backdoor vectors."""
+"""TIES over backdoor vectors."""
 
 import pytest
 import torch
 
-from bvlib import sbv  # noqa: F401  (registers the rule)
 from bvlib.merging import BV_MERGING, merge_backdoors
 from bvlib.vectors import BackdoorVector
 from helpers import one_line
