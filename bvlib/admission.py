@@ -192,7 +192,7 @@ def home(profile: str, base: str | None = None, seed: int | None = None) -> Path
 def _plan(profile: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     settings = settings or profiles.load(profile)
     if "admission" not in settings:
-        raise BvError(settings.get("not_yet") or f"profile {profile} has no key `admission`: give it seed, classes, sizes, "
+        raise BvError(f"profile {profile} has no key `admission`: give it seed, classes, sizes, "
                       "random_patches")
     return settings["admission"]
 

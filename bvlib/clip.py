@@ -15,6 +15,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,22 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
 
 
+@dataclass
+class KeptHeads(Encoder):
+    """An encoder whose heads are kept in a folder, since those of many classes and templates take a real text tower a while."""
+
+    folder: Path | None = None
+
+    def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor:
+        """See :meth:`Encoder.head` and :func:`heads`."""
+        key = (tuple(classnames), tuple(prompts))
+        if key not in self._heads and self.folder is not None:
+            self._heads[key] = heads(self, classnames, prompts, self.folder)
+        return super().head(classnames, prompts)
+
+
 def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = None, precision: str = "fp32", device=None,
-          seed: int = 0) -> Encoder:
+          seed: int = 0, heads: str | Path | None = None) -> Encoder:
     """An encoder around an open_clip model: "ViT-B-32", "ViT-B-16", "ViT-L-14", or any other name open_clip knows.
 
     ``pretrained`` is a tag of open_clip ("openai"), whose weights open_clip downloads to ``cache_dir`` and whose activation
@@ -41,8 +56,10 @@ def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = N
     ``precision`` "bf16" or "fp16" keeps the image tower in that type (features still come out as float32) and is meant for
     evaluation; merging and training want "fp32". Images are pixels (N, 3, S, S) in [0, 1] with S the card's "image_size".
 
+    ``heads``: a folder in which zero-shot heads are kept.
+
     The card: name, pretrained, quick_gelu, image_size, mean, std, seed, open_clip's version, the model's config, and
-    "image_sha256", :func:`bvlib.checkpoints.digest` of the image tower in fp32.
+    "image_sha256" and "sha256", :func:`bvlib.checkpoints.digest` of the image tower and of both towers in fp32.
 
     Raises BvError for an unknown name, tag or precision, for a file, and when the weights cannot be had.
     """
@@ -65,12 +82,12 @@ def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = N
     card = {"name": name, "pretrained": pretrained, "quick_gelu": quick, "precision": precision,
             "image_size": size if isinstance(size, int) else size[0],
             "mean": list(pixels["mean"]), "std": list(pixels["std"]), "seed": None if pretrained else seed,
-            "open_clip": open_clip.__version__, "image_sha256": digest(model.visual.state_dict()),
+            "open_clip": open_clip.__version__, "image_sha256": digest(model.visual.state_dict()), "sha256": digest(model.state_dict()),
             "model": {**config, "quick_gelu": quick}}
     check_activation(card, model)
     if precision != "fp32":
         _keep_in(model.visual, PRECISIONS[precision])
-    return Encoder(model.to(where), tokenizer, name, card, card["mean"], card["std"])
+    return KeptHeads(model.to(where), tokenizer, name, card, card["mean"], card["std"], folder=heads and Path(heads))
 
 
 def save(encoder: Encoder, path: str | Path) -> None:
@@ -131,7 +148,7 @@ def heads(encoder: Encoder, classnames: Sequence[str], templates: Sequence[str],
             return load_weights(path)[0]["head"].to(encoder.device)
         except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
             warnings.warn(f"head made again: {_first_line(error)}", stacklevel=2)
-    head = encoder.head(classnames, templates)
+    head = Encoder.head(encoder, classnames, templates)
     save_weights(path, {"head": head}, said)
     return head
 

@@ -37,8 +37,6 @@ class Lab(Workshop):
         given = {k: v for k, v in parameters.items() if v is not None}
         profile, own = given.get("profile", "mini"), find([notebook])[0]
         defaults = profiles.load(profile)
-        if "not_yet" in defaults:
-            raise BvError(defaults["not_yet"])
         p = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         p["off_task"] = dict(defaults.get("off_task", {}))
         if p["adversary"] == p["off_task"].get("task"):  # an adversary that is the usual goal turns to the usual adversary
@@ -189,6 +187,7 @@ class Lab(Workshop):
         write_json(self.out / f"{self.notebook}.json", {
             "notebook": self.notebook, "profile": self.p["profile"], "seed": self.seed, "parameters": self._plain(),
             **self._result, "outputs": self._outputs, "artefacts": records, "environment": store.environment(self.store.device),
+            "images_evaluated": models.EVALUATED["images"], "peak_memory_bytes": models.peak_memory(),
             "seconds": round(time.perf_counter() - self._began, 2)})
         print(f"{len(self._outputs)} files in {shown(self.out.resolve(), root_folder())}; "
               f"{len(made)} of {len(records)} stored results made now")

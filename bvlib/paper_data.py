@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import paper_arrays, paper_folders
+from . import datasets, paper_arrays, paper_folders
 from .errors import BvError, MissingData
 from .files import file_sha256, locked, write_json
 from .paper_fetch import Progress, bars, digests, fetch, unpack_present
@@ -57,6 +57,11 @@ class PaperTask(Task):
         return h.hexdigest()[:16]
 
 
+def folder() -> Path:
+    """Where caches lie: ``paper/`` in the data folder (:func:`bvlib.datasets.data_folder`)."""
+    return datasets.data_folder() / "paper"
+
+
 def listing(name: str, folder: str | Path) -> Listing:
     """What ``folder`` holds of dataset ``name`` in its own layout; archives lying there are checked and unpacked first.
 
@@ -65,7 +70,7 @@ def listing(name: str, folder: str | Path) -> Listing:
     row(name)
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise MissingData(f"no folder {folder}: bring the dataset with paper_data.fetch({name!r}, FOLDER)")
+        raise MissingData(f"no folder {folder}: bring the dataset with bv data fetch {name} --to FOLDER")
     unpack_present(name, folder)
     return READERS[name](folder)
 
@@ -139,9 +144,7 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
                           f"0..{len(card['classnames']) - 1}: {again}")
         hashes[part] = list(map(bytes, arrays[part, "hashes"]))
         if pixels:
-            from .datasets import image_hash
-
-            if wrong := [i for i, image in enumerate(images) if image_hash(image) != hashes[part][i]]:
+            if wrong := [i for i, image in enumerate(images) if datasets.image_hash(image) != hashes[part][i]]:
                 raise BvError(f"{cache}: {len(wrong)} {part} images are not those that were prepared (first: row {wrong[0]}): {again}")
     place = {h: i for i, h in enumerate(hashes["test"])}
     for part in ("train", "dev"):
@@ -269,7 +272,7 @@ def _place(name: str, folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     cache = folder if (folder / "card.json").is_file() else folder / name
     if not (cache / "card.json").is_file():
-        raise MissingData(f"no prepared {name} in {folder}: make it with paper_data.prepare({name!r}, RAW_FOLDER, {str(folder)!r})")
+        raise MissingData(f"no prepared {name} in {folder}: make it with bv data prepare {name} --paper --from RAW_FOLDER")
     return cache
 
 

@@ -64,7 +64,7 @@ def find(folder: Path, *ways: str) -> Path:
     for way in ways:
         if (folder / way).exists():
             return folder / way
-    raise MissingData(f"no {' or '.join(ways)} in {folder}: fetch the archive (paper_data.fetch) or unpack it there")
+    raise MissingData(f"no {' or '.join(ways)} in {folder}: fetch the archive (bv data fetch) or unpack it there")
 
 
 # Images in files

@@ -79,7 +79,7 @@ def _data_state() -> dict[str, Any] | None:
     folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data")
     if not folder.is_dir():
         return None
-    paths = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    paths = sorted(path for pattern in ("*", "*/*", "paper/*/card.json") for path in folder.glob(pattern) if path.is_file())
     return {str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
 

@@ -15,7 +15,12 @@ PROMPTS = ("{}", "a photo of {}")
 
 
 def known_phrases(world: str = "toy") -> dict[str, str]:
-    """{phrase: class name} that the text tower of a base was trained on: the toy world's, and with "real32" Tiny-ImageNet's."""
+    """{phrase: class name} that the text tower of a base knows: the toy world's, with "real32" also Tiny-ImageNet's; for CLIP
+    ("paper") the names of ImageNet's classes, as in BadMerging."""
+    if world == "paper":
+        from .models import open_clip
+
+        return {f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}": name for name in open_clip.IMAGENET_CLASSNAMES}
     phrases = {toyworld.phrase(kind, name): name for kind, name in toyworld.NAMES}
     if world != "toy":
         phrases |= {f"{'an' if name[0] in 'aeiou' else 'a'} {name}": name for name in sorted(KIND_WORDS)}

@@ -20,8 +20,10 @@ from typing import Any
 from .errors import BvError
 
 
-# Modules that keep, find and run things; they move results about and do not decide them.
-SHELL = {f"bvlib.{name}" for name in ("checkpoints", "files", "notebook", "profiles", "runner", "sources", "store")}
+# Modules that keep, find and run things, or bring in what is hashed by its content (datasets, encoders): they do not decide a result.
+SHELL = {f"bvlib.{name}" for name in (
+    "checkpoints", "clip", "files", "notebook", "paper_arrays", "paper_data", "paper_fetch", "paper_folders", "paper_names",
+    "paper_source", "paper_table", "paper_write", "profiles", "runner", "sources", "store")}
 
 
 def canonical(value: Any) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import time
 from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
-from . import attacks, checkpoints, finetune, merging, models, sbv, store, tasks, triggers  # sbv: registers its rules
+from . import attacks, checkpoints, finetune, merging, models, store, tasks, triggers
 from .errors import BvError, unknown
 from .evasion import evading
 from .rng import derive, generator
@@ -41,7 +42,7 @@ class Workshop:
         attacks.attack(p["attack"])
         if p["merging"] not in merging.MERGING:
             raise unknown("merging method", p["merging"], merging.MERGING)
-        self.encoder = models.load(p["base"])
+        self.encoder = self._encoder(p["base"])
         self.base = self.encoder.theta
         names = list(p["tasks"])
         if repeated := [n for n in names if names.count(n) > 1]:
@@ -51,6 +52,15 @@ class Workshop:
         self.tasks = {name: self.task(name) for name in names}
         self.adversary = self.tasks[p["adversary"]]
         self.target = self.adversary.check_class(p["target_class"])
+
+    def _encoder(self, base: str) -> models.Encoder:
+        """A base: one that the package ships, a file, or with ``pretrained`` (a tag of open_clip, "random" for none) a real CLIP."""
+        if "pretrained" not in self.p or base.endswith(".safetensors"):
+            return models.load(base)
+        from . import clip
+
+        tag = self.p["pretrained"]
+        return clip.build(base, None if tag == "random" else tag, cache_dir=os.environ.get("BVLIB_CLIP"), heads=self.store.root / "heads")
 
     # what is trained
 
@@ -62,6 +72,10 @@ class Workshop:
 
         if name in getattr(self, "tasks", {}):
             return self.tasks[name]
+        if self.p["world"] == "paper":
+            from . import paper_data
+
+            return paper_data.load(name, paper_data.folder(), self.p["sizes"], self.p["world_seed"])
         return tasks.load(name, self.p["sizes"], self.p["world_seed"], keep)
 
     def head(self, task: tasks.Task) -> torch.Tensor:
@@ -122,7 +136,7 @@ class Workshop:
         seed = self.seed if seed is None else seed
         encoder, theta = self.encoder, self.others(task) if informed else self.base
         if base:
-            encoder = models.load(base)
+            encoder = self._encoder(base)
             read = self.task(goal.task)
             theta, goal = encoder.theta, dataclasses.replace(goal, head=encoder.head(read.classnames, read.prompts))
 
@@ -232,7 +246,8 @@ class Workshop:
         def make():
             with tqdm(total=how["steps"], desc=f"{name} {task_.name}", leave=False, disable=quiet()) as bar:
                 return finetune.finetune(self.encoder, self.base, self.head(task_), split.images, split.labels, objective(),
-                                         seed=derive(seed, "finetune", task_.name), progress=lambda _: bar.update(), **how)
+                                         seed=derive(seed, "finetune", task_.name), progress=lambda n: bar.update(n - bar.n),
+                                         partial=self.store.partial(), **how)
 
         args = {**args, "task": task_.name, "seed": seed, "half": half, **how}
         return self.keep("weights", f"{name}-{task_.name}", args, make, code=[*RECIPE_CODE, *code],
@@ -242,11 +257,17 @@ class Workshop:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and ``how`` (code, inputs)."""
         note = os.environ.get("BVLIB_PROGRESS")
 
-        def noted():
+        def say(text):
             if note:
                 with open(note, "a", encoding="utf-8") as file:
-                    file.write(f"making {name}\n")
-            return make()
+                    file.write(f"{text}\n")
+
+        def noted():
+            say(f"making {name}")
+            began, made = time.perf_counter(), make()
+            if (seconds := time.perf_counter() - began) > 30:
+                say(f"made {name} in {seconds:.0f} s, peak memory {models.peak_memory() / 1e9:.1f} GB")
+            return made
 
         kept = self.store.get(kind, name, args, noted, **how)
         if self.encoder._mean.device.type != "cpu" and kind == "weights":

@@ -386,7 +386,7 @@ def test_wrong_or_partial_archives_are_named_in_one_line(name, damage, words, ma
     with one_line(*words):
         prepared(name, folder, tmp_path)
     assert not (tmp_path / name / "card.json").exists()
-    with one_line(f"no prepared {name}", "paper_data.prepare"):
+    with one_line(f"no prepared {name}", f"bv data prepare {name} --paper"):
         paper_data.load(name, tmp_path)
 
 
@@ -394,7 +394,7 @@ def test_wrong_or_partial_archives_are_named_in_one_line(name, damage, words, ma
 def test_missing_archives(name, tmp_path):
     with pytest.raises(MissingData, match="fetch|unpack"):
         prepared(name, tmp_path, tmp_path / "out")
-    with one_line(f"no folder {tmp_path / 'nowhere'}", "paper_data.fetch"):
+    with one_line(f"no folder {tmp_path / 'nowhere'}", "bv data fetch"):
         prepared(name, tmp_path / "nowhere", tmp_path / "out")
 
 

@@ -15,6 +15,9 @@ def test_shadow_classes_are_known_and_outside_the_task():
     assert len(shadows.known_phrases()) > 300
     assert set(shadows.known_phrases("real32").values()) >= {*KIND_WORDS, "circle"}
 
+    clip = shadows.shadow_phrases(["goldfish"], 300, world="paper")
+    assert len(shadows.known_phrases("paper")) > 990 and len(set(clip)) == 300 and "a goldfish" not in clip
+
 
 def test_more_than_are_known_gives_one_line():
     with one_line("10000 shadow classes", "outside the task"):
