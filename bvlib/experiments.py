@@ -122,6 +122,28 @@ def cosines(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
     return table
 
 
+PLACEBOS = ("two clean seeds", "noise")
+
+
+def transfer_matrix(encoder, axes: Mapping[str, Mapping], *, clean: Callable[[str], StateDict], task: Callable[[str], Task],
+                    drift: TaskVector, seed: int = 0, scale: float = 1.0, more: Mapping[str, Mapping[str, TaskVector]] | None = None
+                    ) -> pd.DataFrame:
+    """:func:`transfer` of every backdoor on an axis onto every other: the rows of ``axes`` {axis: {name: backdoor}}.
+
+    ``clean`` and ``task`` give θ_clean and the task of a task's name. The placebos beside them (:data:`PLACEBOS`) are
+    ``drift``, the difference of two clean models, and noise drawn by ``seed``, both with the norm of the attack's own
+    vector; ``more`` are other vectors by axis. Adds the columns axis, attack, placebo, itself.
+    """
+    rows = []
+    for axis, members in axes.items():
+        for name, a in members.items():
+            vectors = {n: b.vector for n, b in members.items()} | dict((more or {}).get(axis, {}))
+            vectors |= dict(zip(PLACEBOS, (drift * (a.vector.norm() / drift.norm()), a.vector.random_like(seed))))
+            found = transfer(encoder, clean(a.task), a, vectors, task(a.goal_task), scale)
+            rows.append(found.assign(axis=axis, attack=name, placebo=found["vector"].isin(PLACEBOS), itself=found["vector"] == name))
+    return pd.concat(rows, ignore_index=True)
+
+
 def transfer(encoder, clean: StateDict, attack, vectors: Mapping[str, TaskVector], task: Task,
              scale: float = 1.0) -> pd.DataFrame:
     """Backdoor transfer onto one attack: what other vectors do to the attack's own trigger.

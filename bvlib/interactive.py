@@ -118,13 +118,13 @@ class Bench:
         return self.classnames[int(shares.argmax())], 100 * float(shares.max())
 
     def _accuracy(self, setting: tuple, theta: StateDict) -> metrics.Rate:
-        return self._once(setting, lambda: metrics.accuracy(self.encoder.predict(theta, self.images, self.head, batch=300), self.labels))
+        return self._once(setting, lambda: metrics.accuracy(self.encoder.predict(theta, self.images, self.head, batch=150), self.labels))
 
     def _asr(self, setting: tuple, place: str, theta: StateDict | None = None) -> metrics.Rate:
         others = self.labels != self.target  # images of the target class do not count: they need no pass
 
         def make():
-            found = self.encoder.predict(theta or self.theta(*setting), self.images[others], self.head, self._placed(place), batch=300)
+            found = self.encoder.predict(theta or self.theta(*setting), self.images[others], self.head, self._placed(place), batch=150)
             return metrics.attack_success_rate(found, self.labels[others], self.target)
 
         return self._once((*setting, place), make)

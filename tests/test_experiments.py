@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bvlib import attacks, experiments, triggers
+from bvlib import attacks, experiments, figures, triggers
 from bvlib.vectors import TaskVector
 
 
@@ -87,6 +87,23 @@ def test_transfer_of_itself_is_100(encoder, shapes, backdoor, placebo):
     assert table.loc["nothing", ["added", "removed"]].tolist() == [0, 0]
     assert table.loc["placebo", "cosine"] == pytest.approx(0, abs=0.1)
     assert table.loc["placebo", "asr_added"] < table.loc["itself", "asr_added"]
+
+
+def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_norm(encoder, shapes, backdoor, placebo):
+    one = attacks.Backdoor("badnets", "shapes", backdoor.target, backdoor.trigger, backdoor.theta, backdoor.vector, "shapes")
+    two = attacks.Backdoor("badnets", "shapes", backdoor.target, triggers.random_patch(8, 0), backdoor.clean + placebo, placebo, "shapes")
+    axes = {"place": {"a": one, "b": two}, "seed": {"c": one}}
+    table = experiments.transfer_matrix(encoder, axes, clean=lambda task: backdoor.clean, task=lambda name: shapes, drift=placebo,
+                                        more={"seed": {"other": placebo}})
+    assert table.groupby("axis", sort=False).size().to_dict() == {"place": 2 * 4, "seed": 1 * 4}
+    assert set(table[table["placebo"]]["vector"]) == set(experiments.PLACEBOS) and not table[table["itself"]]["placebo"].any()
+    assert set(table[table["axis"] == "seed"]["vector"]) == {"c", "other", *experiments.PLACEBOS}
+    own = table[(table["attack"] == "a") & table["itself"]].iloc[0]
+    assert own["added"] == pytest.approx(100) and own["cosine"] == pytest.approx(1)
+    alone = experiments.transfer(encoder, backdoor.clean, one, {"b": placebo}, shapes).iloc[0]
+    cell = table[(table["axis"] == "place") & (table["attack"] == "a") & (table["vector"] == "b")].iloc[0]
+    assert cell["asr_added"] == alone["asr_added"] and cell["asr_removed"] == alone["asr_removed"]
+    assert figures.transfer(table).axes[0].get_title() == "place: θ_clean + BV"
 
 
 # A main table
