@@ -62,6 +62,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/backdoored_step.py
 	$(BIN)/python benchmarks/universal_trigger.py
+	$(BIN)/python benchmarks/plan.py
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks

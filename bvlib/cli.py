@@ -1,4 +1,4 @@
-"""The `bv` command line: list, run, report, data, doctor, admit, pretrain.
+"""The `bv` command line: list, plan, run, report, data, export, import, doctor, admit, pretrain.
 
 Imports that take long stay inside the commands, so that `bv --help`, `bv report` and a `bv run` with nothing
 to do answer at once. A BvError prints one line and exits with 2.
@@ -94,7 +94,7 @@ def main() -> None:
 @click.argument("notebook", required=False)
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a NOTEBOOK, its parameters."""
-    from . import adaptive, attacks, claims, defenses, merging, profiles, sbv, tasks, triggers, unlearning  # noqa: F401
+    from . import adaptive, attacks, claims, defenses, merging, profiles, tasks, triggers, unlearning  # noqa: F401
     from .notebook import every, find
 
     if notebook:
@@ -120,6 +120,32 @@ def list_(notebook: str | None) -> None:
     click.echo("claims")
     for claim in claims.CLAIMS:
         click.echo(f"  {claim.id:28} {claim.statement}")
+
+
+@main.command()
+@click.argument("notebooks", nargs=-1)
+@PROFILE
+@SEED
+@SEEDS
+@click.option("--preset", default=None, help="evening, six-tasks or everything: notebooks and seeds chosen beforehand")
+@click.option("--base", default=None, help="another base than the profile's, such as ViT-L-14")
+@click.option("--memory", type=float, default=None, metavar="GB", help="does it fit a card of so much memory?")
+@click.option("--probe", "within", type=float, default=60.0, show_default=True, metavar="SECONDS", help="to measure this device")
+@click.option("--count", "folder", type=click.Path(path_type=Path), hidden=True, help="count this folder's finished runs")
+def plan(notebooks: tuple[str, ...], profile: str, seed: int | None, seeds: str | None, preset: str | None, base: str | None,
+         memory: float | None, within: float, folder: Path | None) -> None:
+    """Say what NOTEBOOKS (all but the long ones) would train, download and store, and how long that takes on this device.
+
+    Counts come from finished runs, speeds from a probe of about a minute. Nothing is downloaded or kept.
+    """
+    from . import plan as plans
+    from . import workload
+    from .notebook import shown
+
+    if folder:
+        click.echo(f"wrote {shown(workload.write_counts(folder))}")
+        return
+    click.echo(plans.plan(profile, notebooks, seed_list(seed, seeds), preset, base, memory, within))
 
 
 @main.command()
@@ -220,23 +246,138 @@ def data(ctx: click.Context) -> None:
         ctx.invoke(data_list)
 
 
+PAPER = click.option("--paper", is_flag=True, help="the papers' dataset of that name at 224 px, not the 32 px one")
+
+
 @data.command("list")
-def data_list() -> None:
+@PAPER
+def data_list(paper: bool) -> None:
     """Datasets with licence, counts, hash, and whether they are there."""
     from . import datasets
 
-    click.echo(datasets.table().to_string(index=False))
+    if not paper:
+        click.echo(datasets.table().to_string(index=False))
+        return
+    from . import paper_data
+
+    table = paper_data.describe()
+    last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
+    table["GB"] = ((last + table.dev + table.test) * 3 * 224 ** 2 / 1e9).round(1)
+    table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
+    table["here"] = ["prepared" if (paper_data.folder() / name / "card.json").is_file() else "" for name in table.name]
+    click.echo(table[["name", "what", "classes", "train", "dev", "test", "prompts", "GB", "files", "here", "licence"]]
+               .to_string(index=False))
+
+
+@data.command("fetch")
+@click.argument("name")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="default: raw/ in the data folder")
+def data_fetch(name: str, folder: Path | None) -> None:
+    """Download and unpack the papers' dataset NAME; a download that was cut goes on where it was."""
+    from . import datasets, paper_data
+
+    for path in paper_data.fetch(name, folder or datasets.data_folder() / "raw", progress=paper_data.bars()):
+        click.echo(f"there: {path}")
+    click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
 
 
 @data.command("prepare")
 @click.argument("name")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="a folder of images")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="a folder of images (with --paper: what fetch brought)")
 @click.option("--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it")
-def data_prepare(name: str, source: Path | None, torchvision: str | None) -> None:
-    """Prepare dataset NAME from a folder or from what torchvision downloads."""
-    from .prepare import prepare
+@PAPER
+@click.option("--size", type=int, help="with --paper: side in pixels  [default: 224]")
+@click.option("--limit", type=int, help="with --paper: at most that many images a split, for a trial")
+@click.option("--seed", type=int, help="with --paper: of the dev split  [default: 0]")
+def data_prepare(name: str, source: Path | None, torchvision: str | None, paper: bool, **how: int | None) -> None:
+    """Prepare dataset NAME from a folder or from what torchvision downloads; with --paper from what `bv data fetch` brought."""
+    how = {option: value for option, value in how.items() if value is not None}
+    if not paper:
+        from .prepare import prepare
 
-    prepare(name, source=source, torchvision=torchvision)
+        if how:
+            raise BvError(f"--{next(iter(how))} goes with --paper: the other sets are 32 px and whole")
+        prepare(name, source=source, torchvision=torchvision)
+        return
+    from . import datasets, paper_data
+
+    if torchvision:
+        raise BvError(f"--torchvision does not go with --paper: bv data fetch {name} brings the files")
+    source = source or datasets.data_folder() / "raw"
+    cache = paper_data.prepare(name, source, paper_data.folder(), progress=paper_data.bars(), **how)
+    click.echo(f"wrote {cache}")
+    for remark in paper_data.check(name, cache):
+        click.echo(f"note: {remark}")
+
+
+@data.command("check")
+@click.argument("name")
+@PAPER
+@click.option("--pixels", is_flag=True, help="read every image and compare it with its hash")
+def data_check(name: str, paper: bool, pixels: bool) -> None:
+    """Whether the prepared papers' dataset NAME may be reported on: counts, labels, no train image in test."""
+    from . import paper_data
+
+    if not paper:
+        raise BvError(f"only the papers' datasets need a check (the others get it when read): bv data check {name} --paper")
+    for remark in paper_data.check(name, paper_data.folder(), pixels):
+        click.echo(f"note: {remark}")
+    click.echo(f"{name} is as it should be")
+
+
+@main.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("names", nargs=-1)
+@click.option("--profile", default=None, help="only what runs of this profile used")
+@click.option("--seed", type=int, default=None, help="only what runs of this seed used")
+@click.option("--notebook", default=None, metavar="01", help="only what this notebook used")
+def export_(folder: Path, names: tuple[str, ...], profile: str | None, seed: int | None, notebook: str | None) -> None:
+    """Copy stored weights and triggers to FOLDER as safetensors with JSON cards, to hand on: all, or NAMES like 'clean-*'."""
+    from . import exchange
+
+    chosen = None
+    if profile or seed is not None or notebook:
+        chosen = exchange.of_runs(profile or "mini", seed, notebook)
+    done = exchange.export_folder(folder, exchange.store_folder(), names, chosen)
+    for line in done.refused:
+        click.echo(f"bv: {line}", err=True)
+    click.echo(f"{done.brought} files written to {folder}, {done.there} were there: {done.bytes:,} bytes")
+
+
+@main.command("import")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--task-vector", type=click.Path(path_type=Path), metavar="FILE.pt", help="a fine-tuned image tower, with --base")
+@click.option("--hugging-face", type=click.Path(path_type=Path), metavar="PATH", help="CLIP weights in Hugging Face's form")
+@click.option("--trigger", type=click.Path(path_type=Path), metavar="FILE.npy", help="a trigger of the BadMerging code")
+@click.option("--base", default=None, help="what weights must fit: a shipped base, a .safetensors file, or a name like ViT-B-32")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="where a single file goes")
+@click.pass_context
+def import_(context: click.Context, folder: Path | None, base: str | None, out: Path | None, **files: Path | None) -> None:
+    """Put what `bv export` wrote to FOLDER into the store, or one file of others into --out. Nothing in them is run.
+
+    Import from people you trust: that a file is undamaged does not say how its weights were made.
+    """
+    from . import exchange
+
+    given = {kind.replace("_", "-"): path for kind, path in files.items() if path is not None}
+    if len(given) + (folder is not None) != 1:
+        raise BvError("bv import takes one thing: a FOLDER, --task-vector, --hugging-face or --trigger")
+    for kind, path in given.items():
+        if out is None:
+            raise BvError(f"--{kind} needs --out FILE.safetensors")
+        click.echo(f"wrote {exchange.import_file(kind, path, out, base)}")
+    if folder is None:
+        return
+    from .models import device
+    from .store import environment
+
+    done = exchange.import_folder(folder, exchange.store_folder(), environment(device().type))
+    for line in done.refused:
+        click.echo(f"bv: {line}", err=True)
+    click.echo(f"{done.brought} files put into the store, {done.there} were there: {done.bytes:,} bytes")
+    if done.foreign:
+        click.echo(f"{done.foreign} of them were made by other code or in another environment: bv run makes its own instead")
+    context.exit(2 if done.refused else 0)
 
 
 @main.command()
@@ -272,6 +413,8 @@ def doctor() -> None:
     line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
     line(None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)")
     root = notebook.root_folder()
+    if kept := [path.stat().st_size for path in (root / "store" / "partial").glob("*.safetensors")]:
+        line(None, "unfinished", f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in store/partial: bv run goes on with them, or delete it")
     line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
     raise SystemExit(1 if broken else 0)
 
