@@ -118,7 +118,7 @@ def trial(tmp_path_factory):
     save_file({key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()}, root / "model/open_clip_model.safetensors")
     config = {"model_cfg": TOWERS, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (root / "model/open_clip_config.json").write_text(json.dumps(config))
-    study(root, patch, ["cifar100", "eurosat", "mnist"], f"local-dir:{root / 'model'}", "eurosat", sizes={"train": 40, "dev": 4, "test": 6})
+    study(root, patch, ["eurosat", "mnist", "stl10"], f"local-dir:{root / 'model'}", "mnist", sizes={"train": 40, "dev": 4, "test": 6})
     yield root
     patch.undo()
 
