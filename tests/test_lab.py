@@ -42,7 +42,7 @@ def lab(folder):
     ({"attack": "badmerging"}, ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?")),
     ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
     ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
-    ({"profile": "paper"}, ("paper", "use mini")),
+    ({"profile": "paper", "base": "ViT-B-23"}, ("unknown open_clip model", "ViT-B-23", "ViT-B-32")),
     ({"target_class": 10}, ("target_class 10 is not a class of 'digits'", "0 to 9")),
     ({"target_class": -1}, ("target_class -1",)),
     ({"tasks": ["digits", "shapes", "shapes"]}, ("task 'shapes' is merged with itself",)),
