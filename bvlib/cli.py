@@ -407,14 +407,15 @@ def doctor() -> None:
         line(None, "gpu", device)
         line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
     from . import notebook, profiles
+    from .exchange import store_folder
 
     names = notebook.available()
     line(bool(names), "notebooks", f"{len(names)} in {notebook.notebooks_folder()}")
     line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
     line(None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)")
     root = notebook.root_folder()
-    if kept := [path.stat().st_size for path in (root / "store" / "partial").glob("*.safetensors")]:
-        line(None, "unfinished", f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in store/partial: bv run goes on with them, or delete it")
+    if kept := [path.stat().st_size for path in (store_folder() / "partial").glob("*.safetensors")]:
+        line(None, "unfinished", f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in {store_folder() / 'partial'}: bv run goes on with them, or delete it")
     line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
     raise SystemExit(1 if broken else 0)
 

@@ -27,7 +27,7 @@ from .errors import BadCheckpoint, BvError, unknown
 from .models import Encoder, open_clip
 from .rng import derive
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {**models.PRECISIONS, "fp16": torch.float16}
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
 
 
