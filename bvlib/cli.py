@@ -334,11 +334,12 @@ def data_check(name: str, paper: bool, pixels: bool) -> None:
 def export_(folder: Path, names: tuple[str, ...], profile: str | None, seed: int | None, notebook: str | None) -> None:
     """Copy stored weights and triggers to FOLDER as safetensors with JSON cards, to hand on: all, or NAMES like 'clean-*'."""
     from . import exchange
+    from .notebook import store_folder
 
     chosen = None
     if profile or seed is not None or notebook:
         chosen = exchange.of_runs(profile or "mini", seed, notebook)
-    done = exchange.export_folder(folder, exchange.store_folder(), names, chosen)
+    done = exchange.export_folder(folder, store_folder(), names, chosen)
     for line in done.refused:
         click.echo(f"bv: {line}", err=True)
     click.echo(f"{done.brought} files written to {folder}, {done.there} were there: {done.bytes:,} bytes")
@@ -358,6 +359,7 @@ def import_(context: click.Context, folder: Path | None, base: str | None, out: 
     Import from people you trust: that a file is undamaged does not say how its weights were made.
     """
     from . import exchange
+    from .notebook import store_folder
 
     given = {kind.replace("_", "-"): path for kind, path in files.items() if path is not None}
     if len(given) + (folder is not None) != 1:
@@ -371,7 +373,7 @@ def import_(context: click.Context, folder: Path | None, base: str | None, out: 
     from .models import device
     from .store import environment
 
-    done = exchange.import_folder(folder, exchange.store_folder(), environment(device().type))
+    done = exchange.import_folder(folder, store_folder(), environment(device().type))
     for line in done.refused:
         click.echo(f"bv: {line}", err=True)
     click.echo(f"{done.brought} files put into the store, {done.there} were there: {done.bytes:,} bytes")
@@ -407,15 +409,14 @@ def doctor() -> None:
         line(None, "gpu", device)
         line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
     from . import notebook, profiles
-    from .exchange import store_folder
 
     names = notebook.available()
     line(bool(names), "notebooks", f"{len(names)} in {notebook.notebooks_folder()}")
     line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
     line(None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)")
     root = notebook.root_folder()
-    if kept := [path.stat().st_size for path in (store_folder() / "partial").glob("*.safetensors")]:
-        line(None, "unfinished", f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in {store_folder() / 'partial'}: bv run goes on with them, or delete it")
+    if kept := [path.stat().st_size for path in (notebook.store_folder() / "partial").glob("*.safetensors")]:
+        line(None, "unfinished", f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in {notebook.store_folder() / 'partial'}: bv run goes on with them, or delete it")
     line(os.access(root, os.W_OK), "writable", f"{root}, {shutil.disk_usage(root).free / 2**30:.1f} GiB free")
     raise SystemExit(1 if broken else 0)
 

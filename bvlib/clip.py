@@ -27,7 +27,7 @@ from .errors import BadCheckpoint, BvError, unknown
 from .models import Encoder, open_clip
 from .rng import derive
 
-PRECISIONS = {**models.PRECISIONS, "fp16": torch.float16}
+DTYPES = {**models.PRECISIONS, "fp16": torch.float16}
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
 
 
@@ -45,7 +45,7 @@ class KeptHeads(Encoder):
         return super().head(classnames, prompts)
 
 
-def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = None, precision: str = "fp32", device=None,
+def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = None, dtype: str = "fp32", device=None,
           seed: int = 0, heads: str | Path | None = None) -> Encoder:
     """An encoder around an open_clip model: "ViT-B-32", "ViT-B-16", "ViT-L-14", or any other name open_clip knows.
 
@@ -53,7 +53,7 @@ def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = N
     is used whatever the name says; None gives random weights from ``seed``. Names may also be "hf-hub:owner/model" or
     "local-dir:folder", which bring their own config and weights. A file of weights is read by :func:`load`.
 
-    ``precision`` "bf16" or "fp16" keeps the image tower in that type (features still come out as float32) and is meant for
+    ``dtype`` "bf16" or "fp16" keeps the image tower in that type (features still come out as float32) and is meant for
     evaluation; merging and training want "fp32". Images are pixels (N, 3, S, S) in [0, 1] with S the card's "image_size".
 
     ``heads``: a folder in which zero-shot heads are kept.
@@ -61,10 +61,10 @@ def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = N
     The card: name, pretrained, quick_gelu, image_size, mean, std, seed, open_clip's version, the model's config, and
     "image_sha256" and "sha256", :func:`bvlib.checkpoints.digest` of the image tower and of both towers in fp32.
 
-    Raises BvError for an unknown name, tag or precision, for a file, and when the weights cannot be had.
+    Raises BvError for an unknown name, tag or dtype, for a file, and when the weights cannot be had.
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     config, quick = _config(name, pretrained)
     where = torch.device(device) if device is not None else models.device()
     with torch.random.fork_rng(devices=[]), _quiet():
@@ -79,14 +79,14 @@ def build(name: str, pretrained: str | None = None, *, cache_dir: str | None = N
                           "without a network, set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir") from None
     pixels = open_clip.model.get_model_preprocess_cfg(model)
     size = getattr(model.visual, "image_size", pixels.get("size"))
-    card = {"name": name, "pretrained": pretrained, "quick_gelu": quick, "precision": precision,
+    card = {"name": name, "pretrained": pretrained, "quick_gelu": quick, "dtype": dtype,
             "image_size": size if isinstance(size, int) else size[0],
             "mean": list(pixels["mean"]), "std": list(pixels["std"]), "seed": None if pretrained else seed,
             "open_clip": open_clip.__version__, "image_sha256": digest(model.visual.state_dict()), "sha256": digest(model.state_dict()),
             "model": {**config, "quick_gelu": quick}}
     check_activation(card, model)
-    if precision != "fp32":
-        _keep_in(model.visual, PRECISIONS[precision])
+    if dtype != "fp32":
+        _keep_in(model.visual, DTYPES[dtype])
     return KeptHeads(model.to(where), tokenizer, name, card, card["mean"], card["std"], folder=heads and Path(heads))
 
 

@@ -40,11 +40,6 @@ class Exchange:
     foreign: int = 0  # of the imported files: made by other code or in another environment, so no run here asks for them
 
 
-def store_folder() -> Path:
-    """Where notebooks keep what they make: the folder that BVLIB_STORE names, or ``store/`` beside the notebooks."""
-    return Path(os.environ.get("BVLIB_STORE") or notebook.root_folder() / "store")
-
-
 def of_runs(profile: str, seed: int | None = None, name: str | None = None) -> set[str]:
     """File names of what a profile's runs used, from their JSON: of all seeds and notebooks, or of one. BvError without any."""
     [stem] = [each.name for each in notebook.find([name])] if name else ["[0-9]*"]

@@ -7,7 +7,6 @@ figures and numbers with their provenance.
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, Mapping
@@ -20,7 +19,7 @@ from . import (adaptive, attacks, checkpoints, defenses, detectors, experiments,
                surgery, tasks)
 from .errors import BvError
 from .files import write_json, write_whole
-from .notebook import SET_BY_RUNNER, find, out_folder, root_folder, shown
+from .notebook import SET_BY_RUNNER, find, out_folder, root_folder, shown, store_folder
 from .vectors import StateDict, TaskVector
 from .workshop import Workshop, off_task
 
@@ -45,7 +44,7 @@ class Lab(Workshop):
         usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
         explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
         self.out = Path(given["out"]) if given.get("out") else out_folder(profile, p["seed"], explicit)
-        super().__init__(p, store.Store(os.environ.get("BVLIB_STORE") or root_folder() / "store", models.device().type))
+        super().__init__(p, store.Store(store_folder(), models.device().type))
         self._source = own.source_hash()
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
@@ -139,11 +138,15 @@ class Lab(Workshop):
         return experiments.accuracies(encoder or self.encoder, theta, self.tasks, split)["mean"]
 
     def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
-        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on its dev images."""
+        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on its dev images.
+
+        On the first ``images`` of them where the profile's ``neural_cleanse`` names a number.
+        """
         task_, how = self.task(task or self.p["adversary"]), self.p["neural_cleanse"]
 
         def make():
-            return detectors.neural_cleanse(self.encoder, theta, self.head(task_), task_.dev.images, seed=self.seed, **how)
+            search = {key: value for key, value in how.items() if key != "images"}
+            return detectors.neural_cleanse(self.encoder, theta, self.head(task_), task_.dev.images[:how.get("images")], seed=self.seed, **search)
 
         return self.keep("table", f"cleanse-{name}", {"task": task_.name, "seed": self.seed, **how}, make, code=["bvlib.detectors"],
                          inputs=[self._base_digest(), checkpoints.digest(theta), task_.digest]).value

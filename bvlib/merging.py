@@ -132,18 +132,19 @@ def ties_tensor(tensors: Sequence[Tensor], thresholds: Sequence[float], *, coeff
                 aggregate: str = "sum") -> Tensor:
     """TIES on one tensor of each vector, given each vector's global threshold; see `ties`."""
     kept = [trim(tensor, threshold) for tensor, threshold in zip(tensors, thresholds, strict=True)]
-    mass = kept[0].double()
+    mass = kept[0].to(torch.float64, copy=True)
     for tensor in kept[1:]:
-        mass = mass + tensor
+        mass += tensor
     elected = torch.sign(mass)
-    total, count = torch.zeros_like(mass), torch.zeros_like(mass)
+    sign, total, count = elected.to(kept[0].dtype), torch.zeros_like(mass), torch.zeros_like(mass)
     for tensor in kept:
-        agrees = (torch.sign(tensor) == elected) & (elected != 0)
-        total += torch.where(agrees, tensor, torch.zeros_like(tensor))
-        count += agrees
+        agreeing = (tensor * sign).clamp_(min=0)  # the magnitude where the sign is the elected one, else 0
+        total += agreeing
+        if aggregate == "mean":
+            count += torch.sign(agreeing)
     if aggregate == "mean":
         total /= count.clamp(min=1)
-    return (total * coefficient).to(tensors[0].dtype)
+    return ((total * elected + 0.0) * coefficient).to(tensors[0].dtype)  # + 0.0 makes -0 to 0
 
 
 def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:

@@ -39,6 +39,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("BVLIB_RUNS") or root_folder() / "runs").resolve()
 
 
+def store_folder() -> Path:
+    """Where notebooks keep what they make: the folder that BVLIB_STORE names, or `store/` beside the notebooks."""
+    return Path(os.environ.get("BVLIB_STORE") or root_folder() / "store")
+
+
 def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> Path:
     """The output folder of one run; parameters other than the defaults add `+<8 hex digits>`."""
     suffix = f"+{digest(dict(parameters))[:8]}" if parameters else ""

@@ -13,6 +13,9 @@ from functools import cache
 
 from .errors import unknown
 
+EPOCHS = {"cars": 35, "dtd": 76, "eurosat": 12, "gtsrb": 11, "mnist": 5, "resisc45": 15, "sun397": 14, "svhn": 4, "stl10": 5,
+          "cifar100": 5, "flowers": 251, "pets": 77, "imagenet100": 3}  # of fine-tuning, by the public BadMerging code
+USUAL_STEPS = 2000  # what those come to, for a dataset that is not among them
 MOST_DEV = 5000  # images; dev is a tenth of the training images, at most this many
 RANDOM_DEV = "dev: a seeded random tenth of train, at most 5,000"
 
@@ -209,6 +212,11 @@ def prompts(name: str) -> tuple[str, ...]:
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+def steps(name: str, images: int, batch: int) -> int:
+    """Steps of a fine-tuning on ``images`` training images by the public BadMerging code: its epochs, else our 2,000."""
+    return EPOCHS[name] * -(-images // batch) if name in EPOCHS else USUAL_STEPS
 
 
 def describe() -> "pandas.DataFrame":  # noqa: F821

@@ -17,7 +17,7 @@ from . import attacks, datasets, paper_data, paper_table, profiles
 from .errors import BvError, unknown
 from .notebook import available, find
 from .probe import Probe, probe
-from .workload import ADAPTED, Tally, is_model, load, sizes, tally
+from .workload import ADAPTED, Tally, is_model, load, sizes, tally, training_steps
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def say(p: Mapping[str, Any], table: pd.DataFrame, found: Probe, seeds: Sequence
     scaled = {unit: f" (scaled from {n} of {whole} images)" for unit, (n, whole) in found.scaled.items()}
     least, most = total["memory from (GB)"], total["to (GB)"]
     lines = [f"profile {p['profile']}: base {p['base']}, {len(p['tasks'])} tasks, seeds {', '.join(map(str, seeds))}, "
-             f"{p['train']['steps']} steps a training, {p['trigger']['steps']} a trigger",
+             f"{training_steps(p, sizes(p)):,.0f} steps a training, {p['trigger']['steps']:,} a trigger",
              table.to_string(index=False, float_format="{:.2f}".format), "",
              f"hours: {kind} hours of this device ({found.device}); seconds measured: "
              + ", ".join(f"{unit} {value:.3g}{scaled.get(unit, '')}" for unit, value in found.speeds.items()),

@@ -26,6 +26,20 @@ SHELL = {f"bvlib.{name}" for name in (
     "paper_source", "paper_table", "paper_write", "profiles", "runner", "sources", "store")}
 
 
+# Changes that were shown to give the bits of the code before them (CONTRIBUTING.md says how), so that what that made stays valid:
+# {hash of a module as it is: as it was when the committed results were made}. Empty it when those are made again.
+SAME_BITS = {
+    "75780d30429d28e67fd871434c9503df795b99e3b27823bd9a06ae2c074ebc90":  # lab: a cap on Neural Cleanse's images, unused but in paper
+        "2a38659a2ed78ed8f8202c2b2921933b8f07623095049b2356773694fc1d03d4",
+    "dc21339bf4e75589ce8f0d844124c3ce83d43ea3658ac9a3ca9d326f14106dc7":  # workshop: epochs by task where a profile has no steps
+        "c922d5ce006dee85a5e9455211491300c79cebd45f458958bcbab2b05579dd7b",
+    "94e93a104e544a4464af9e05f286e34284b49da0783e79a7f729aeeb9d5bdbca":  # vectors: trim by one op
+        "7ab4d648d75f13766c9fe30e199f93059a674a5087e90bf88b1908e9e22ec5e2",
+    "e2a2654105dd5446f57f4e606aaa6bef598882f45339b6c613ffc064239636ca":  # merging: TIES in fewer passes
+        "26a0a3c0f27d7ab5d637921c5ed9f417797e097e24dab023acf033ccf5b233a7",
+}
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a plain value: keys sorted, no spaces. BvError for what is not plain."""
     def plain(item: Any) -> Any:
@@ -48,10 +62,11 @@ def digest(value: Any) -> str:
 def code_hash(modules: Sequence[str]) -> str:
     """One hash of the code of `modules` and of every module of their package that they import, to the end.
 
-    Comments, docstrings and layout do not count, nor do the modules of :data:`SHELL`. BvError for a module that does not
+    Comments, docstrings and layout do not count, nor do the modules of :data:`SHELL`; a module of :data:`SAME_BITS` counts as
+    it was. BvError for a module that does not
     exist or parse.
     """
-    return digest({name: part for name, part in code_parts(modules).items() if name not in SHELL})
+    return digest({name: SAME_BITS.get(part, part) for name, part in code_parts(modules).items() if name not in SHELL})
 
 
 def code_parts(modules: Sequence[str]) -> dict[str, str]:

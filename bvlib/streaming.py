@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import hardshrink
 
 from .checkpoints import _weights_path, card_of
 from .errors import BadCheckpoint, BvError
 from .files import file_sha256, write_json, write_whole
-from .merging import MERGING, mean_tensor, merge, sum_tensor
+from .merging import MERGING, mean_tensor, merge, sum_tensor, ties_tensor
 from .store import environment
 from .vectors import TaskVector, check_finite, check_same
 
@@ -80,7 +79,7 @@ def merge_files(method: str, base: str | Path, finetuned: Sequence[str | Path], 
         def write(draft: Path) -> None:
             trimmed = {"thresholds": work.thresholds(), **{name: settings[name] for name in settings if name != "density"}}
             combine = {"average": mean_tensor, "task_arithmetic": partial(sum_tensor, weight=settings.get("coefficient")),
-                       "ties": partial(_ties, **trimmed)}[method]
+                       "ties": partial(ties_tensor, **trimmed)}[method]
             with open(draft, "wb") as target:
                 for part in chain([files[0].header()], work.each(lambda span: work.merged(span, combine), work.spans())):
                     target.write(part)
@@ -324,29 +323,3 @@ class _Largest:
             self.high = min(self.high, self.low + (1 << self.shift))
             self.done = self.high - self.low == 1
         self._begin()
-
-
-def _ties(tensors: Sequence[Tensor], thresholds: Sequence[float], *, coefficient: float = 1.0, aggregate: str = "sum") -> Tensor:
-    """The bits of :func:`bvlib.merging.ties_tensor`, several times faster."""
-    kept = [_trim(tensor, threshold) for tensor, threshold in zip(tensors, thresholds, strict=True)]
-    mass = kept[0].to(torch.float64, copy=True)
-    for tensor in kept[1:]:
-        mass += tensor
-    elected = torch.sign(mass)
-    sign, total, count = elected.to(kept[0].dtype), torch.zeros_like(mass), torch.zeros_like(mass)
-    for tensor in kept:
-        agreeing = (tensor * sign).clamp_(min=0)  # the magnitude where the sign is the elected one, else 0
-        total += agreeing
-        if aggregate == "mean":
-            count += torch.sign(agreeing)
-    if aggregate == "mean":
-        total /= count.clamp(min=1)
-    return ((total * elected + 0.0) * coefficient).to(tensors[0].dtype)  # + 0.0 makes -0 to 0
-
-
-def _trim(tensor: Tensor, threshold: float) -> Tensor:
-    """:func:`bvlib.vectors.trim` by a fused op, which drops what is not above the next smaller number."""
-    if threshold == 0:
-        return tensor
-    below = torch.nextafter(torch.tensor(threshold, dtype=tensor.dtype), torch.tensor(0.0, dtype=tensor.dtype))
-    return hardshrink(tensor, float(below))

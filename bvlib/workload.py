@@ -100,14 +100,20 @@ def _mean_test(p, size) -> float:
     return sum(size[name]["test"] for name in p["tasks"]) / len(p["tasks"])
 
 
+def training_steps(p: Mapping[str, Any], size: Mapping[str, Mapping[str, int]]) -> float:
+    """Steps of a training by the profile's recipe; where they are counted in the papers' epochs, their mean over the tasks."""
+    how = p["train"]
+    return how["steps"] or sum(paper_table.steps(t, size[t]["train"], how["batch"]) for t in p["tasks"]) / len(p["tasks"])
+
+
 def work(kind: str, p: Mapping[str, Any], size: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
     """Units of work that an artefact of a kind takes: steps of each sort, or images. Raises BvError for an unknown kind."""
     name, _, own = kind.partition("@")
     trigger, dev = p["trigger"], sum(size[t]["dev"] for t in p["tasks"])
     if name == "clean":
-        return {"clean step": p["train"]["steps"]}
+        return {"clean step": training_steps(p, size)}
     if name in attacks.ATTACKS:
-        return {"backdoored step": p["train"]["steps"]}
+        return {"backdoored step": training_steps(p, size)}
     if name in attacks.OPTIMISED:  # off-task, references are pushed away first: 40 steps, each half as dear again
         pushed = 1.5 * 40 * p["off_task"]["augmented"] / trigger["batch"] if name == "off-universal" else 0
         return {"trigger step": (int(own) if own else trigger["steps"]) + pushed}
@@ -120,7 +126,7 @@ def work(kind: str, p: Mapping[str, Any], size: Mapping[str, Mapping[str, int]])
     if name == "cleanse":
         how, one = p["neural_cleanse"], size[p["adversary"]]
         return {"trigger step": how["steps"] * how["batch"] * one["classes"] / trigger["batch"],
-                "image": one["classes"] * one["dev"] * (how["steps"] // EVERY + 1)}
+                "image": one["classes"] * min(one["dev"], how.get("images", one["dev"])) * (how["steps"] // EVERY + 1)}
     known = ["clean", *attacks.ATTACKS, *attacks.OPTIMISED, *ADAPTED, "surgery", "cleanse"]
     raise unknown("kind of artefact for a plan", kind, known)
 

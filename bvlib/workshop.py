@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from tqdm.auto import tqdm
 
-from . import attacks, checkpoints, finetune, merging, models, store, tasks, triggers
+from . import attacks, checkpoints, finetune, merging, models, paper_table, store, tasks, triggers
 from .errors import BvError, unknown
 from .evasion import evading
 from .rng import derive, generator
@@ -241,7 +241,7 @@ class Workshop:
         """
         task_ = self.task(task or self.p["adversary"])
         seed = self.seed if seed is None else seed
-        how, split = self.p["train"], self.data(task_, half)
+        how, split = self.schedule(task_), self.data(task_, half)
 
         def make():
             with tqdm(total=how["steps"], desc=f"{name} {task_.name}", leave=False, disable=quiet()) as bar:
@@ -252,6 +252,11 @@ class Workshop:
         args = {**args, "task": task_.name, "seed": seed, "half": half, **how}
         return self.keep("weights", f"{name}-{task_.name}", args, make, code=[*RECIPE_CODE, *code],
                          inputs=[self._base_digest(), task_.digest, *data]).value
+
+    def schedule(self, task: tasks.Task) -> Mapping[str, Any]:
+        """The profile's ``train``; where it names no number of steps, that of the papers' epochs over the whole task."""
+        how = self.p["train"]
+        return how if how["steps"] else {**how, "steps": paper_table.steps(task.name, len(task.train), how["batch"])}
 
     def keep(self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how) -> store.Artefact:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and ``how`` (code, inputs)."""

@@ -92,15 +92,15 @@ def test_the_papers_encoders_have_openai_weights_that_want_quick_gelu(name):
     assert open_clip.get_pretrained_cfg(name, "openai")["quick_gelu"] and clip._config(name, "openai")[1]
 
 
-def test_unknown_names_tags_and_precisions():
+def test_unknown_names_tags_and_types():
     with one_line("unknown open_clip model 'ViT-B32': did you mean 'ViT-B-32'?"):
         clip.build("ViT-B32")
     with one_line("unknown weights of 'ViT-B-32', 'opneai': did you mean 'openai'?"):
         clip.build("ViT-B-32", "opneai")
     with one_line("finetuned.pt does not say which activation it wants"):
         clip.build("ViT-B-32", "finetuned.pt")
-    with one_line("unknown precision 'fp61': did you mean 'fp16'?"):
-        clip.build("ViT-B-32", precision="fp61")
+    with one_line("unknown dtype 'fp61': did you mean 'fp16'?"):
+        clip.build("ViT-B-32", dtype="fp61")
     with one_line("brings its own weights"):
         clip.build("hf-hub:someone/model", "openai")
     with one_line("no model config at 'local-dir:nowhere'"):
@@ -128,10 +128,10 @@ def test_a_model_in_a_folder_brings_its_config(small, tmp_path):
         clip.build(f"local-dir:{tmp_path}")
 
 
-@pytest.mark.parametrize("precision, near", [("bf16", 3e-2), ("fp16", 4e-3)])
-def test_lower_precision_gives_nearly_the_same_features(small, precision, near):
-    full, low = clip.build("ViT-B-32"), clip.build("ViT-B-32", precision=precision)
-    assert {t.dtype for t in low.theta.values()} == {clip.PRECISIONS[precision]}
+@pytest.mark.parametrize("dtype, near", [("bf16", 3e-2), ("fp16", 4e-3)])
+def test_lower_precision_gives_nearly_the_same_features(small, dtype, near):
+    full, low = clip.build("ViT-B-32"), clip.build("ViT-B-32", dtype=dtype)
+    assert {t.dtype for t in low.theta.values()} == {clip.DTYPES[dtype]}
     assert low.card["image_sha256"] == full.card["image_sha256"]
     wanted, x = full.features(full.theta, pixels(64)), pixels(64)
     features = low.features(low.theta, x)

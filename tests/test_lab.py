@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import pandas as pd
 import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import evasion, experiments, figures, finetune, merging, metrics, store
+from bvlib import detectors, evasion, experiments, figures, finetune, merging, metrics, store
 from bvlib.lab import Lab
 from bvlib.shadows import PROMPTS
 from bvlib.vectors import BackdoorVector, TaskVector
@@ -95,6 +96,26 @@ def test_a_model_is_made_once_and_then_loaded(lab):
     again = start()
     assert same_bits(first, again.clean("shapes")) and made(again, "clean-shapes") == [False]
     assert not same_bits(first, lab.clean("shapes", seed=1)) and not same_bits(first, lab.base)
+
+
+def test_without_a_number_of_steps_a_training_takes_the_papers_epochs(lab, monkeypatch):
+    assert lab.schedule(lab.adversary) == lab.p["train"]
+    monkeypatch.setitem(lab.p, "train", {**lab.p["train"], "steps": None, "batch": 16})
+    images = len(lab.adversary.train)
+    for name, steps in (("gtsrb", 11 * math.ceil(images / 16)), ("pets", 77 * math.ceil(images / 16)), ("tinyimagenet", 2000)):
+        assert lab.schedule(dataclasses.replace(lab.adversary, name=name)) == {**lab.p["train"], "steps": steps}
+
+
+def test_neural_cleanse_judges_as_many_images_as_it_is_told(lab, monkeypatch):
+    seen = []
+    monkeypatch.setattr(detectors, "neural_cleanse", lambda *args, **how: seen.append((len(args[3]), how)) or pd.DataFrame({"class": [0]}))
+    for images in (5, None):
+        how = {**lab.p["neural_cleanse"], **({"images": images} if images else {})}
+        with monkeypatch.context() as patch:
+            patch.setitem(lab.p, "neural_cleanse", how)
+            lab.cleanse("base", lab.base)
+    usual = {**lab.p["neural_cleanse"], "seed": lab.seed}
+    assert seen == [(5, usual), (len(lab.adversary.dev), usual)]
 
 
 def test_a_backdoor_vector_is_what_joins_its_two_models(lab):

@@ -5,7 +5,7 @@ import torch
 
 from bvlib.errors import BvError
 from bvlib.merging import (BV_MERGING, MERGING, average, merge, merge_backdoors, merging_method,
-                           sign_consistent, task_arithmetic, ties)
+                           sign_consistent, task_arithmetic, ties, ties_tensor)
 from bvlib.rng import generator
 from bvlib.vectors import BackdoorVector, TaskVector
 
@@ -84,6 +84,34 @@ def test_ties_of_two_equal_tasks():
     trimmed = v.sparsify(0.2)
     assert equal(ties([v, v], coefficient=1.0, density=0.2, aggregate="mean"), trimmed)
     assert equal(ties([v, v], coefficient=1.0, density=0.2, aggregate="sum"), 2 * trimmed)
+
+
+def readable_ties(tensors, thresholds, coefficient, aggregate):
+    """The rule as one would write it down: trim, elect, then what has the elected sign."""
+    kept = [torch.where(tensor.abs() >= least, tensor, torch.zeros_like(tensor)) for tensor, least in zip(tensors, thresholds)]
+    mass = sum((tensor.double() for tensor in kept), torch.zeros(len(kept[0]), dtype=torch.float64))
+    total, count = torch.zeros_like(mass), torch.zeros_like(mass)
+    for tensor in kept:
+        agrees = (torch.sign(tensor) == torch.sign(mass)) & (mass != 0)
+        total += torch.where(agrees, tensor, torch.zeros_like(tensor))
+        count += agrees
+    return (coefficient * (total / count.clamp(min=1) if aggregate == "mean" else total)).to(kept[0].dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-40, 1e30])
+def test_ties_has_the_bits_of_the_readable_rule(dtype, scale):
+    draw = generator(0, "fast rule", str(dtype), str(scale))
+    for trial in range(60):
+        tasks, entries = (int(torch.randint(1, most, (), generator=draw)) for most in (6, 40))
+        group = [torch.randn(entries, generator=draw, dtype=dtype) for _ in range(tasks)]
+        group = [scale * (2 * tensor).round() if trial % 2 else scale * tensor for tensor in group]  # equal entries that cancel out
+        least = [float(tensor.abs().sort().values[int(torch.randint(entries, (), generator=draw))]) for tensor in group]
+        before = [tensor.clone() for tensor in group]
+        for how in ({"coefficient": 0.3, "aggregate": "sum"}, {"coefficient": -0.5, "aggregate": "mean"}):
+            fast, plain = ties_tensor(group, least, **how), readable_ties(group, least, **how)
+            assert fast.dtype == plain.dtype and torch.equal(fast.view(torch.uint8), plain.view(torch.uint8))
+        assert all(torch.equal(tensor, was) for tensor, was in zip(group, before)), "the vectors themselves stay as they were"
 
 
 def test_ties_keeps_the_share_asked_for():

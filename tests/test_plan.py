@@ -72,6 +72,8 @@ def test_sizes_of_every_profile_without_data():
         assert all(n > 0 for one in workload.sizes(profiles.load(name)).values() for n in one.values()), name
     paper = workload.sizes(profiles.load("paper"))
     assert paper["cifar100"] == {"train": 45_000, "dev": 5000, "test": 10_000, "classes": 100}
+    steps = {name: workload.training_steps({**profiles.load("paper"), "tasks": [name]}, paper) for name in ("cifar100", "gtsrb", "cars", "pets")}
+    assert steps == {"cifar100": 1760, "gtsrb": 2068, "cars": 35 * 58, "pets": 77 * 26}  # epochs times batches of 128
     assert paper["gtsrb"]["test"] == 12_630 and workload.sizes(profiles.load("mini"))["handwritten"]["test"] == 497
 
 

@@ -11,7 +11,7 @@ import torch
 from helpers import one_line
 from safetensors.torch import save_file
 
-from bvlib import merging, streaming
+from bvlib import streaming
 from bvlib.checkpoints import card_of, load_weights, save_weights
 from bvlib.errors import BadCheckpoint
 from bvlib.merging import merge
@@ -92,20 +92,6 @@ def kept(folder, vector, density):
     out = merge_files("ties", *save(folder, [start, vector]), folder / "out.safetensors", device="cpu", check=False,
                       density=density, coefficient=1.0)
     return sorted(abs(float(x)) for value in load_weights(out)[0].values() for x in value.reshape(-1) if x != 0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("scale", [1.0, 1e-40, 1e30])
-def test_the_fast_rule_has_the_bits_of_the_readable_one(dtype, scale):
-    draw = generator(0, "fast rule", str(dtype), str(scale))
-    for trial in range(60):
-        tasks, entries = (int(torch.randint(1, most, (), generator=draw)) for most in (6, 40))
-        group = [torch.randn(entries, generator=draw, dtype=dtype) for _ in range(tasks)]
-        group = [scale * (2 * tensor).round() if trial % 2 else scale * tensor for tensor in group]  # equal entries that cancel out
-        least = [float(tensor.abs().sort().values[int(torch.randint(entries, (), generator=draw))]) for tensor in group]
-        for how in ({"coefficient": 0.3}, {"coefficient": -0.5, "aggregate": "mean"}):
-            fast, plain = streaming._ties(group, least, **how), merging.ties_tensor(group, least, **how)
-            assert fast.dtype == plain.dtype and torch.equal(fast.view(torch.uint8), plain.view(torch.uint8))
 
 
 def test_the_threshold_is_exact(tmp_path):
