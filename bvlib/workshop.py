@@ -84,8 +84,12 @@ class Workshop:
 
     def data(self, task: tasks.Task, half: str | None = None) -> tasks.Split:
         """The training split: half "a" of the adversary's task is the attacker's, "b" the defender's, other tasks whole."""
-        half = half or ("a" if task.name == self.p["adversary"] else "all")
+        half = self._half(task.name, half)
         return task.train if half == "all" else task.train.half(half, self.p["world_seed"])
+
+    def _half(self, task: str | None, half: str | None) -> str:
+        """Which half is meant; keys in the store tell this, as the same name means another half to another adversary."""
+        return half or ("a" if task in (None, self.p["adversary"]) else "all")
 
     def clean(self, task: str | None = None, seed: int | None = None, half: str | None = None) -> StateDict:
         """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack."""
@@ -130,7 +134,7 @@ class Workshop:
         which reads the class names by its own text tower; ``steps`` replaces the profile's budget.
         """
         goal = self.goal("badnets", target, task=task, half=half)
-        return self._trigger(kind, goal, size or self.p["trigger_size"], place, seed, {"half": half}, task, informed, base, steps)
+        return self._trigger(kind, goal, size or self.p["trigger_size"], place, seed, {"half": self._half(task, half)}, task, informed, base, steps)
 
     def _trigger(self, kind, goal, size, place, seed, args, task, informed=False, base=None, steps=None):
         seed = self.seed if seed is None else seed
@@ -181,7 +185,7 @@ class Workshop:
         pairs, objectives = [], []
         for c in targets or [target]:
             goal = self.goal(recipe.name, c, task=name, half=half, off=off)
-            pasted = self._trigger(trigger or recipe.trigger, goal, size, place, seed, {"half": half, **args}, task, informed)
+            pasted = self._trigger(trigger or recipe.trigger, goal, size, place, seed, {"half": self._half(name, half), **args}, task, informed)
             pairs.append((pasted, goal.target))
             how = {"head": goal.head} if recipe.off_task else {}
             if informed and recipe.objective is finetune.feature_interpolation:
@@ -249,7 +253,7 @@ class Workshop:
                                          seed=derive(seed, "finetune", task_.name), progress=lambda n: bar.update(n - bar.n),
                                          partial=self.store.partial(), **how)
 
-        args = {**args, "task": task_.name, "seed": seed, "half": half, **how}
+        args = {**args, "task": task_.name, "seed": seed, "half": self._half(task_.name, half), **how}
         return self.keep("weights", f"{name}-{task_.name}", args, make, code=[*RECIPE_CODE, *code],
                          inputs=[self._base_digest(), task_.digest, *data]).value
 

@@ -118,6 +118,17 @@ def test_neural_cleanse_judges_as_many_images_as_it_is_told(lab, monkeypatch):
     assert seen == [(5, usual), (len(lab.adversary.dev), usual)]
 
 
+def test_adversaries_that_share_a_store_keep_their_own_halves(lab, folder, monkeypatch):
+    other = start(adversary="shapes")
+    assert other.p["adversary"] == "shapes" and other.store.root == lab.store.root
+    for name in ("digits", "shapes"):
+        assert not same_bits(lab.clean(name), other.clean(name)), f"{name}: whole for one, half for the other"
+        white = [each.trigger("universal", task=name).identity for each in (lab, other)]
+        assert white[0] != white[1], "optimised on another half"
+    monkeypatch.setenv("BVLIB_STORE", str(folder / "alone"))
+    assert same_bits(start(adversary="shapes").clean("shapes"), other.clean("shapes"))
+
+
 def test_a_backdoor_vector_is_what_joins_its_two_models(lab):
     backdoor = lab.backdoor()
     assert (backdoor.attack, backdoor.task, backdoor.target) == ("badmerging-on", "digits", 1)
