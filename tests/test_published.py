@@ -101,7 +101,7 @@ def test_tables_by_seed_hold_the_tables_of_seed_zero(folder):
         pd.testing.assert_frame_equal(zero[alone.columns], alone)
 
 
-@pytest.mark.parametrize("parameter, notebooks", [("base", {"01_badmerging"}), ("adversary", {"06_badmerging_in_full"})])
+@pytest.mark.parametrize("parameter, notebooks", [("base", {"01_badmerging"}), ("adversary", {"01_badmerging"})])
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, parameter, notebooks):
     key = reference.SECONDS[parameter]
