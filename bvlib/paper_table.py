@@ -8,8 +8,10 @@ Splits, class names and prompts follow the public BadMerging code; its prompts a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from .errors import unknown
 
@@ -214,9 +216,10 @@ def prompts(name: str) -> tuple[str, ...]:
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
-def steps(name: str, images: int, batch: int) -> int:
-    """Steps of a fine-tuning on ``images`` training images by the public BadMerging code: its epochs, else our 2,000."""
-    return EPOCHS[name] * -(-images // batch) if name in EPOCHS else USUAL_STEPS
+def steps(name: str, images: int, train: Mapping[str, Any]) -> int:
+    """Steps of a fine-tuning on ``images`` training images: those of the recipe ``train`` (steps, batch); where it names none,
+    the epochs of the public BadMerging code, or our 2,000 for a dataset that it does not have."""
+    return train["steps"] or (EPOCHS[name] * -(-images // train["batch"]) if name in EPOCHS else USUAL_STEPS)
 
 
 def describe() -> "pandas.DataFrame":  # noqa: F821

@@ -3,7 +3,7 @@
 The merges that stream work entry by entry, but for one number a task: the threshold at which TIES trims. So files are read in
 blocks of 65,536 entries, by several threads with buffers of their own, and the result is written as it comes; nothing is
 mapped into memory, as mapped pages count. The threshold, the k-th largest |tau| of a whole vector, is found exactly without
-sorting or keeping entries, as a rule in one pass over the files: see :class:`_Largest`.
+sorting or keeping entries, as a rule in one pass over the files: see :mod:`bvlib.selection`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,14 +28,13 @@ from .checkpoints import _weights_path, card_of
 from .errors import BadCheckpoint, BvError
 from .files import file_sha256, write_json, write_whole
 from .merging import MERGING, mean_tensor, merge, sum_tensor, ties_tensor
+from .selection import Largest
 from .store import environment
 from .vectors import TaskVector, check_finite, check_same
 
 STREAMING = ("average", "task_arithmetic", "ties")
 AHEAD = 16  # blocks that the threads may be ahead of the writer
 SAMPLE = 1 << 18  # entries of each tau_t that say about where its threshold lies
-MARGIN = 0.01  # share of the entries by which they may be mistaken
-PARTS, HELD = 1 << 20, 1 << 18  # parts of a bracket that are counted at once; entries that wait to be counted
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool,
            "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 Span = tuple[str, int, int]  # tensor name, first entry, last entry + 1
@@ -232,7 +230,7 @@ class _Merge:
         tasks, blocks = len(self.files) - 1, self.spans(floating=True)
         if self.keep >= self.whole:
             return [0.0] * tasks
-        found = [_Largest(self.keep, self.number) for _ in range(tasks)]
+        found = [Largest(self.keep, self.number) for _ in range(tasks)]
 
         def magnitudes(span: Span) -> list[Tensor]:
             return [tau.abs_().to(self.number) for tau in self.vectors(span, self.entries(0, span))]
@@ -252,74 +250,4 @@ class _Merge:
             deque(self.each(count, blocks), maxlen=0)
             for search in found:
                 search.narrow()
-        return [search.value(search.low) for search in found]
-
-
-class _Largest:
-    """The k-th largest of numbers that are not negative, gone through until a bracket around it holds one value.
-
-    Such floats are ordered as the integers of their bits, and so is the bracket [low, high). A pass counts what lies above it
-    and in each of its parts; a bracket of at most PARTS values needs no second one.
-    """
-
-    def __init__(self, k: int, number: torch.dtype):
-        self.k, self.number, self.integer = k, number, {torch.float32: torch.int32, torch.float64: torch.int64}[number]
-        self.low, self.high, self.done, self.lock = 0, self.bits(float("inf")), False, threading.Lock()
-        self._begin()
-
-    def bits(self, value: float) -> int:
-        return int(torch.tensor(value, dtype=self.number).view(self.integer))
-
-    def value(self, bits: int) -> float:
-        return float(torch.tensor(bits, dtype=self.integer).view(self.number))
-
-    def _begin(self) -> None:
-        self.shift = max(0, (self.high - self.low - 1).bit_length() - (PARTS - 1).bit_length())
-        self.above, self.waiting, self.held, self.counts = 0, [], 0, 0
-        self.ends = self.value(self.low), self.value(self.high)
-
-    def guess(self, sample: Tensor, share: float) -> None:
-        """Look first where a sample has its largest `share`, give or take MARGIN."""
-        ordered, top, margin = sample.sort(descending=True).values, round(share * len(sample)), 1 + round(MARGIN * len(sample))
-        before, after = top - margin, top + margin
-        if before >= 0:
-            self.high = self.bits(float(ordered[before])) + 1
-        if after < len(sample):
-            self.low = self.bits(float(ordered[after]))
-        self._begin()
-
-    def see(self, values: Tensor) -> None:
-        """Count these values; several threads may."""
-        here, count = (values.numpy(), np.count_nonzero) if values.device.type == "cpu" else (values, torch.count_nonzero)
-        low, high = self.ends  # numpy picks a few of many values several times faster than torch
-        above, inside = int(count(here >= high)), torch.as_tensor(here[(here >= low) & (here < high)])
-        with self.lock:
-            self.above, self.held = self.above + above, self.held + len(inside)
-            self.waiting.append(inside)
-            if self.held >= HELD:
-                self._count()
-
-    def _count(self) -> None:
-        """Sort what waits into the parts of the bracket."""
-        parts = ((self.high - self.low - 1) >> self.shift) + 1
-        if self.waiting:
-            bits = torch.cat(self.waiting).view(self.integer)
-            self.counts = self.counts + torch.bincount((bits - self.low) >> self.shift, minlength=parts)
-        self.waiting, self.held = [], 0
-
-    def narrow(self) -> None:
-        """End a pass: the bracket becomes the part of it that holds the k-th largest, or what lies above or below it."""
-        if self.done:
-            return self._begin()
-        self._count()
-        reach = self.above + self.counts.flip(0).cumsum(0)  # entries in this part or higher, from the highest part down
-        place = int(torch.searchsorted(reach, self.k))
-        if self.k <= self.above:
-            self.low, self.high = self.high, self.bits(float("inf"))
-        elif place == len(reach):
-            self.low, self.high = 0, self.low
-        else:
-            self.low += (len(reach) - 1 - place) << self.shift
-            self.high = min(self.high, self.low + (1 << self.shift))
-            self.done = self.high - self.low == 1
-        self._begin()
+        return [search.found for search in found]

@@ -101,9 +101,8 @@ def _mean_test(p, size) -> float:
 
 
 def training_steps(p: Mapping[str, Any], size: Mapping[str, Mapping[str, int]]) -> float:
-    """Steps of a training by the profile's recipe; where they are counted in the papers' epochs, their mean over the tasks."""
-    how = p["train"]
-    return how["steps"] or sum(paper_table.steps(t, size[t]["train"], how["batch"]) for t in p["tasks"]) / len(p["tasks"])
+    """Steps of a training by the profile's recipe, their mean over the tasks."""
+    return sum(paper_table.steps(t, size[t]["train"], p["train"]) for t in p["tasks"]) / len(p["tasks"])
 
 
 def work(kind: str, p: Mapping[str, Any], size: Mapping[str, Mapping[str, int]]) -> dict[str, float]:

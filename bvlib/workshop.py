@@ -134,7 +134,7 @@ class Workshop:
         which reads the class names by its own text tower; ``steps`` replaces the profile's budget.
         """
         goal = self.goal("badnets", target, task=task, half=half)
-        return self._trigger(kind, goal, size or self.p["trigger_size"], place, seed, {"half": self._half(task, half)}, task, informed, base, steps)
+        return self._trigger(kind, goal, size or self.p["trigger_size"], place, seed, {"half": half}, task, informed, base, steps)
 
     def _trigger(self, kind, goal, size, place, seed, args, task, informed=False, base=None, steps=None):
         seed = self.seed if seed is None else seed
@@ -158,6 +158,7 @@ class Workshop:
         if "off" in args:
             how["augmented"] = args["off"]["augmented"]
         args = {"kind": kind, "task": goal.task, "target": goal.target, "size": size, "place": place, "seed": seed, **args, **how}
+        args["half"] = self._half(task, args["half"])
         kept = self.keep("trigger", f"{kind}-{goal.task}-{goal.target}", args, make, code=RECIPE_CODE,
                          inputs=[checkpoints.digest(theta), *self._data_digests(goal.task, task)])
         tensors, meta = kept.value
@@ -185,7 +186,7 @@ class Workshop:
         pairs, objectives = [], []
         for c in targets or [target]:
             goal = self.goal(recipe.name, c, task=name, half=half, off=off)
-            pasted = self._trigger(trigger or recipe.trigger, goal, size, place, seed, {"half": self._half(name, half), **args}, task, informed)
+            pasted = self._trigger(trigger or recipe.trigger, goal, size, place, seed, {"half": half, **args}, task, informed)
             pairs.append((pasted, goal.target))
             how = {"head": goal.head} if recipe.off_task else {}
             if informed and recipe.objective is finetune.feature_interpolation:
@@ -259,8 +260,7 @@ class Workshop:
 
     def schedule(self, task: tasks.Task) -> Mapping[str, Any]:
         """The profile's ``train``; where it names no number of steps, that of the papers' epochs over the whole task."""
-        how = self.p["train"]
-        return how if how["steps"] else {**how, "steps": paper_table.steps(task.name, len(task.train), how["batch"])}
+        return {**self.p["train"], "steps": paper_table.steps(task.name, len(task.train), self.p["train"])}
 
     def keep(self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how) -> store.Artefact:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and ``how`` (code, inputs)."""

@@ -11,7 +11,6 @@ import torch
 from helpers import one_line
 from safetensors.torch import save_file
 
-from bvlib import streaming
 from bvlib.checkpoints import card_of, load_weights, save_weights
 from bvlib.errors import BadCheckpoint
 from bvlib.merging import merge
@@ -109,22 +108,6 @@ def test_the_threshold_is_exact(tmp_path):
         least = magnitude_threshold(vector, density)
         magnitudes = [abs(float(x)) for value in vector.values() for x in value.reshape(-1)]
         assert kept(tmp_path, vector, density) == sorted(x for x in magnitudes if x >= least and x > 0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("sample", [1e-9, 1e9, 1.0, None])
-def test_a_sample_that_misleads_costs_passes_and_not_the_result(dtype, sample):
-    values = torch.randn(50_000, generator=generator(0, "misled"), dtype=dtype).abs()
-    for k in (1, 10_000, len(values)):
-        search, passes = streaming._Largest(k, dtype), 0
-        search.guess(values[:2000] if sample is None else torch.full((100,), sample, dtype=dtype), k / len(values))
-        while not search.done:
-            passes += 1
-            for part in values.split(7000):
-                search.see(part)
-            search.narrow()
-        assert search.value(search.low) == float(values.sort(descending=True).values[k - 1])
-        assert passes <= 5
 
 
 def test_more_threads_change_nothing_and_are_set_back(tmp_path):
