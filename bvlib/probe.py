@@ -95,18 +95,17 @@ def _probe(p: Mapping[str, Any], units: Collection[str], within: float) -> Probe
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    def repeated(unit: str, batch: int) -> float:
-        """Seconds of one of n repetitions beyond what none takes, after a warm-up, n as large as there is time for."""
-        warm, none = took(unit, 1, batch), took(unit, 0, batch)
-        once = took(unit, 1, batch)
-        n = max(1, int((each - warm - none - once) / once))
-        return max((took(unit, n, batch) if n > 1 else once) - none, 1e-9) / n
+    def repeated(unit: str, batch: int, within: float) -> float:
+        """Seconds of one repetition more, beyond what the first takes, after a warm-up; of as many as there is time for."""
+        took(unit, 1, batch)
+        first = took(unit, 1, batch)
+        more = max(took(unit, 2, batch) - first, 1e-4)
+        n = int((within - 5 * first - more) / more)
+        return max(took(unit, 1 + n, batch) - first, 1e-9) / n if n > 1 else more
 
-    took("clean step", 1, 4)
     most = 4  # images of a step that can be repeated: known better with more of them, as small batches are dear
     for _ in range(2):
-        most = max(4, int(each / 6 / (took("clean step", 1, most) / most)))
-        most = min(most, train["batch"])
+        most = max(4, min(train["batch"], int(each / 6 / (repeated("clean step", most, 0) / most))))
     own = p["adaptive"]["adamerging"].get("batch", 16)
     wanted = {"trigger step": trigger["batch"], "clean step": train["batch"], "backdoored step": train["batch"],
               "adaptive step": own}
@@ -118,9 +117,9 @@ def _probe(p: Mapping[str, Any], units: Collection[str], within: float) -> Probe
         if unit not in units and not (unit == "image" and "occluded image" in units):
             continue
         if unit not in wanted:
-            speeds[unit] = repeated(unit, most) / (1 if unit == "merge" else most)
+            speeds[unit] = repeated(unit, most, each) / (1 if unit == "merge" else most)
         else:
-            speeds[unit] = repeated(unit, few[unit]) * wanted[unit] / few[unit]
+            speeds[unit] = repeated(unit, few[unit], each) * wanted[unit] / few[unit]
     if "occluded image" in units:
         speeds["occluded image"] = speeds["image"] * 2 * (side // Occluded(encoder).patch) ** 2
 

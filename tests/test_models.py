@@ -1,5 +1,6 @@
 """Encoders: the shipped base is a genuine open_clip model, and what does not fit it is told in one line."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -152,3 +153,28 @@ def test_weights_of_another_model(copy, change, words):
 def test_importing_models_makes_torchvision_importable():
     code = "import bvlib.models, torchvision; torchvision.transforms.Resize(32); torchvision.datasets.CIFAR10"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).returncode == 0
+
+
+WHOLE = """
+import torch
+library = torch.library.Library("torchvision", "DEF")  # as the compiled library does: a second declaration is an error
+library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+"""
+ODD = """
+import torch
+from . import half
+torch.library.register_fake("torchvision::nms")(lambda dets, scores, iou_threshold: dets)
+"""
+BROKEN = "raise RuntimeError('something else')"
+
+
+@pytest.mark.parametrize("source, words", [(WHOLE, ""), (ODD, ""), (BROKEN, "something else")])
+def test_operators_are_declared_only_where_torchvision_lacks_them(source, words, tmp_path):
+    """A whole torchvision (a CUDA build of torch, or macOS) brings its own: declaring them by hand as well once ended the process."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text(source)
+    (tmp_path / "torchvision/half.py").write_text("")
+    code = "import bvlib._torchvision, torch, torchvision; torch.ops.torchvision.nms; print('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
+    assert words in done.stderr and (done.returncode == 0 and "imported" in done.stdout) != bool(words), done.stderr

@@ -2,13 +2,14 @@
 
 import json
 import math
+import time
 from collections import Counter
 
 import pytest
 from click.testing import CliRunner
 from helpers import one_line
 
-from bvlib import cli, plan, profiles, workload
+from bvlib import cli, finetune, plan, profiles, workload
 from bvlib.notebook import available
 from bvlib.probe import Probe, probe
 
@@ -196,3 +197,14 @@ def test_the_probe_on_the_toy_base():
         probe(p, ["image"], within=0)
     with one_line("unit of work", "'sonnet'"):
         probe(p, ["sonnet"], within=1)
+
+
+def test_what_a_training_takes_once_is_not_multiplied_by_its_steps(monkeypatch):
+    """On a GPU a step takes less than what comes before the first: a batch must not be thought too dear, nor a step."""
+    def training(encoder, start, *rest, steps, **how):
+        time.sleep(0.1 + 0.004 * steps)
+
+    p = {**profiles.load("mini"), "profile": "mini"}
+    monkeypatch.setattr(finetune, "finetune", training)
+    found = probe(p, {"clean step"}, within=6.0)
+    assert not found.scaled and 0.003 < found.speeds["clean step"] < 0.01

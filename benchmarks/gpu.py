@@ -1,0 +1,135 @@
+"""What a GPU does with the trainings and merges of the profile `paper`: random weights, images of noise. See README.md here.
+
+    python benchmarks/gpu.py                              # a few minutes and 3 GB of files in --folder; needs a GPU
+    python benchmarks/gpu.py --run runs/real32/seed-0     # notebooks that ran on a GPU, beside the committed seconds and values
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from backdoored_step import Fresh
+from bvlib import clip, finetune, models, profiles, triggers
+from bvlib.errors import BvError
+from bvlib.rng import generator
+from bvlib.streaming import merge_files
+from merging import TASKS, prepare
+from report import write
+
+MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried
+ROUNDS, SECONDS = 3, 1.0  # of timing, each about so long
+IMAGES = 400  # evaluated
+
+
+def synchronised() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(run, seconds: float = SECONDS) -> tuple[float, float]:
+    """Seconds of a repetition more, of the n + 1 that run(n + 1) makes, after a warm-up, the median of several rounds, or of
+    one where a repetition takes longer than `seconds`; the GPU's peak memory in GB."""
+    def took(n: int) -> float:
+        begin = synchronised()
+        run(n)
+        return synchronised() - begin
+
+    took(1)
+    torch.cuda.reset_peak_memory_stats()
+    first = took(1)
+    more = took(2) - first
+    n = min(100, round(seconds / max(more, 1e-3)))
+    each = [(took(1 + n) - first) / n for _ in range(ROUNDS)] if n > 1 else [more]
+    return statistics.median(each), models.peak_memory() / 1e9
+
+
+def steps(name: str, chunks) -> list[dict]:
+    """Training steps, evaluation and a trigger's step on one encoder with random weights, by precision and chunk."""
+    p, encoder, rows = profiles.load("paper"), clip.build(name, None), []
+    base, side, batch = encoder.theta, encoder.card["image_size"], p["train"]["batch"]
+    noise = torch.randint(256, (batch, side, side, 3), dtype=torch.uint8, generator=generator(0, "noise"))
+    labels, trigger = torch.arange(batch) % 10, triggers.solid(p["trigger_size"])
+    with torch.no_grad():  # a head of ten classes, as good as any
+        head = torch.nn.functional.normalize(encoder.features(base, encoder.pixels(noise[:10])), dim=-1)
+    objectives = {"clean": finetune.clean, "interpolated, frozen features new": lambda: finetune.feature_interpolation(Fresh(trigger), 1),
+                  "interpolated, frozen features kept": lambda: finetune.feature_interpolation(trigger, 1)}
+
+    def row(what, precision, chunk, run, images):
+        try:
+            seconds, peak = timed(run)
+        except torch.OutOfMemoryError:
+            seconds, peak = float("nan"), float("nan")  # does not fit
+            torch.cuda.empty_cache()
+        rows.append({"model": name, "what": what, "precision": precision, "chunk": chunk or "none", "ms": 1000 * seconds,
+                     "images/s": images / seconds, "peak (GB)": peak})
+        print(rows[-1], flush=True)
+
+    for precision in ("fp32", "bf16"):
+        for chunk in chunks:
+            for what, objective in objectives.items():
+                how = {**p["train"], "precision": precision, "chunk": chunk}
+                row(f"step, {what}", precision, chunk, lambda n, how=how, objective=objective: finetune.finetune(
+                    encoder, base, head, noise, labels, objective(), **{**how, "steps": n}), batch)
+        seen, many = encoder.fitted(precision), noise.repeat(-(-IMAGES // batch), 1, 1, 1)[:IMAGES]
+        row("evaluation", precision, None, lambda n, seen=seen: [seen.predict(base, many, head) for _ in range(n)], IMAGES)
+    row("trigger step", "fp32", None, lambda n: triggers.toward_class(
+        encoder, base, head, noise, 1, size=p["trigger_size"], **{**p["trigger"], "steps": n}), p["trigger"]["batch"])
+    return rows
+
+
+def merges(folder: Path) -> list[dict]:
+    """Six towers of ViT-B-32's size merged from file to file on CPU and GPU in turn, after the files were read once."""
+    paths, rows = prepare(folder, "B-32", TASKS), {}
+    for number in range(ROUNDS + 1):  # the first is a warm-up
+        for method in ("task_arithmetic", "ties"):
+            for device in ("cpu", "cuda"):
+                torch.cuda.reset_peak_memory_stats()
+                begin = synchronised()
+                merge_files(method, paths[0], paths[1:], paths[0].with_name(f"out {device}.safetensors"), device=device, check=False)
+                if number:
+                    rows.setdefault((method, device), []).append((synchronised() - begin, models.peak_memory()))
+    return [{"model": f"{TASKS} of ViT-B-32", "what": f"{method} from file to file, on {device}", "precision": "fp32", "chunk": "none",
+             "ms": 1000 * statistics.median(seconds for seconds, _ in found),
+             "peak (GB)": max(peak for _, peak in found) / 1e9 if device == "cuda" else float("nan")}
+            for (method, device), found in rows.items()]
+
+
+def ran(folder: Path) -> list[dict]:
+    """Notebooks of one seed that ran on this device, beside the committed values of that seed and the tolerance of `make check`."""
+    def read(path: Path) -> dict:
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    seconds = read(folder.parent / "report.json")["seconds"]
+    committed = read(Path(__file__).parents[1] / "figures" / folder.parent.name / "expected.json")["headline"]
+    rows = []
+    for path in sorted(folder.glob("[0-9]*.json")):
+        made = read(path)
+        rows += [{"notebook": made["notebook"], "number": name, "unit": one["unit"], "GPU": one["value"],
+                  "CPU": committed[name]["value"], "difference": one["value"] - committed[name]["value"],
+                  "tolerance": committed[name]["tolerance"], "seconds on the GPU": seconds[made["notebook"]]}
+                 for name, one in made["headline"].items() if name in committed]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/bvlib-merging"), help="where files to merge are made, or lie already")
+    parser.add_argument("--run", type=Path, help="a run's folder of one seed: its notebooks, and nothing else")
+    args = parser.parse_args()
+    if args.run:
+        return write("gpu_run", ran(args.run))
+    if not torch.cuda.is_available():
+        raise BvError("no GPU is seen here: torch.cuda.is_available() is false")
+    rows = merges(args.folder)
+    for name, chunks in MODELS.items():
+        rows += steps(name, chunks)
+    write("gpu", rows)
+
+
+if __name__ == "__main__":
+    main()
