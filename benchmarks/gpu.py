@@ -1,13 +1,15 @@
 """What a GPU does with the trainings and merges of the profile `paper`: random weights, images of noise. See README.md here.
 
     python benchmarks/gpu.py                              # a few minutes and 3 GB of files in --folder; needs a GPU
-    python benchmarks/gpu.py --run runs/real32/seed-0     # notebooks that ran on a GPU, beside the committed seconds and values
+    python benchmarks/gpu.py --run runs/real32/seed-0     # notebooks that ran on a GPU, beside the committed values
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from bvlib.errors import BvError
 from bvlib.rng import generator
 from bvlib.streaming import merge_files
 from merging import TASKS, prepare
-from report import write
+from report import gpu, write
 
 MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried
 ROUNDS, SECONDS = 3, 1.0  # of timing, each about so long
@@ -48,9 +50,9 @@ def timed(run, seconds: float = SECONDS) -> tuple[float, float]:
     return statistics.median(each), models.peak_memory() / 1e9
 
 
-def steps(name: str, chunks) -> list[dict]:
+def steps(name: str, chunks) -> Iterator[dict]:
     """Training steps, evaluation and a trigger's step on one encoder with random weights, by precision and chunk."""
-    p, encoder, rows = profiles.load("paper"), clip.build(name, None), []
+    p, encoder = profiles.load("paper"), clip.build(name, None)
     base, side, batch = encoder.theta, encoder.card["image_size"], p["train"]["batch"]
     noise = torch.randint(256, (batch, side, side, 3), dtype=torch.uint8, generator=generator(0, "noise"))
     labels, trigger = torch.arange(batch) % 10, triggers.solid(p["trigger_size"])
@@ -65,24 +67,22 @@ def steps(name: str, chunks) -> list[dict]:
         except torch.OutOfMemoryError:
             seconds, peak = float("nan"), float("nan")  # does not fit
             torch.cuda.empty_cache()
-        rows.append({"model": name, "what": what, "precision": precision, "chunk": chunk or "none", "ms": 1000 * seconds,
-                     "images/s": images / seconds, "peak (GB)": peak})
-        print(rows[-1], flush=True)
+        return {"model": name, "what": what, "precision": precision, "chunk": chunk or "none", "ms": 1000 * seconds,
+                "images/s": images / seconds, "peak (GB)": peak}
 
     for precision in ("fp32", "bf16"):
         for chunk in chunks:
             for what, objective in objectives.items():
                 how = {**p["train"], "precision": precision, "chunk": chunk}
-                row(f"step, {what}", precision, chunk, lambda n, how=how, objective=objective: finetune.finetune(
+                yield row(f"step, {what}", precision, chunk, lambda n, how=how, objective=objective: finetune.finetune(
                     encoder, base, head, noise, labels, objective(), **{**how, "steps": n}), batch)
         seen, many = encoder.fitted(precision), noise.repeat(-(-IMAGES // batch), 1, 1, 1)[:IMAGES]
-        row("evaluation", precision, None, lambda n, seen=seen: [seen.predict(base, many, head) for _ in range(n)], IMAGES)
-    row("trigger step", "fp32", None, lambda n: triggers.toward_class(
+        yield row("evaluation", precision, None, lambda n, seen=seen: [seen.predict(base, many, head) for _ in range(n)], IMAGES)
+    yield row("trigger step", "fp32", None, lambda n: triggers.toward_class(
         encoder, base, head, noise, 1, size=p["trigger_size"], **{**p["trigger"], "steps": n}), p["trigger"]["batch"])
-    return rows
 
 
-def merges(folder: Path) -> list[dict]:
+def merges(folder: Path) -> Iterator[dict]:
     """Six towers of ViT-B-32's size merged from file to file on CPU and GPU in turn, after the files were read once."""
     paths, rows = prepare(folder, "B-32", TASKS), {}
     for number in range(ROUNDS + 1):  # the first is a warm-up
@@ -93,42 +93,44 @@ def merges(folder: Path) -> list[dict]:
                 merge_files(method, paths[0], paths[1:], paths[0].with_name(f"out {device}.safetensors"), device=device, check=False)
                 if number:
                     rows.setdefault((method, device), []).append((synchronised() - begin, models.peak_memory()))
-    return [{"model": f"{TASKS} of ViT-B-32", "what": f"{method} from file to file, on {device}", "precision": "fp32", "chunk": "none",
-             "ms": 1000 * statistics.median(seconds for seconds, _ in found),
-             "peak (GB)": max(peak for _, peak in found) / 1e9 if device == "cuda" else float("nan")}
-            for (method, device), found in rows.items()]
+    yield from ({"model": f"{TASKS} of ViT-B-32", "what": f"{method} from file to file, on {device}", "precision": "fp32", "chunk": "none",
+                 "ms": 1000 * statistics.median(seconds for seconds, _ in found),
+                 "peak (GB)": max(peak for _, peak in found) / 1e9 if device == "cuda" else float("nan")}
+                for (method, device), found in rows.items())
 
 
-def ran(folder: Path) -> list[dict]:
-    """Notebooks of one seed that ran on this device, beside the committed values of that seed and the tolerance of `make check`."""
+def ran(folder: Path, name: str | None) -> None:
+    """Write headline numbers of the notebooks of seed 0 that ran on a GPU, beside the committed ones, which a CPU gave."""
     def read(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
 
-    seconds = read(folder.parent / "report.json")["seconds"]
     committed = read(Path(__file__).parents[1] / "figures" / folder.parent.name / "expected.json")["headline"]
-    rows = []
-    for path in sorted(folder.glob("[0-9]*.json")):
-        made = read(path)
-        rows += [{"notebook": made["notebook"], "number": name, "unit": one["unit"], "GPU": one["value"],
-                  "CPU": committed[name]["value"], "difference": one["value"] - committed[name]["value"],
-                  "tolerance": committed[name]["tolerance"], "seconds on the GPU": seconds[made["notebook"]]}
-                 for name, one in made["headline"].items() if name in committed]
-    return rows
+    made = [read(path) for path in sorted(folder.glob("[0-9]*.json"))]
+    if not made or any(one["environment"]["device"] != "cuda" for one in made):
+        raise BvError(f"{folder} holds no notebooks that ran on a GPU: give the folder of a run's seed, as runs/real32/seed-0")
+    write("gpu_run", [{"notebook": one["notebook"], "seconds": one["seconds"], "number": number, "unit": got["unit"], "GPU": got["value"],
+                       "CPU": committed[number]["value"], "difference": got["value"] - committed[number]["value"]}
+                      for one in made for number, got in one["headline"].items() if number in committed],
+          {"environment": made[0]["environment"], **({"gpu": name} if name else gpu())})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/bvlib-merging"), help="where files to merge are made, or lie already")
-    parser.add_argument("--run", type=Path, help="a run's folder of one seed: its notebooks, and nothing else")
+    parser.add_argument("--run", type=Path, help="the folder of seed 0 of a run on a GPU")
+    parser.add_argument("--gpu", help="with --run: the name of that GPU, if it is not in this machine")
     args = parser.parse_args()
     if args.run:
-        return write("gpu_run", ran(args.run))
+        return ran(args.run, args.gpu)
     if not torch.cuda.is_available():
         raise BvError("no GPU is seen here: torch.cuda.is_available() is false")
-    rows = merges(args.folder)
-    for name, chunks in MODELS.items():
-        rows += steps(name, chunks)
-    write("gpu", rows)
+    rows = []
+    try:
+        for row in chain.from_iterable([*(steps(name, chunks) for name, chunks in MODELS.items()), merges(args.folder)]):
+            print(row, flush=True)
+            rows.append(row)
+    finally:
+        write("gpu", rows)
 
 
 if __name__ == "__main__":

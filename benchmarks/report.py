@@ -4,6 +4,7 @@ import platform
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from bvlib import models
 from bvlib.files import write_json
@@ -19,10 +20,15 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def write(name: str, rows: list[dict]) -> None:
-    """`results/<name>.csv` and `.json`; the table is printed."""
+def gpu() -> dict[str, str]:
+    """{"gpu": its name}, nothing where there is none."""
+    return {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
+
+
+def write(name: str, rows: list[dict], made: dict | None = None) -> None:
+    """`results/<name>.csv` and `.json`; the table is printed. `made`: where the rows were measured, if not here."""
     folder, table = Path(__file__).with_name("results"), pd.DataFrame(rows)
     folder.mkdir(exist_ok=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")
-    write_json(folder / f"{name}.json", {"environment": environment(models.device().type), "processor": processor()})
+    write_json(folder / f"{name}.json", made or {"environment": environment(models.device().type), "processor": processor(), **gpu()})
     print(table.round(3).to_string(index=False))

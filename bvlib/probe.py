@@ -104,8 +104,10 @@ def _probe(p: Mapping[str, Any], units: Collection[str], within: float) -> Probe
         return max(took(unit, 1 + n, batch) - first, 1e-9) / n if n > 1 else more
 
     most = 4  # images of a step that can be repeated: known better with more of them, as small batches are dear
-    for _ in range(2):
-        most = max(4, min(train["batch"], int(each / 6 / (repeated("clean step", most, 0) / most))))
+    for _ in range(4):
+        before, most = most, max(4, min(train["batch"], int(each / 6 / (repeated("clean step", most, 0) / most))))
+        if most <= 1.5 * before:
+            break
     own = p["adaptive"]["adamerging"].get("batch", 16)
     wanted = {"trigger step": trigger["batch"], "clean step": train["batch"], "backdoored step": train["batch"],
               "adaptive step": own}
