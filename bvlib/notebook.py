@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BvError, unknown
-from .sources import code_hash, digest, imported_modules
+from .sources import SAME_BITS, code_hash, digest, imported_modules
 
 SET_BY_RUNNER = ("profile", "seed", "out")
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
@@ -127,8 +127,12 @@ class Notebook:
         return sorted(found)
 
     def source_hash(self) -> str:
-        """Hash of what decides the results: the code cells and the modules used, without those that only move results about."""
-        return digest([self.code, code_hash(self.modules())])
+        """Hash of what decides the results: the code cells and the modules used, without those that only move results about.
+
+        A notebook of :data:`sources.SAME_BITS` counts as it was.
+        """
+        found = digest([self.code, code_hash(self.modules())])
+        return SAME_BITS.get(found, found)
 
 
 def available() -> list[str]:
