@@ -1,8 +1,8 @@
 """Committing a run: what the reference runs drew goes to ``figures/<profile>/``, readable without running anything.
 
 Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks. From all reporting seeds
-(below 100): the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report, and the same rows with what
-``reference.SECONDS`` names, a second base or adversary, in a file of its own. ``expected.json`` is what `bv report --check` compares later runs with. The overview over all profiles
+(below 100): the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report, and rows and tables with
+what ``reference.SECONDS`` names, a second base or adversary, in a file and a folder of its name. ``expected.json`` is what `bv report --check` compares later runs with. The overview over all profiles
 is drawn anew, see :mod:`bvlib.overview`.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,16 @@ def publish(profile: str, tolerance: float | None = None, replace: bool = False,
     rows = runs.per_seed(profile)
     rows = rows[rows["seed"].isin(seeds)]
     write_whole(folder / "seeds.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g"))
-    stack_tables(profile, seeds, folder / "by_seed")
+    shutil.rmtree(folder / "by_seed", ignore_errors=True)
+    if len(seeds) > 1:
+        stack_tables(profile, seeds, folder / "by_seed")
     for p, value in seconds.items():
         what = reference.SECONDS[p]
         if run[p]:
             rows = runs.per_seed(profile, {p: value})
             rows = rows[rows["seed"].isin(run[p])].assign(**{p: value})[[p, *runs.COLUMNS]]
             write_whole(folder / f"{what}.csv", lambda draft, rows=rows: rows.to_csv(draft, index=False, float_format="%.6g"))
+            stack_tables(profile, run[p], folder / what, {p: value})
         if missing := ",".join(str(seed) for seed in seeds if seed not in run[p]):
             say(f"{what.replace('_', ' ')} left out for seeds {missing}: `bv run --profile {profile} --seeds {missing} -p {p}={value}`")
     told = report.as_markdown({**report.gather(profile, seeds), "reference": None})
@@ -63,17 +66,15 @@ def publish(profile: str, tolerance: float | None = None, replace: bool = False,
     return folder
 
 
-def stack_tables(profile: str, seeds: Sequence[int], folder: Path) -> None:
-    """Write each table and each figure's data of the runs as ``folder/<name>.csv`` with the seed as first column, cells as they stand.
+def stack_tables(profile: str, seeds: Sequence[int], folder: Path, parameters: Mapping[str, Any] | None = None) -> None:
+    """Write each table and each figure's data of the runs with these parameters as ``folder/<name>.csv``, in place of what was there.
 
-    The folder is replaced; with a single seed it is only removed. Columns that one seed lacks are left blank for it.
+    The seed is the first column, cells are as they stand. Columns that one seed lacks are left blank for it.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    if len(seeds) < 2:
-        return
     tables: dict[str, list[dict[str, str]]] = {}
     for seed in seeds:
-        run = out_folder(profile, seed)
+        run = out_folder(profile, seed, parameters)
         of_tables = {path.name: path for part in ("figures", "tables") for path in sorted((run / part).glob("*.csv"))}
         for path in of_tables.values():  # of a figure and a table of one name: the table
             with open(path, newline="", encoding="utf-8") as file:

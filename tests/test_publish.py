@@ -98,6 +98,7 @@ def test_the_second_adversary_gets_its_rows(world):
     rows = pd.read_csv(folder / "second_adversary.csv")
     assert set(rows["adversary"]) == {"letters"} and 20.0 in set(rows["value"])
     assert "Headline with a second adversary (letters)" in (folder / "report.md").read_text()
+    assert pd.read_csv(folder / "second_adversary" / "main.csv").columns[0] == "seed" and not (folder / "by_seed").exists()
 
 
 def test_one_seed_is_copied_without_tables_by_seed(world):

@@ -101,7 +101,8 @@ def test_tables_by_seed_hold_the_tables_of_seed_zero(folder):
         pd.testing.assert_frame_equal(zero[alone.columns], alone)
 
 
-@pytest.mark.parametrize("parameter, notebooks", [("base", {"01_badmerging"}), ("adversary", {"01_badmerging"})])
+@pytest.mark.parametrize("parameter, notebooks", [
+    ("base", {"01_badmerging"}), ("adversary", {"01_badmerging", "06_badmerging_in_full", "07_badmerging_ablations"})])
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, parameter, notebooks):
     key = reference.SECONDS[parameter]
@@ -114,6 +115,10 @@ def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, 
     assert set(rows[parameter]) == {named}
     assert set(rows["seed"]) <= set(first["seed"]) and set(rows["name"]) <= set(first["name"])
     assert set(rows["notebook"]) >= notebooks
+    if parameter == "adversary":
+        for name, of in (("main", "01"), ("main_in_full", "06"), ("off_targets", "06"), ("ablations", "07"), ("neural_cleanse", "07")):
+            seeds = set(rows["seed"][rows["notebook"].str.startswith(of)])
+            assert set(pd.read_csv(folder / key / f"{name}.csv")["seed"]) == seeds, name
 
 
 def test_the_overview_agrees_with_the_committed_seeds():
