@@ -75,7 +75,7 @@ def stack_tables(profile: str, seeds: Sequence[int], folder: Path, parameters: M
     tables: dict[str, list[dict[str, str]]] = {}
     for seed in seeds:
         run = out_folder(profile, seed, parameters)
-        of_tables = {path.name: path for part in ("figures", "tables") for path in sorted((run / part).glob("*.csv"))}
+        of_tables = {path.name: path for part in ("figures", "tables") for path in _drawn(run / part) if path.suffix == ".csv"}
         for path in of_tables.values():  # of a figure and a table of one name: the table
             with open(path, newline="", encoding="utf-8") as file:
                 tables.setdefault(path.name, []).extend(runs.prefixed({"seed": str(seed)}, row) for row in csv.DictReader(file))
@@ -83,15 +83,25 @@ def stack_tables(profile: str, seeds: Sequence[int], folder: Path, parameters: M
         runs.write_rows(folder / name, rows)
 
 
+def _drawn(folder: Path) -> list[Path]:
+    """Figures or tables of a run, sorted, without those of notebooks that have not come to their end."""
+    def ended(path: Path) -> bool:
+        card = path.with_suffix(".json")
+        return not card.is_file() or (folder.parent / f"{json.loads(card.read_text(encoding='utf-8'))['notebook']}.json").is_file()
+
+    return [path for path in sorted(folder.glob("*")) if ended(path)]
+
+
 def _copy(run: Path, folder: Path) -> None:
     """Figures, tables and executed notebooks of one run, in place of those that were there."""
-    for part, pattern in (("figures", "*"), ("tables", "*"), ("notebooks", None)):
+    made = {"figures": _drawn(run / "figures"), "tables": _drawn(run / "tables"), "notebooks": sorted(run.glob("[0-9]*.ipynb"))}
+    for part, paths in made.items():
         target = folder / ("" if part == "figures" else part)
         target.mkdir(parents=True, exist_ok=True)
         for old in target.glob("*.*"):
             if old.is_file() and old.name != "expected.json":
                 old.unlink()
-        for path in sorted((run / part).glob(pattern) if pattern else run.glob("[0-9]*.ipynb")):
+        for path in paths:
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
                 _tidy(target / path.name, run)

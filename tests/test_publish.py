@@ -101,6 +101,15 @@ def test_the_second_adversary_gets_its_rows(world):
     assert pd.read_csv(folder / "second_adversary" / "main.csv").columns[0] == "seed" and not (folder / "by_seed").exists()
 
 
+def test_what_a_notebook_drew_before_it_stopped_is_left_out(world):
+    write_run(0)
+    write_long_run(0)
+    (out_folder("mini", 0) / "07_long.json").unlink()
+    (out_folder("mini", 0) / "07_long.ipynb").unlink()
+    folder = publish("mini")
+    assert (folder / "main.csv").is_file() and not list(folder.rglob("*long*"))
+
+
 def test_one_seed_is_copied_without_tables_by_seed(world):
     with pytest.raises(MissingData, match="no run of profile mini with seed 0"):
         publish("mini")
