@@ -1,11 +1,9 @@
 """What a GPU does with the trainings and merges of the profile `paper`: random weights, images of noise. See README.md here.
 
-    python benchmarks/gpu.py                              # a few minutes and 3 GB of files in --folder; needs a GPU
-    python benchmarks/gpu.py --run runs/real32/seed-0     # notebooks that ran on a GPU, beside the committed values
+    python benchmarks/gpu.py      # a few minutes and 3 GB of files in --folder; needs a GPU
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -17,37 +15,15 @@ import torch
 from backdoored_step import Fresh
 from bvlib import clip, finetune, models, profiles, triggers
 from bvlib.errors import BvError
+from bvlib.probe import one_more
 from bvlib.rng import generator
 from bvlib.streaming import merge_files
 from merging import TASKS, prepare
-from report import gpu, write
+from report import write
 
 MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried
-ROUNDS, SECONDS = 3, 1.0  # of timing, each about so long
+ROUNDS, SECONDS = 3, 4.0  # merges of each kind; what each row of steps may take, about
 IMAGES = 400  # evaluated
-
-
-def synchronised() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def timed(run, seconds: float = SECONDS) -> tuple[float, float]:
-    """Seconds of a repetition more, of the n + 1 that run(n + 1) makes, after a warm-up, the median of several rounds, or of
-    one where a repetition takes longer than `seconds`; the GPU's peak memory in GB."""
-    def took(n: int) -> float:
-        begin = synchronised()
-        run(n)
-        return synchronised() - begin
-
-    took(1)
-    torch.cuda.reset_peak_memory_stats()
-    first = took(1)
-    more = took(2) - first
-    n = min(100, round(seconds / max(more, 1e-3)))
-    each = [(took(1 + n) - first) / n for _ in range(ROUNDS)] if n > 1 else [more]
-    return statistics.median(each), models.peak_memory() / 1e9
 
 
 def steps(name: str, chunks) -> Iterator[dict]:
@@ -62,8 +38,9 @@ def steps(name: str, chunks) -> Iterator[dict]:
                   "interpolated, frozen features kept": lambda: finetune.feature_interpolation(trigger, 1)}
 
     def row(what, precision, chunk, run, images):
+        torch.cuda.reset_peak_memory_stats()
         try:
-            seconds, peak = timed(run)
+            seconds, peak = one_more(run, SECONDS), models.peak_memory() / 1e9
         except torch.OutOfMemoryError:
             seconds, peak = float("nan"), float("nan")  # does not fit
             torch.cuda.empty_cache()
@@ -89,39 +66,20 @@ def merges(folder: Path) -> Iterator[dict]:
         for method in ("task_arithmetic", "ties"):
             for device in ("cpu", "cuda"):
                 torch.cuda.reset_peak_memory_stats()
-                begin = synchronised()
+                begin = time.perf_counter()
                 merge_files(method, paths[0], paths[1:], paths[0].with_name(f"out {device}.safetensors"), device=device, check=False)
                 if number:
-                    rows.setdefault((method, device), []).append((synchronised() - begin, models.peak_memory()))
+                    rows.setdefault((method, device), []).append((time.perf_counter() - begin, models.peak_memory()))
     yield from ({"model": f"{TASKS} of ViT-B-32", "what": f"{method} from file to file, on {device}", "precision": "fp32", "chunk": "none",
                  "ms": 1000 * statistics.median(seconds for seconds, _ in found),
                  "peak (GB)": max(peak for _, peak in found) / 1e9 if device == "cuda" else float("nan")}
                 for (method, device), found in rows.items())
 
 
-def ran(folder: Path, name: str | None) -> None:
-    """Write headline numbers of the notebooks of seed 0 that ran on a GPU, beside the committed ones, which a CPU gave."""
-    def read(path: Path) -> dict:
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    committed = read(Path(__file__).parents[1] / "figures" / folder.parent.name / "expected.json")["headline"]
-    made = [read(path) for path in sorted(folder.glob("[0-9]*.json"))]
-    if not made or any(one["environment"]["device"] != "cuda" for one in made):
-        raise BvError(f"{folder} holds no notebooks that ran on a GPU: give the folder of a run's seed, as runs/real32/seed-0")
-    write("gpu_run", [{"notebook": one["notebook"], "seconds": one["seconds"], "number": number, "unit": got["unit"], "GPU": got["value"],
-                       "CPU": committed[number]["value"], "difference": got["value"] - committed[number]["value"]}
-                      for one in made for number, got in one["headline"].items() if number in committed],
-          {"environment": made[0]["environment"], **({"gpu": name} if name else gpu())})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/bvlib-merging"), help="where files to merge are made, or lie already")
-    parser.add_argument("--run", type=Path, help="the folder of seed 0 of a run on a GPU")
-    parser.add_argument("--gpu", help="with --run: the name of that GPU, if it is not in this machine")
     args = parser.parse_args()
-    if args.run:
-        return ran(args.run, args.gpu)
     if not torch.cuda.is_available():
         raise BvError("no GPU is seen here: torch.cuda.is_available() is false")
     rows = []

@@ -131,8 +131,12 @@ class Notebook:
 
         A notebook of :data:`sources.SAME_BITS` counts as it was.
         """
-        found = digest([self.code, code_hash(self.modules())])
+        found = self.present_hash()
         return SAME_BITS.get(found, found)
+
+    def present_hash(self) -> str:
+        """The same of the code as it is now."""
+        return digest([self.code, code_hash(self.modules())])
 
 
 def available() -> list[str]:

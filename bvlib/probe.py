@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,7 @@ def probe(p: Mapping[str, Any], units: Collection[str], within: float = 60.0) ->
 
     Images are noise, a real CLIP's weights random. Where a whole batch would take too long a smaller one is timed and scaled
     linearly (``scaled``): somewhat too much, as the optimizer's part does not grow. A slow device takes longer than it was
-    given, as each unit runs twice at least. Raises BvError when there is no time or memory for it, or for an unknown base or
+    given, as each unit runs four times at least. Raises BvError when there is no time or memory for it, or for an unknown base or
     unit.
     """
     if not within > 0:
@@ -50,6 +50,25 @@ def probe(p: Mapping[str, Any], units: Collection[str], within: float = 60.0) ->
     except torch.OutOfMemoryError:
         chunk = p["train"].get("chunk")
         raise BvError(f"{p['base']} does not fit this device's memory: lower train.chunk (now {chunk})") from None
+
+
+def one_more(run: Callable[[int], Any], within: float) -> float:
+    """Seconds of one repetition more of the n that ``run(n)`` makes, beyond what the first takes, after a warm-up.
+
+    Of as many repetitions as there is time for ``within`` so many seconds; four are made at least.
+    """
+    def took(n: int) -> float:
+        began = time.perf_counter()
+        run(n)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    took(1)
+    first = took(1)
+    more = max(took(2) - first, 1e-4)
+    n = int((within - 5 * first - more) / more)
+    return max(took(1 + n) - first, 1e-9) / n if n > 1 else more
 
 
 def _probe(p: Mapping[str, Any], units: Collection[str], within: float) -> Probe:
@@ -88,20 +107,8 @@ def _probe(p: Mapping[str, Any], units: Collection[str], within: float) -> Probe
     if strange := units - runs.keys() - {"occluded image"}:
         raise unknown("unit of work", sorted(strange)[0], [*runs, "occluded image"])
 
-    def took(unit: str, n: int, batch: int) -> float:
-        began = time.perf_counter()
-        runs[unit](n, batch)
-        if gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
-
     def repeated(unit: str, batch: int, within: float) -> float:
-        """Seconds of one repetition more, beyond what the first takes, after a warm-up; of as many as there is time for."""
-        took(unit, 1, batch)
-        first = took(unit, 1, batch)
-        more = max(took(unit, 2, batch) - first, 1e-4)
-        n = int((within - 5 * first - more) / more)
-        return max(took(unit, 1 + n, batch) - first, 1e-9) / n if n > 1 else more
+        return one_more(lambda n: runs[unit](n, batch), within)
 
     most = 4  # images of a step that can be repeated: known better with more of them, as small batches are dear
     for _ in range(4):
