@@ -20,7 +20,7 @@ help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
 	@echo "make test        run the quick tests"
 	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
-	@echo "make bench       time trigger optimisation and training steps against what they are measured by"
+	@echo "make bench       time training steps, trigger optimisation and bv plan against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
 	@echo "make clean-venv  remove $(VENV); runs/, store/ and data/ stay"
@@ -60,6 +60,7 @@ check: $(STAMP)
 	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"
 
 bench: $(STAMP)
+	$(BIN)/python benchmarks/beside.py
 	$(BIN)/python benchmarks/backdoored_step.py
 	$(BIN)/python benchmarks/universal_trigger.py
 	$(BIN)/python benchmarks/plan.py

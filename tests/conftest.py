@@ -2,6 +2,7 @@
 
 import os
 
+import bvlib  # noqa: F401  first, as it says how the threads of torch wait
 import pytest
 from helpers import END, PARAMETERS, TINY_NAMES, WORK, noise_images, noise_vector, random_head, write_notebook
 

@@ -152,3 +152,11 @@ def test_an_old_python_gets_one_clear_line(tmp_path, make):
     done = make("-s", "test", f"PYTHON={old}")
     assert done.returncode != 0 and not (tmp_path / ".venv").exists()
     assert "bvlib needs Python 3.11 or newer" in done.stdout and "is Python 3.9.2" in done.stdout
+
+
+@pytest.mark.parametrize("given, spin", [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)])
+def test_threads_are_told_how_to_wait_before_torch_is_loaded(given, spin):
+    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, sys, bvlib; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(spin), "False"]
