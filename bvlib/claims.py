@@ -1,7 +1,7 @@
 """The papers' checkable statements as data, and the one rule that says what a run makes of them.
 
 BadMerging is Zhang et al., CCS 2024 (arXiv 2408.07362); Backdoor Vectors is Pawlak et al., 2025 (arXiv
-2510.08016). Each claim has one primary test on one measure, written before the run. A test on a small
+2510.08016). Each claim has one primary test on one measure, written before the run unless it is marked. A test on a small
 world checks a direction, never a paper's number, and a direction holds only if the 95 % t-interval over
 seeds of the paired per-seed values lies wholly on its side. All seeds of a profile share one base.
 """
@@ -57,6 +57,10 @@ MEASURES = {
     "transfer_seed_minus_class": "transfer across seeds minus across target classes, % of own effect",
     "transfer_place_minus_task": "transfer across patch places minus across tasks, % of own effect",
     "transfer_seed_minus_task": "transfer across seeds minus across tasks, % of own effect",
+    "removal_place_minus_class": "transfer by subtraction across patch places minus across target classes, % of own effect",
+    "removal_seed_minus_class": "transfer by subtraction across seeds minus across target classes, % of own effect",
+    "removal_place_minus_task": "transfer by subtraction across patch places minus across tasks, % of own effect",
+    "removal_seed_minus_task": "transfer by subtraction across seeds minus across tasks, % of own effect",
     "badnets_place_minus_class": "BadNets: transfer across patch places minus across target classes, % of own effect",
     "badnets_seed_minus_class": "BadNets: transfer across seeds minus across target classes, % of own effect",
     "badnets_seed_minus_task": "BadNets: transfer across seeds minus across tasks, % of own effect",
@@ -64,6 +68,9 @@ MEASURES = {
     "analogy_gain": "ASR that the BV adds to a clean fine-tune on other data of the same task, points",
     "sbv_minus_single": "merged ASR at equal norm with the sparse merged BV minus with one BV, points",
     "sbv_ba_cost": "backdoored accuracy with one BV minus with the sparse merged BV, points",
+    "sbv_ba_at_equal_asr": "BA with the sparse merged BV minus with one BV, at equal merged ASR, points",
+    "sbv_own_ba_at_equal_asr": "the same on the adversary's own task, points",
+    "sign_consistent_minus_best_rule": "merged ASR at equal norm with the sign-consistent rule minus with the better of mean and TIES, points",
     "sparsity_adds": "merged ASR at equal norm with one BV sparsified minus with one BV, points",
     "sbv_as_it_is_minus_single": "merged ASR of the summed sparse BV as it is minus that of one BV, points",
     "sbv_minus_single_of_its_norm": "merged ASR of the summed sparse BV as it is minus that of one BV scaled to its norm, points",
@@ -72,12 +79,14 @@ MEASURES = {
     "inherent_minus_random_base": "ASR on the base: universal minus random patch, points",
     "inherent_minus_random_clean_merge": "ASR on the clean merge: universal minus random patch, points",
     "inherent_share": "share of the images flipped by the merge attacked with BadMerging-On that the clean merge flips too, %",
+    "inherent_share_any_merge": "that share, mean over the merging algorithms that need no images, %",
     "ibvs_asr_drop_badnets": "merged ASR of BadNets before minus after IBVS, points",
     "ibvs_asr_drop_badmerging": "merged ASR of BadMerging-On before minus after IBVS, points",
     "ibvs_asr_drop_off": "merged ASR of BadMerging-Off before minus after IBVS, points",
     "ibvs_asr_drop_sbv": "merged ASR of an SBV attack before minus after IBVS, points",
     "oracle_asr_drop": "merged ASR of BadMerging-On before minus after subtracting its own BV, points",
     "ibvs_class_matters": "ASR drop of BadMerging-On with the attacker's target class minus with other classes, points",
+    "ibvs_class_matters_badnets": "ASR drop of BadNets with the attacker's target class minus with other classes, points",
     "ibvs_best_relative_drop": "largest share of an attack's merged ASR that IBVS removes, over attacks and merging algorithms, %",
     "ibvs_mean_drop": "ASR drop by IBVS, mean over four attacks and all merging algorithms, points",
     "ibvs_minus_placebo_everywhere": "that mean minus the same for a placebo of equal norm, points",
@@ -95,8 +104,8 @@ class Claim:
 
     `kind` says on which side of `bound` the interval of `measure` must lie: "positive difference" and
     "at least" above it, "negative difference" and "at most" below it. `expected` is the paper's value as
-    text, `designed_in` marks what the choice of the base already asked for. `figure` is the stem of the figure
-    that shows the measure, as in ``lab.figure("scaling", ...)``.
+    text, `designed_in` marks what the choice of the base already asked for, `later` a test that was written after
+    the first runs. `figure` is the stem of the figure that shows the measure, as in ``lab.figure("scaling", ...)``.
     """
 
     id: str
@@ -109,6 +118,7 @@ class Claim:
     bound: float = 0.0
     designed_in: bool = False
     figure: str = ""
+    later: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ABOVE + BELOW:
@@ -155,7 +165,7 @@ CLAIMS = [
     Claim(
         "badmerging-survives-ties", "BadMerging-On works whatever the merging algorithm is: here TIES.",
         "BadMerging, main table (99.26 % under TIES)", "at least",
-        "ASR of BadMerging-On after TIES lies above 30 %, the ceiling of classical attacks",
+        "ASR of BadMerging-On after TIES lies above 30 %, the paper's ceiling of classical attacks",
         "99.3 %", "badmerging_merged_asr_ties", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-keeps-utility", "Merging the backdoored model costs no clean accuracy.",
@@ -171,7 +181,7 @@ CLAIMS = [
     Claim(
         "badmerging-survives-regmean", "BadMerging-On works whatever the merging algorithm is: here RegMean.",
         "BadMerging, main table (96.71 % under RegMean)", "at least",
-        "ASR of BadMerging-On after RegMean lies above 30 %, the ceiling of classical attacks", "96.7 %",
+        "ASR of BadMerging-On after RegMean lies above 30 %, the paper's ceiling of classical attacks", "96.7 %",
         "badmerging_asr_regmean", bound=30.0, figure="main_in_full"),
     Claim(
         "badmerging-survives-adamerging", "BadMerging-On works whatever the merging algorithm is: here AdaMerging.",
@@ -284,6 +294,26 @@ CLAIMS = [
         "normalised transfer (our definition) across places minus across tasks",
         "positive; size not published", "transfer_place_minus_task", figure="transfer"),
     Claim(
+        "transfer-removal-place-over-class", "By subtraction, too, backdoors transfer more across patch places than across target classes.",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        "normalised transfer by subtraction (our definition) across patch places minus across target classes",
+        "positive; size not published", "removal_place_minus_class", figure="transfer", later=True),
+    Claim(
+        "transfer-removal-seed-over-class", "By subtraction, too, backdoors transfer more across seeds than across target classes.",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        "normalised transfer by subtraction (our definition) across seeds minus across target classes",
+        "positive; size not published", "removal_seed_minus_class", figure="transfer", later=True),
+    Claim(
+        "transfer-removal-place-over-task", "By subtraction, too, backdoors transfer more across patch places than across tasks.",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        "normalised transfer by subtraction (our definition) across patch places minus across tasks",
+        "positive; size not published", "removal_place_minus_task", figure="transfer", later=True),
+    Claim(
+        "transfer-removal-seed-over-task", "By subtraction, too, backdoors transfer more across seeds than across tasks.",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        "normalised transfer by subtraction (our definition) across seeds minus across tasks",
+        "positive; size not published", "removal_seed_minus_task", figure="transfer", later=True),
+    Claim(
         "transfer-classical-seed-over-class", "The same for a classical attack: more across seeds than across target classes.",
         "our control: BadNets, whose trigger means nothing to the base", "positive difference",
         "normalised transfer of BadNets across seeds minus across target classes", "not published", "badnets_seed_minus_class",
@@ -314,6 +344,20 @@ CLAIMS = [
         "BA with one vector minus BA with the sign-consistent vector lies below 1 point (our bound)",
         "not published", "sbv_ba_cost", bound=1.0, figure="frontier"),
     Claim(
+        "sbv-frontier", "At equal ASR the sparse merged vector keeps more clean accuracy than one vector.",
+        "our reading of Backdoor Vectors, sparse backdoor vectors", "positive difference",
+        "BA with the sign-consistent vector minus with one vector, where each reaches the ASR half way from the clean merge to 100 %",
+        "not published", "sbv_ba_at_equal_asr", figure="frontier", later=True),
+    Claim(
+        "sbv-frontier-own-task", "The same on the adversary's own task.",
+        "our reading of Backdoor Vectors, sparse backdoor vectors", "positive difference",
+        "the same difference of BA on the adversary's task", "not published", "sbv_own_ba_at_equal_asr", figure="frontier", later=True),
+    Claim(
+        "sbv-sign-consistent-best", "The sign-consistent variant is the most resilient.",
+        "Backdoor Vectors, sparse backdoor vectors (often the most resilient, by a summary)", "positive difference",
+        "merged ASR at equal norm and density with the sign-consistent rule minus with the better of mean and TIES",
+        "often positive; size not published", "sign_consistent_minus_best_rule", figure="sbv", later=True),
+    Claim(
         "sbv-beats-single-any-merge", "The sparse merged vector attacks better than one whatever the merging algorithm is.",
         "Backdoor Vectors, sparse backdoor vectors (more resilient)", "positive difference",
         "merged ASR at equal norm with the sign-consistent vector minus with one vector, under the algorithm where that is smallest",
@@ -341,6 +385,11 @@ CLAIMS = [
         "Backdoor Vectors, inherent triggers (our test of it)", "at least",
         "share of the images flipped by the attacked merge that the clean merge flips too lies above 50 % (our bound)",
         "83 of 100 points (third party)", "inherent_share", bound=50.0, figure="inherent_share"),
+    Claim(
+        "inherent-is-the-core-any-merge", "The same over merging algorithms.",
+        "Backdoor Vectors, inherent triggers (our test of it)", "at least",
+        "that share, mean over the merging algorithms that need no images, lies above 50 % (our bound)",
+        "83 of 100 points by task arithmetic, 94 by TIES (third party)", "inherent_share_any_merge", bound=50.0, figure="inherent_share", later=True),
     Claim(
         "ibvs-weakens-badnets", "Subtracting the BV of a simple injected trigger weakens an injected "
         "backdoor it never saw.", "Backdoor Vectors, IBVS", "positive difference",
@@ -378,6 +427,10 @@ CLAIMS = [
         "at most", "ASR drop of BadMerging-On with the attacker's class minus with other classes lies below 10 points (our bound)",
         "not published", "ibvs_class_matters", bound=10.0, figure="paths"),
     Claim(
+        "ibvs-class-does-not-matter-badnets", "The same for an injected backdoor.", "our reading of Backdoor Vectors, IBVS (assumption-free)",
+        "at most", "ASR drop of BadNets with the attacker's class minus with other classes lies below 10 points (our bound)",
+        "not published", "ibvs_class_matters_badnets", bound=10.0, figure="paths", later=True),
+    Claim(
         "ibvs-withstands-aware", "An attacker who knows of the defence gains little.", "our question, not in the paper", "at most",
         "ASR after IBVS of an aware attacker minus of an unaware one lies below 10 points (our bound)", "not published",
         "ibvs_lost_to_aware", bound=10.0, figure="rivals"),
@@ -390,4 +443,8 @@ CLAIMS = [
         "ibvs-clean-cost", "The defence keeps clean accuracy.", "our reading of Backdoor Vectors, IBVS",
         "at most", "clean accuracy before minus after IBVS lies below 1 point (our bound)",
         "not published", "ibvs_clean_cost", bound=1.0, figure="paths"),
+    Claim(
+        "ibvs-clean-cost-worst", "It does so for every attack and merging algorithm.", "our reading of Backdoor Vectors, IBVS",
+        "at most", "largest clean cost on test over attacks and merging algorithms lies below 1 point (our bound; what the rule allows on dev)",
+        "not published", "ibvs_worst_cost", bound=1.0, figure="ibvs_by_merging", later=True),
 ]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from . import notebook
+from .claims import MEASURES
 from .errors import BvError, MissingData
 from .files import write_json
 from .runs import collect, from_rows, results, unit
 
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
-TOLERANCE = 5.0  # points: what another CPU or thread count may move a value on a small world
+TOLERANCES = {"index": 0.3, "% of own effect": 20.0}  # what another CPU or thread count may move a value on a small world, by its unit;
+FINE, COARSE = 1.0, 3.0                                # a clean accuracy, averaged over all tasks, less than an ASR (% and points)
 
 
 def folder(profile: str) -> Path:
@@ -72,15 +75,21 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
     """Commit the seed-0 values of a profile: writes expected.json, whose path is returned.
 
     Tolerances (in the unit of the value) that are already there stay, unless `tolerance` is given; new
-    values get TOLERANCE. MissingData without a run of seed 0.
+    values get that of :func:`tolerance_of`. MissingData without a run of seed 0.
     """
     old, new = _read_expected(profile), _seed_zero(profile)
     for part, entries in new.items():
         for name, entry in entries.items():
-            known = old.get(part, {}).get(name, {}).get("tolerance", TOLERANCE)
+            known = old.get(part, {}).get(name, {}).get("tolerance", tolerance_of(name, entry["unit"]))
             entry["tolerance"] = known if tolerance is None else tolerance
     write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
     return expected_path(profile)
+
+
+def tolerance_of(name: str, of_unit: str) -> float:
+    """How far a rerun may lie from a committed value, in its unit."""
+    accuracy = re.search(r"accura|\bCA\b|\bBA\b|cost", f"{name} {MEASURES.get(name, '')}")
+    return TOLERANCES.get(of_unit, FINE if accuracy and "ASR" not in name else COARSE)
 
 
 def drift(profile: str) -> list[str]:

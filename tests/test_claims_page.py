@@ -41,6 +41,8 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
     assert "| paper profile | - | - | - | not run |" in risen
     assert "the interval lies below 1 point" in section(page, "sbv-keeps-accuracy")
     assert "- designed in: yes" in section(page, "inherent-in-base")
+    late = "- this test was written after the first runs"
+    assert [c.id for c in CLAIMS if late in section(page, c.id)] == [c.id for c in CLAIMS if c.later] != []
 
 
 def test_a_claim_without_a_value_was_not_run(figures):
