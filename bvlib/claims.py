@@ -151,6 +151,18 @@ def finite(values: Sequence[float | None]) -> list[float]:
     return [float(value) for value in values if value is not None and math.isfinite(value)]
 
 
+def _transfer(one: str, other: str, removed: bool = False) -> Claim:
+    """Backdoors transfer more across the axis `one` than across `other`, by addition or by subtraction."""
+    axes = {"place": "patch places", "seed": "seeds", "class": "target classes", "task": "tasks"}
+    told = f"transfer more across {axes[one]} than across {axes[other]}."
+    return Claim(
+        f"transfer-{'removal-' if removed else ''}{one}-over-{other}",
+        f"By subtraction, too, backdoors {told}" if removed else f"Backdoors {told}",
+        "Backdoor Vectors, backdoor transfer", "positive difference",
+        f"normalised transfer{' by subtraction' if removed else ''} (our definition) across {axes[one]} minus across {axes[other]}",
+        "positive; size not published", f"{'removal' if removed else 'transfer'}_{one}_minus_{other}", figure="transfer", later=removed)
+
+
 CLAIMS = [
     Claim(
         "badmerging-classical-diluted", "A classical attack that succeeds on the single model is diluted by "
@@ -272,47 +284,8 @@ CLAIMS = [
         "Backdoor Vectors, scaling figure", "at most",
         "largest change of accuracy from lambda_BV 0, over 0 to 1, lies below 2 points (our bound)",
         "0.5 to 0.8 points", "ca_flat_over_scaling", bound=2.0, figure="scaling"),
-    Claim(
-        "transfer-place-over-class", "Backdoors transfer more across patch places than across target "
-        "classes.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer (our definition) across places minus across target classes",
-        "positive; size not published", "transfer_place_minus_class", figure="transfer"),
-    Claim(
-        "transfer-seed-over-class", "Backdoors transfer more across seeds than across target classes.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer (our definition) across seeds minus across target classes",
-        "positive; size not published", "transfer_seed_minus_class", figure="transfer"),
-    Claim(
-        "transfer-seed-over-task", "Backdoors transfer more across seeds than across tasks.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer (our definition) across seeds minus across tasks",
-        "positive; size not published", "transfer_seed_minus_task", figure="transfer"),
-    Claim(
-        "transfer-place-over-task", "Backdoors transfer more across patch places than across tasks.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer (our definition) across places minus across tasks",
-        "positive; size not published", "transfer_place_minus_task", figure="transfer"),
-    Claim(
-        "transfer-removal-place-over-class", "By subtraction, too, backdoors transfer more across patch places than across target classes.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer by subtraction (our definition) across patch places minus across target classes",
-        "positive; size not published", "removal_place_minus_class", figure="transfer", later=True),
-    Claim(
-        "transfer-removal-seed-over-class", "By subtraction, too, backdoors transfer more across seeds than across target classes.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer by subtraction (our definition) across seeds minus across target classes",
-        "positive; size not published", "removal_seed_minus_class", figure="transfer", later=True),
-    Claim(
-        "transfer-removal-place-over-task", "By subtraction, too, backdoors transfer more across patch places than across tasks.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer by subtraction (our definition) across patch places minus across tasks",
-        "positive; size not published", "removal_place_minus_task", figure="transfer", later=True),
-    Claim(
-        "transfer-removal-seed-over-task", "By subtraction, too, backdoors transfer more across seeds than across tasks.",
-        "Backdoor Vectors, backdoor transfer", "positive difference",
-        "normalised transfer by subtraction (our definition) across seeds minus across tasks",
-        "positive; size not published", "removal_seed_minus_task", figure="transfer", later=True),
+    _transfer("place", "class"), _transfer("seed", "class"), _transfer("seed", "task"), _transfer("place", "task"),
+    *(_transfer(one, other, removed=True) for other in ("class", "task") for one in ("place", "seed")),
     Claim(
         "transfer-classical-seed-over-class", "The same for a classical attack: more across seeds than across target classes.",
         "our control: BadNets, whose trigger means nothing to the base", "positive difference",

@@ -17,7 +17,7 @@ from .runs import collect, from_rows, results, unit
 
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
-TOLERANCES = {"index": 0.3, "% of own effect": 20.0}  # what another CPU or thread count may move a value on a small world, by its unit;
+TOLERANCES = {"index": 0.3, "% of own effect": 5.0}  # what another CPU or thread count may move a value on a small world, by its unit;
 FINE, COARSE = 1.0, 3.0                                # a clean accuracy, averaged over all tasks, less than an ASR (% and points)
 
 
