@@ -44,6 +44,8 @@ SAME_BITS = {
         "26a0a3c0f27d7ab5d637921c5ed9f417797e097e24dab023acf033ccf5b233a7",
     "7ad469a8983bc1c31e0ca102791d7bb2dcb48ff37f35a0d2fd4916b823472b1c":  # notebook 03: the number of vectors by the profile's `sbv`
         "fd387071f0616baad08cda40cd9b84770d629750f9712476133f8a5ef71d561c",
+    "204ce761aea446156c41a19022fbd02d038cbd46064091808a29f7ad3e97bd29":  # notebook 05: a legend written plainly
+        "da77d097f61c59ca8441ab24911bb091574dd8713b2d13ea47b7bf4354498b10",
     "299589205a67d1d848e796610991f095c37d21d800d9dffd7326bf3c51626e98":  # notebook 08: names of algorithms that do not overlap
         "48c077bb1dde7e6db4a4f7c0eb22af476f6fa0db673ab3bf70c7ec7d45231791",
 }
