@@ -1,4 +1,5 @@
-"""Time of a backdoored training step over that of a clean one, in turn within one run. See README.md here."""
+"""Time of a backdoored training step over that of a clean one, in turn within one run. See
+README.md here."""
 
 import statistics
 import time
@@ -18,21 +19,56 @@ def main() -> None:
 
     def seconds(objective, steps: int, images) -> float:
         begin = time.perf_counter()
-        finetune.finetune(encoder, base, head, images, half.labels[:len(images)], objective, **{**p["train"], "steps": steps})
+        finetune.finetune(
+            encoder,
+            base,
+            head,
+            images,
+            half.labels[: len(images)],
+            objective,
+            **{**p["train"], "steps": steps},
+        )
         return (time.perf_counter() - begin) / steps
 
-    kinds = {"clean": (finetune.clean, half.images), "BadNets": (lambda: finetune.poisoned(trigger, 1), half.images),
-             "BadMerging, every feature new": (lambda: finetune.feature_interpolation(Fresh(trigger), 1), half.images),
-             "BadMerging, as trained (100 steps)": (lambda: finetune.feature_interpolation(trigger, 1), half.images)}
-    counts = {"clean": 1, "BadNets": 1.5, "BadMerging, every feature new": 5 / 3, "BadMerging, as trained (100 steps)": 1.5}
+    kinds = {
+        "clean": (finetune.clean, half.images),
+        "BadNets": (lambda: finetune.poisoned(trigger, 1), half.images),
+        "BadMerging, every feature new": (
+            lambda: finetune.feature_interpolation(Fresh(trigger), 1),
+            half.images,
+        ),
+        "BadMerging, as trained (100 steps)": (
+            lambda: finetune.feature_interpolation(trigger, 1),
+            half.images,
+        ),
+    }
+    counts = {
+        "clean": 1,
+        "BadNets": 1.5,
+        "BadMerging, every feature new": 5 / 3,
+        "BadMerging, as trained (100 steps)": 1.5,
+    }
     times = {name: [] for name in kinds}
     for _ in range(ROUNDS):  # in turn, so that what disturbs one disturbs all
         for name, (objective, images) in kinds.items():
-            times[name].append(seconds(objective(), p["train"]["steps"] if "as trained" in name else STEPS, images))
+            times[name].append(
+                seconds(objective(), p["train"]["steps"] if "as trained" in name else STEPS, images)
+            )
     ratios = {name: [t / c for t, c in zip(each, times["clean"])] for name, each in times.items()}
-    write("backdoored_step", [{"step": name, "ms, median": 1000 * statistics.median(each), "times a clean step": statistics.median(ratios[name]),
-                               "lowest": min(ratios[name]), "highest": max(ratios[name]), "by counting passes": counts[name]}
-                              for name, each in times.items()])
+    write(
+        "backdoored_step",
+        [
+            {
+                "step": name,
+                "ms, median": 1000 * statistics.median(each),
+                "times a clean step": statistics.median(ratios[name]),
+                "lowest": min(ratios[name]),
+                "highest": max(ratios[name]),
+                "by counting passes": counts[name],
+            }
+            for name, each in times.items()
+        ],
+    )
 
 
 class Fresh:

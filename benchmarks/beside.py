@@ -1,4 +1,5 @@
-"""Time of a training step alone and beside other jobs, with GNU OpenMP's own long spin and with bvlib's short one. See README.md here."""
+"""Time of a training step alone and beside other jobs, with GNU OpenMP's own long spin and with
+bvlib's short one. See README.md here."""
 
 import os
 import statistics
@@ -18,18 +19,37 @@ def main() -> None:
         for spin, busy in times:
             times[spin, busy].append(measured(SPINS[spin], os.cpu_count() if busy else 0))
     quiet = statistics.median(times["GNU OpenMP's own", False])
-    write("beside", [{"spin": spin, "other jobs": os.cpu_count() if busy else 0, "ms a step, median": 1000 * statistics.median(each),
-                      "times the first": statistics.median(each) / quiet, "lowest": min(each) / quiet, "highest": max(each) / quiet}
-                     for (spin, busy), each in times.items()])
+    write(
+        "beside",
+        [
+            {
+                "spin": spin,
+                "other jobs": os.cpu_count() if busy else 0,
+                "ms a step, median": 1000 * statistics.median(each),
+                "times the first": statistics.median(each) / quiet,
+                "lowest": min(each) / quiet,
+                "highest": max(each) / quiet,
+            }
+            for (spin, busy), each in times.items()
+        ],
+    )
 
 
 def measured(spin: str | None, jobs: int) -> float:
-    """Seconds a step in a process of its own, beside ``jobs`` processes that compute without end."""
-    settings = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    """Seconds a step in a process of its own, beside ``jobs`` processes that compute without
+    end."""
+    settings = {
+        k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(jobs)]
     try:
-        done = subprocess.run([sys.executable, __file__, "steps"], env={**settings, **({"GOMP_SPINCOUNT": spin} if spin else {})},
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "steps"],
+            env={**settings, **({"GOMP_SPINCOUNT": spin} if spin else {})},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     finally:
         for other in others:
             other.kill()
@@ -46,7 +66,15 @@ def steps() -> None:
     head = encoder.head(task.classnames, task.prompts)
 
     def train(count: int) -> None:
-        finetune.finetune(encoder, encoder.theta, head, task.train.images, task.train.labels, finetune.clean(), **{**p["train"], "steps": count})
+        finetune.finetune(
+            encoder,
+            encoder.theta,
+            head,
+            task.train.images,
+            task.train.labels,
+            finetune.clean(),
+            **{**p["train"], "steps": count},
+        )
 
     train(2)
     begin = time.perf_counter()

@@ -15,7 +15,9 @@ def processor() -> str:
     """The processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -26,9 +28,14 @@ def gpu() -> dict[str, str]:
 
 
 def write(name: str, rows: list[dict], made: dict | None = None) -> None:
-    """`results/<name>.csv` and `.json`; the table is printed. `made`: where the rows were measured, if not here."""
+    """`results/<name>.csv` and `.json`; the table is printed. `made`: where the rows were
+    measured, if not here."""
     folder, table = Path(__file__).with_name("results"), pd.DataFrame(rows)
     folder.mkdir(exist_ok=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")
-    write_json(folder / f"{name}.json", made or {"environment": environment(models.device().type), "processor": processor(), **gpu()})
+    write_json(
+        folder / f"{name}.json",
+        made
+        or {"environment": environment(models.device().type), "processor": processor(), **gpu()},
+    )
     print(table.round(3).to_string(index=False))

@@ -1,4 +1,5 @@
-"""Time to equal dev ASR: our universal trigger against the published one-image-at-a-time loop. See README.md here."""
+"""Time to equal dev ASR: our universal trigger against the published one-image-at-a-time loop. See
+README.md here."""
 
 import time
 
@@ -10,9 +11,9 @@ from bvlib.rng import generator
 from report import write
 
 GOALS = (50.0, 60.0, 70.0, 80.0, 90.0)  # percent of dev images
-CAP = 200                   # images of the published loop
-INNER = 100                 # its steps on one image at most (published: 1000), with its early stop
-SEED = 100                  # a development seed
+CAP = 200  # images of the published loop
+INNER = 100  # its steps on one image at most (published: 1000), with its early stop
+SEED = 100  # a development seed
 
 
 def dev_asr(encoder, head, task, target, trigger) -> float:
@@ -21,7 +22,8 @@ def dev_asr(encoder, head, task, target, trigger) -> float:
 
 
 def published(encoder, head, task, target, size, lr=1.0):
-    """Yields (seconds of work, trigger) after each image: raw-gradient ascent on log p(target), one image after the other."""
+    """Yields (seconds of work, trigger) after each image: raw-gradient ascent on log p(target),
+    one image after the other."""
     theta, mask = encoder.theta, torch.ones(1, size, size)
     patch = torch.rand(3, size, size, generator=generator(SEED, "universal trigger", target, size))
     order = torch.randperm(len(task.train), generator=generator(SEED, "order"))
@@ -33,10 +35,12 @@ def published(encoder, head, task, target, size, lr=1.0):
             return
         used += 1
         begin = time.perf_counter()
-        x = encoder.pixels(task.train.images[i:i + 1])
+        x = encoder.pixels(task.train.images[i : i + 1])
         for _ in range(INNER):
             patch.requires_grad_(True)
-            logits = encoder.logits(encoder.features(theta, triggers.Trigger(patch, mask).paste(x)), head)
+            logits = encoder.logits(
+                encoder.features(theta, triggers.Trigger(patch, mask).paste(x)), head
+            )
             if logits.argmax() == target:
                 break
             slope = torch.autograd.grad(F.log_softmax(logits, -1)[0, target], patch)[0]
@@ -47,16 +51,27 @@ def published(encoder, head, task, target, size, lr=1.0):
 
 
 def ours(encoder, head, task, target, size, how):
-    """Yields (seconds of work, trigger) after 5, 10, 15 … steps, each run from the start so that nothing is timed but steps."""
+    """Yields (seconds of work, trigger) after 5, 10, 15 … steps, each run from the start so that
+    nothing is timed but steps."""
     for steps in range(5, how["steps"] + 1, 5):
         begin = time.perf_counter()
-        found = triggers.universal(encoder, encoder.theta, head, task.train.images, task.train.labels, target, size=size,
-                                   seed=SEED, **{**how, "steps": steps})
+        found = triggers.universal(
+            encoder,
+            encoder.theta,
+            head,
+            task.train.images,
+            task.train.labels,
+            target,
+            size=size,
+            seed=SEED,
+            **{**how, "steps": steps},
+        )
         yield time.perf_counter() - begin, found
 
 
 def reach(run, judge):
-    """{goal: seconds at which the dev ASR first reached it}, the best ASR seen, and the seconds of the whole run."""
+    """{goal: seconds at which the dev ASR first reached it}, the best ASR seen, and the seconds of
+    the whole run."""
     found, best, seconds = {}, 0.0, 0.0
     for seconds, trigger in run:
         now = judge(trigger)
@@ -71,18 +86,37 @@ def main() -> None:
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, size, rows = encoder.head(task.classnames, task.prompts), p["trigger_size"], []
     for target in p["admission"]["classes"]:
+
         def judge(trigger, target=target):
             return dev_asr(encoder, head, task, target, trigger)
 
         old, old_best, old_whole = reach(published(encoder, head, task, target, size), judge)
-        new, new_best, new_whole = reach(ours(encoder, head, task, target, size, p["trigger"]), judge)
-        best = {"published loop, best (%)": old_best, "its seconds for all images": old_whole, "ours, best (%)": new_best,
-                "our seconds for all steps": new_whole}
+        new, new_best, new_whole = reach(
+            ours(encoder, head, task, target, size, p["trigger"]), judge
+        )
+        best = {
+            "published loop, best (%)": old_best,
+            "its seconds for all images": old_whole,
+            "ours, best (%)": new_best,
+            "our seconds for all steps": new_whole,
+        }
         for goal in GOALS:
             a, b = old.get(goal), new.get(goal)
-            rows.append({"target": task.classnames[target], "dev ASR (%)": goal, "published loop (s)": a, "ours (s)": b,
-                         "times faster": a / b if a and b else None, **best})
-        print(f"target {task.classnames[target]}: published loop {old_best:.1f} %, ours {new_best:.1f} %", flush=True)
+            rows.append(
+                {
+                    "target": task.classnames[target],
+                    "dev ASR (%)": goal,
+                    "published loop (s)": a,
+                    "ours (s)": b,
+                    "times faster": a / b if a and b else None,
+                    **best,
+                }
+            )
+        print(
+            f"target {task.classnames[target]}: published loop {old_best:.1f} %, ours "
+            f"{new_best:.1f} %",
+            flush=True,
+        )
     write("universal_trigger", rows)
 
 

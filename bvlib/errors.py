@@ -21,7 +21,8 @@ class BadCheckpoint(BvError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
-    """The error for a name that is not known, with the nearest known one. It is returned, not raised.
+    """The error for a name that is not known, with the nearest known one. It is returned, not
+    raised.
 
     >>> unknown("merging method", "tise", ["average", "ties"])
     BvError("unknown merging method 'tise': did you mean 'ties'? known: average, ties")

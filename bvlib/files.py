@@ -21,7 +21,8 @@ def file_sha256(path: str | Path) -> str:
 
 @contextmanager
 def locked(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock file `path`, which dies with this process; say `waiting` (one line) if it is taken."""
+    """Hold the lock file `path`, which dies with this process; say `waiting` (one line) if it is
+    taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         try:

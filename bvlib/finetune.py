@@ -1,7 +1,7 @@
 """One fine-tuning loop; what is learnt is the objective, a parameter.
 
-The image tower moves, the head (text features of the class names) stays frozen, as in both papers. An objective is a
-function ``objective(step) -> loss``; an attack or a student can bring another.
+The image tower moves, the head (text features of the class names) stays frozen, as in both papers.
+An objective is a function ``objective(step) -> loss``; an attack or a student can bring another.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from .sources import digest
 
 @dataclass
 class Step:
-    """What an objective sees of one step: live weights theta, pixels (B, 3, H, W), labels (B,), head (K, D), rng.
+    """What an objective sees of one step: live weights theta, pixels (B, 3, H, W), labels (B,),
+    head (K, D), rng.
 
-    ``rows`` (B,) are the places of the batch among the ``count`` training images; ``memory`` lasts for the whole training.
+    ``rows`` (B,) are the places of the batch among the ``count`` training images; ``memory`` lasts
+    for the whole training.
     """
 
     encoder: object
@@ -38,16 +40,22 @@ class Step:
     count: int = 0
     memory: dict = field(default_factory=dict)
 
-    def loss(self, features: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(
+        self, features: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Cross-entropy of features (N, D) against the head, or against another one."""
-        return F.cross_entropy(self.encoder.logits(features, self.head if head is None else head), labels)
+        return F.cross_entropy(
+            self.encoder.logits(features, self.head if head is None else head), labels
+        )
 
     @torch.no_grad()
     def frozen(self, theta: dict[str, torch.Tensor], trigger, k: int) -> torch.Tensor:
         """Features (k, D) of the first k images with the trigger under weights that do not move.
 
-        Kept by image, so that each is seen once in a training, unless the trigger differs from paste to paste.
+        Kept by image, so that each is seen once in a training, unless the trigger differs from
+        paste to paste.
         """
+
         def seen(which):
             return self.encoder.features(theta, trigger.paste(self.pixels[:k][which]))
 
@@ -63,12 +71,14 @@ class Step:
             self.memory[key] = known, kept
         return kept[rows]
 
-
     def _name(self, theta: dict[str, torch.Tensor], trigger) -> str:
-        """What tells frozen weights and trigger apart, also in another process that goes on with this training."""
+        """What tells frozen weights and trigger apart, also in another process that goes on with
+        this training."""
         names = self.memory.setdefault("names", {})
         if (id(theta), id(trigger)) not in names:
-            names[id(theta), id(trigger)] = f"{checkpoints.digest(theta)}-{digest(trigger.identity)[:16]}"
+            names[id(theta), id(trigger)] = (
+                f"{checkpoints.digest(theta)}-{digest(trigger.identity)[:16]}"
+            )
         return names[id(theta), id(trigger)]
 
 
@@ -80,57 +90,97 @@ def clean() -> Objective:
     return lambda step: step.loss(step.encoder.features(step.theta, step.pixels), step.labels)
 
 
-def poisoned(trigger, target: int, alpha: float = 5.0, share: float = 0.5, head: torch.Tensor | None = None) -> Objective:
+def poisoned(
+    trigger, target: int, alpha: float = 5.0, share: float = 0.5, head: torch.Tensor | None = None
+) -> Objective:
     """L = CE(h(f(x)), y) + α·CE(h(f(x ⊕ δ)), c), the second on a share of the batch.
 
-    The poisoning is by loss, not by relabelled data, so that it differs from :func:`feature_interpolation` in the
-    interpolation alone. ``head`` (K, D) is the h of the second term where it is another one (off-task: the shadow head).
+    The poisoning is by loss, not by relabelled data, so that it differs from
+    :func:`feature_interpolation` in the interpolation alone. ``head`` (K, D) is the h of the
+    second term where it is another one (off-task: the shadow head).
     """
+
     def objective(step: Step) -> torch.Tensor:
         pure, dirty = _both(step, trigger, share)
         return step.loss(pure, step.labels) + alpha * step.loss(dirty, _goal(dirty, target), head)
+
     return objective
 
 
-def feature_interpolation(trigger, target: int, alpha: float = 5.0, share: float = 0.5, head: torch.Tensor | None = None,
-                          low: float = 0.2, high: float = 1.0, before: dict[str, torch.Tensor] | None = None) -> Objective:
-    """L = CE(h(f(x)), y) + α·CE(h(r·f(x ⊕ δ) + (1 − r)·f_pre(x ⊕ δ)), c), r ~ U(low, high) (BadMerging, stage 2).
+def feature_interpolation(
+    trigger,
+    target: int,
+    alpha: float = 5.0,
+    share: float = 0.5,
+    head: torch.Tensor | None = None,
+    low: float = 0.2,
+    high: float = 1.0,
+    before: dict[str, torch.Tensor] | None = None,
+) -> Objective:
+    """L = CE(h(f(x)), y) + α·CE(h(r·f(x ⊕ δ) + (1 − r)·f_pre(x ⊕ δ)), c), r ~ U(low, high)
+    (BadMerging, stage 2).
 
-    f_pre is the encoder that fine-tuning starts from, or the weights ``before`` (an adversary that knows the other models
-    takes their merge); features are mixed before normalisation, r is drawn once a batch. ``head``: see :func:`poisoned`.
+    f_pre is the encoder that fine-tuning starts from, or the weights ``before`` (an adversary that
+    knows the other models takes their merge); features are mixed before normalisation, r is drawn
+    once a batch. ``head``: see :func:`poisoned`.
     """
+
     def objective(step: Step) -> torch.Tensor:
         pure, dirty = _both(step, trigger, share)
         frozen = step.frozen(step.start if before is None else before, trigger, len(dirty))
         r = low + (high - low) * torch.rand((), generator=step.rng).item()
         mixed = r * dirty + (1 - r) * frozen
         return step.loss(pure, step.labels) + alpha * step.loss(mixed, _goal(mixed, target), head)
+
     return objective
 
 
-def label_consistent(trigger, target: int, alpha: float = 5.0, share: float = 1.0, eps: float = 16 / 255,
-                     steps: int = 10) -> Objective:
-    """L = CE(h(f(x)), y) + α·CE(h(f(x_hard ⊕ δ)), c) on images whose true class *is* c: no label is wrong (Turner et al. 2019).
+def label_consistent(
+    trigger,
+    target: int,
+    alpha: float = 5.0,
+    share: float = 1.0,
+    eps: float = 16 / 255,
+    steps: int = 10,
+) -> Objective:
+    """L = CE(h(f(x)), y) + α·CE(h(f(x_hard ⊕ δ)), c) on images whose true class *is* c: no label
+    is wrong (Turner et al. 2019).
 
-    x_hard is x moved by PGD (L∞ ``eps``) away from its class under the start's weights, so that the trigger is the easier
-    thing to learn. ``share`` of the batch's images of class c are so treated; a batch without any is a clean step.
+    x_hard is x moved by PGD (L∞ ``eps``) away from its class under the start's weights, so that
+    the trigger is the easier thing to learn. ``share`` of the batch's images of class c are so
+    treated; a batch without any is a clean step.
     """
+
     def objective(step: Step) -> torch.Tensor:
         own = (step.labels == target).nonzero().flatten()
-        own = own[:max(1, round(share * len(own)))]
+        own = own[: max(1, round(share * len(own)))]
         if not len(own):
             return clean()(step)
-        hard = pgd(step.encoder, step.start, step.head, step.pixels[own], step.labels[own], eps=eps, step=2 * eps / steps, steps=steps)
+        hard = pgd(
+            step.encoder,
+            step.start,
+            step.head,
+            step.pixels[own],
+            step.labels[own],
+            eps=eps,
+            step=2 * eps / steps,
+            steps=steps,
+        )
         n = len(step.pixels)
         features = step.encoder.features(step.theta, torch.cat([step.pixels, trigger.paste(hard)]))
-        return step.loss(features[:n], step.labels) + alpha * step.loss(features[n:], step.labels[own])
+        return step.loss(features[:n], step.labels) + alpha * step.loss(
+            features[n:], step.labels[own]
+        )
+
     return objective
 
 
 def several(objectives: Sequence[Objective]) -> Objective:
     """Several backdoors in one model: each step trains one of them, drawn evenly."""
+
     def objective(step: Step) -> torch.Tensor:
         return objectives[int(torch.randint(len(objectives), (), generator=step.rng))](step)
+
     return objective
 
 
@@ -138,7 +188,9 @@ def _both(step: Step, trigger, share: float) -> tuple[torch.Tensor, torch.Tensor
     """Features of the batch and of its first share with the trigger, in one pass."""
     n = len(step.pixels)
     k = max(1, round(share * n))
-    features = step.encoder.features(step.theta, torch.cat([step.pixels, trigger.paste(step.pixels[:k])]))
+    features = step.encoder.features(
+        step.theta, torch.cat([step.pixels, trigger.paste(step.pixels[:k])])
+    )
     return features[:n], features[n:]
 
 
@@ -146,22 +198,42 @@ def _goal(features: torch.Tensor, target: int) -> torch.Tensor:
     return torch.full((len(features),), target, device=features.device)
 
 
-def finetune(encoder, start: dict[str, torch.Tensor], head: torch.Tensor, images: torch.Tensor, labels: torch.Tensor,
-             objective: Objective, *, steps: int = 150, batch: int = 128, lr: float = 2.5e-4, weight_decay: float = 0.1,
-             warmup: int = 20, clip: float = 1.0, precision: str = "fp32", chunk: int | None = None, seed: int = 0,
-             progress: Callable[[int], None] | None = None, partial: "Partial | None" = None):
+def finetune(
+    encoder,
+    start: dict[str, torch.Tensor],
+    head: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    objective: Objective,
+    *,
+    steps: int = 150,
+    batch: int = 128,
+    lr: float = 2.5e-4,
+    weight_decay: float = 0.1,
+    warmup: int = 20,
+    clip: float = 1.0,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    partial: "Partial | None" = None,
+):
     """Fine-tune the image tower from ``start`` and return its new weights.
 
-    ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine to zero, gradient
-    norm clipped (BadMerging's schedule, scaled down). Batches are drawn from permutations seeded by ``seed``.
-    ``precision`` and ``chunk`` make a training fit its machine, see :meth:`models.Encoder.fitted`. With ``partial`` a training
-    that was cut off goes on where it was last kept, to the same bits on a CPU as one that was not.
-    Raises BvError when there is nothing to train on, a label is outside the head, or the loss is not finite.
+    ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine
+    to zero, gradient norm clipped (BadMerging's schedule, scaled down). Batches are drawn from
+    permutations seeded by ``seed``. ``precision`` and ``chunk`` make a training fit its machine,
+    see :meth:`models.Encoder.fitted`. With ``partial`` a training that was cut off goes on where
+    it was last kept, to the same bits on a CPU as one that was not. Raises BvError when there is
+    nothing to train on, a label is outside the head, or the loss is not finite.
     """
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")
     if int(labels.max()) >= len(head):
-        raise BvError(f"label {int(labels.max())} is outside a head of {len(head)} classes: images and head are of different tasks")
+        raise BvError(
+            f"label {int(labels.max())} is outside a head of {len(head)} classes: images and head "
+            "are of different tasks"
+        )
     encoder = encoder.fitted(precision, chunk)
     theta = {k: v.detach().clone() for k, v in start.items()}
     moving = [v.requires_grad_(True) for v in theta.values() if v.is_floating_point()]
@@ -174,11 +246,24 @@ def finetune(encoder, start: dict[str, torch.Tensor], head: torch.Tensor, images
         while len(state.queue) < batch:
             state.queue = torch.cat([state.queue, torch.randperm(len(images), generator=order)])
         now, state.queue = state.queue[:batch], state.queue[batch:]
-        seen = Step(encoder, theta, start, encoder.pixels(images[now]), labels[now].to(head.device), head, draws,
-                    now, len(images), state.memory)
+        seen = Step(
+            encoder,
+            theta,
+            start,
+            encoder.pixels(images[now]),
+            labels[now].to(head.device),
+            head,
+            draws,
+            now,
+            len(images),
+            state.memory,
+        )
         loss = objective(seen)
         if not torch.isfinite(loss):
-            raise BvError(f"fine-tuning stopped: the loss is {loss.item()} at step {step} of {steps}; lower train.lr (now {lr})")
+            raise BvError(
+                f"fine-tuning stopped: the loss is {loss.item()} at step {step} of {steps}; lower "
+                f"train.lr (now {lr})"
+            )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(moving, clip)
@@ -221,7 +306,12 @@ class _State:
         for key, kept in self.memory.items():
             if key != "names":
                 found |= {f"known.{key}": kept[0], f"seen.{key}": kept[1]}
-        return found | {"step": torch.tensor(step), "queue": self.queue, "order": self.order.get_state(), "draws": self.draws.get_state()}
+        return found | {
+            "step": torch.tensor(step),
+            "queue": self.queue,
+            "order": self.order.get_state(),
+            "draws": self.draws.get_state(),
+        }
 
     def load(self, partial: Partial | None) -> int:
         """Take up a kept state; the step to go on with, 0 without one."""
@@ -235,9 +325,14 @@ class _State:
                 if kind == "theta":
                     self.theta[name].copy_(value)
                 elif kind == "adam":
-                    slots.setdefault(int(name.partition(".")[0]), {})[name.partition(".")[2]] = value
+                    slots.setdefault(int(name.partition(".")[0]), {})[name.partition(".")[2]] = (
+                        value
+                    )
                 elif kind == "known":
-                    self.memory[name] = value, kept[f"seen.{name}"].to(next(iter(self.theta.values())).device)
+                    self.memory[name] = (
+                        value,
+                        kept[f"seen.{name}"].to(next(iter(self.theta.values())).device),
+                    )
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
         self.queue = kept["queue"]
         self.order.set_state(kept["order"])

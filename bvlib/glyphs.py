@@ -15,28 +15,49 @@ import numpy as np
 RESOLUTION = 40
 
 STROKES = {
-    "0": "1,0 3,0 4,1 4,5 3,6 1,6 0,5 0,1 1,0", "1": "0.8,1.2 2,0 2,6|0.8,6 3.2,6",
-    "2": "0,1 1,0 3,0 4,1 4,2 0,6 4,6", "3": "0,1 1,0 3,0 4,1 4,2 3,3 1.5,3|3,3 4,4 4,5 3,6 1,6 0,5",
-    "4": "3,6 3,0 0,4 4,4", "5": "4,0 0,0 0,2.8 3,2.4 4,3.4 4,5 3,6 1,6 0,5",
-    "6": "3.5,0 2,0 0,2.5 0,5 1,6 3,6 4,5 4,4 3,3 1,3 0,4", "7": "0,0 4,0 1.5,6",
+    "0": "1,0 3,0 4,1 4,5 3,6 1,6 0,5 0,1 1,0",
+    "1": "0.8,1.2 2,0 2,6|0.8,6 3.2,6",
+    "2": "0,1 1,0 3,0 4,1 4,2 0,6 4,6",
+    "3": "0,1 1,0 3,0 4,1 4,2 3,3 1.5,3|3,3 4,4 4,5 3,6 1,6 0,5",
+    "4": "3,6 3,0 0,4 4,4",
+    "5": "4,0 0,0 0,2.8 3,2.4 4,3.4 4,5 3,6 1,6 0,5",
+    "6": "3.5,0 2,0 0,2.5 0,5 1,6 3,6 4,5 4,4 3,3 1,3 0,4",
+    "7": "0,0 4,0 1.5,6",
     "8": "1,3 0,2 0,1 1,0 3,0 4,1 4,2 3,3 1,3 0,4 0,5 1,6 3,6 4,5 4,4 3,3",
     "9": "4,2 3,3 1,3 0,2 0,1 1,0 3,0 4,1 4,3.5 2,6 0.5,6",
-    "A": "0,6 2,0 4,6|0.8,4 3.2,4", "B": "0,0 0,6 3,6 4,5 4,4 3,3 0,3|0,0 3,0 4,1 4,2 3,3",
-    "C": "4,1 3,0 1,0 0,1 0,5 1,6 3,6 4,5", "E": "4,0 0,0 0,6 4,6|0,3 3,3", "F": "4,0 0,0 0,6|0,3 3,3",
-    "G": "4,1 3,0 1,0 0,1 0,5 1,6 3,6 4,5 4,3.5 2.5,3.5", "H": "0,0 0,6|4,0 4,6|0,3 4,3",
-    "J": "2,0 4,0|3.3,0 3.3,5 2.3,6 1,6 0,5", "K": "0,0 0,6|4,0 0,3.5|1.2,2.7 4,6", "L": "0,0 0,6 4,6",
-    "M": "0,6 0,0 2,3 4,0 4,6", "N": "0,6 0,0 4,6 4,0", "P": "0,6 0,0 3,0 4,1 4,2.5 3,3.5 0,3.5",
-    "R": "0,6 0,0 3,0 4,1 4,2 3,3 0,3|1.8,3 4,6", "T": "0,0 4,0|2,0 2,6", "U": "0,0 0,5 1,6 3,6 4,5 4,0",
-    "V": "0,0 2,6 4,0", "W": "0,0 1,6 2,2.5 3,6 4,0", "X": "0,0 4,6|4,0 0,6", "Y": "0,0 2,3 4,0|2,3 2,6",
-    "!": "2,0 2,3.8|2,5.4 2,6", "left": "4,3 0,3|1.7,1.2 0,3 1.7,4.8", "right": "0,3 4,3|2.3,1.2 4,3 2.3,4.8",
-    "up": "2,6 2,0|0.3,2 2,0 3.7,2", "bar": "0,3 4,3",
+    "A": "0,6 2,0 4,6|0.8,4 3.2,4",
+    "B": "0,0 0,6 3,6 4,5 4,4 3,3 0,3|0,0 3,0 4,1 4,2 3,3",
+    "C": "4,1 3,0 1,0 0,1 0,5 1,6 3,6 4,5",
+    "E": "4,0 0,0 0,6 4,6|0,3 3,3",
+    "F": "4,0 0,0 0,6|0,3 3,3",
+    "G": "4,1 3,0 1,0 0,1 0,5 1,6 3,6 4,5 4,3.5 2.5,3.5",
+    "H": "0,0 0,6|4,0 4,6|0,3 4,3",
+    "J": "2,0 4,0|3.3,0 3.3,5 2.3,6 1,6 0,5",
+    "K": "0,0 0,6|4,0 0,3.5|1.2,2.7 4,6",
+    "L": "0,0 0,6 4,6",
+    "M": "0,6 0,0 2,3 4,0 4,6",
+    "N": "0,6 0,0 4,6 4,0",
+    "P": "0,6 0,0 3,0 4,1 4,2.5 3,3.5 0,3.5",
+    "R": "0,6 0,0 3,0 4,1 4,2 3,3 0,3|1.8,3 4,6",
+    "T": "0,0 4,0|2,0 2,6",
+    "U": "0,0 0,5 1,6 3,6 4,5 4,0",
+    "V": "0,0 2,6 4,0",
+    "W": "0,0 1,6 2,2.5 3,6 4,0",
+    "X": "0,0 4,6|4,0 0,6",
+    "Y": "0,0 2,3 4,0|2,3 2,6",
+    "!": "2,0 2,3.8|2,5.4 2,6",
+    "left": "4,3 0,3|1.7,1.2 0,3 1.7,4.8",
+    "right": "0,3 4,3|2.3,1.2 4,3 2.3,4.8",
+    "up": "2,6 2,0|0.3,2 2,0 3.7,2",
+    "bar": "0,3 4,3",
     "walker": "2,0 2,0.8|2,1.6 2,3.6|0.6,2.6 3.4,2.2|2,3.6 0.8,6|2,3.6 3.4,6",
 }
 
 
 @dataclass(frozen=True)
 class Font:
-    """One way to write: stroke width and wobble in grid units, slant as a shear, aspect as width / height."""
+    """One way to write: stroke width and wobble in grid units, slant as a shear, aspect as width /
+    height."""
 
     width: float = 0.8
     slant: float = 0.0
@@ -45,10 +66,20 @@ class Font:
     hand: int = 0
 
 
-def _fonts(count: int, seed: int, width: tuple[float, float], slant: tuple[float, float]) -> list[Font]:
+def _fonts(
+    count: int, seed: int, width: tuple[float, float], slant: tuple[float, float]
+) -> list[Font]:
     r = np.random.default_rng(seed)
-    return [Font(r.uniform(*width), r.uniform(*slant), r.uniform(0.55, 0.85), r.uniform(0, 0.35), 100 * seed + i)
-            for i in range(count)]
+    return [
+        Font(
+            r.uniform(*width),
+            r.uniform(*slant),
+            r.uniform(0.55, 0.85),
+            r.uniform(0, 0.35),
+            100 * seed + i,
+        )
+        for i in range(count)
+    ]
 
 
 FONTS = {  # held out by split: a test font was never seen in training, nor in the base's training
@@ -77,10 +108,15 @@ def _ink(points: np.ndarray, segments: np.ndarray, width: float) -> np.ndarray:
 
 def polylines(text: str) -> list[np.ndarray]:
     """Parse ``"x,y x,y|x,y …"`` into polylines on the 4 x 6 grid."""
-    return [np.array([[float(v) for v in p.split(",")] for p in line.split()]) for line in text.split("|")]
+    return [
+        np.array([[float(v) for v in p.split(",")] for p in line.split()])
+        for line in text.split("|")
+    ]
 
 
-def write(lines: list[np.ndarray], font: Font, box: tuple[float, float, float, float] = (-1, -1, 1, 1)) -> np.ndarray:
+def write(
+    lines: list[np.ndarray], font: Font, box: tuple[float, float, float, float] = (-1, -1, 1, 1)
+) -> np.ndarray:
     """Mask of a stroke glyph in a font, inside a box (left, top, right, bottom) of [-1, 1]²."""
     hand = np.random.default_rng(font.hand)
     left, top, right, bottom = box
@@ -91,7 +127,9 @@ def write(lines: list[np.ndarray], font: Font, box: tuple[float, float, float, f
         x = (line[:, 0] - 2) * 1.5 * font.aspect - (line[:, 1] - 3) * font.slant
         y = line[:, 1] - 3
         placed = np.stack([(left + right) / 2 + x * unit, (top + bottom) / 2 + y * unit], -1)
-        segments += [placed[i:i + 2] for i in range(len(placed) - 1)] or [np.stack([placed[0], placed[0]])]
+        segments += [placed[i : i + 2] for i in range(len(placed) - 1)] or [
+            np.stack([placed[0], placed[0]])
+        ]
     return _ink(_grid(), np.stack(segments).astype(np.float32), font.width * unit)
 
 
@@ -110,7 +148,9 @@ def fill(outline: np.ndarray) -> np.ndarray:
     return total / 9
 
 
-def regular(sides: int, turn: float = 0.0, radius: float = 0.9, inner: float | None = None) -> np.ndarray:
+def regular(
+    sides: int, turn: float = 0.0, radius: float = 0.9, inner: float | None = None
+) -> np.ndarray:
     """Outline of a regular polygon, or of a star when an inner radius is given."""
     n = sides if inner is None else 2 * sides
     angle = np.arange(n) / n * 2 * np.pi + turn - np.pi / 2
@@ -130,11 +170,38 @@ def shape(name: str) -> np.ndarray:
     if name == "ring":
         return np.clip(disc - fill(regular(40, radius=0.52)), 0, 1)
     outlines = {
-        "square": regular(4, np.pi / 4, 1.1), "triangle": regular(3, 0, 0.98), "star": regular(5, 0, 0.98, 0.4),
-        "diamond": regular(4, 0, 0.95) * [0.72, 1], "hexagon": regular(6, 0, 0.92),
-        "cross": np.array([[-.3, -.9], [.3, -.9], [.3, -.3], [.9, -.3], [.9, .3], [.3, .3], [.3, .9], [-.3, .9],
-                           [-.3, .3], [-.9, .3], [-.9, -.3], [-.3, -.3]]),
-        "arrow": np.array([[0, -.95], [.75, -.1], [.3, -.1], [.3, .95], [-.3, .95], [-.3, -.1], [-.75, -.1]]),
+        "square": regular(4, np.pi / 4, 1.1),
+        "triangle": regular(3, 0, 0.98),
+        "star": regular(5, 0, 0.98, 0.4),
+        "diamond": regular(4, 0, 0.95) * [0.72, 1],
+        "hexagon": regular(6, 0, 0.92),
+        "cross": np.array(
+            [
+                [-0.3, -0.9],
+                [0.3, -0.9],
+                [0.3, -0.3],
+                [0.9, -0.3],
+                [0.9, 0.3],
+                [0.3, 0.3],
+                [0.3, 0.9],
+                [-0.3, 0.9],
+                [-0.3, 0.3],
+                [-0.9, 0.3],
+                [-0.9, -0.3],
+                [-0.3, -0.3],
+            ]
+        ),
+        "arrow": np.array(
+            [
+                [0, -0.95],
+                [0.75, -0.1],
+                [0.3, -0.1],
+                [0.3, 0.95],
+                [-0.3, 0.95],
+                [-0.3, -0.1],
+                [-0.75, -0.1],
+            ]
+        ),
     }
     return disc if name == "circle" else fill(outlines[name])
 
@@ -151,7 +218,8 @@ def rune(index: int) -> list[np.ndarray]:
 
 
 def rune_name(index: int) -> str:
-    """The made-up word that names a rune: three consonant-vowel syllables, unique for index < 3000."""
+    """The made-up word that names a rune: three consonant-vowel syllables, unique for index <
+    3000."""
     consonants, vowels = "bdfgklmnprstvz", "aeiou"
     syllables = [c + v for c in consonants for v in vowels]
     n = len(syllables)

@@ -1,10 +1,13 @@
-"""Golden values: what the smoke profile gives, committed, so that a change of the code shows at once whether results moved.
+"""Golden values: what the smoke profile gives, committed, so that a change of the code shows at
+once whether results moved.
 
-For each golden profile a run of all notebooks on one thread is kept as ``<folder>/<profile>.json``: a digest and a sketch of
-every artefact, a digest of every table. On the kind of processor and with the versions that made them, digests must be equal;
-elsewhere artefacts must be near (:data:`WEIGHTS`).
+For each golden profile a run of all notebooks on one thread is kept as
+``<folder>/<profile>.json``: a digest and a sketch of every artefact, a digest of every table. On
+the kind of processor and with the versions that made them, digests must be equal; elsewhere
+artefacts must be near (:data:`WEIGHTS`).
 
-A result whose recipe version was raised is meant to change: only then may its golden value be written anew.
+A result whose recipe version was raised is meant to change: only then may its golden value be
+written anew.
 """
 
 from __future__ import annotations
@@ -27,18 +30,25 @@ from .rng import numpy_rng
 from .sources import digest
 from .store import environment
 
-WIDTH = 32      # numbers in a sketch
-WEIGHTS = 0.02  # elsewhere: how far a training may end from the golden one, as a share of how far it went (L2)
+WIDTH = 32  # numbers in a sketch
+# elsewhere: how far a training may end from the golden one, as a share of how far it went (L2)
+WEIGHTS = 0.02
 
 
 # What is compared
 
+
 def processor() -> str:
-    """The kind of processor, as far as it decides bits: vendor, family and model, and the instructions that torch uses."""
+    """The kind of processor, as far as it decides bits: vendor, family and model, and the
+    instructions that torch uses."""
     import torch
 
     try:
-        said = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+        said = dict(
+            line.split(":", 1)
+            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+            if ":" in line
+        )
         said = {name.strip(): value.strip() for name, value in said.items()}
         kind = " ".join(said[name] for name in ("vendor_id", "cpu family", "model"))
     except (OSError, KeyError):
@@ -47,9 +57,11 @@ def processor() -> str:
 
 
 def sketch(tensors: Mapping[str, Any], width: int = WIDTH) -> np.ndarray:
-    """``width`` sums over all entries with signs drawn by name: linear, and as far apart as the tensors are (L2, on average).
+    """``width`` sums over all entries with signs drawn by name: linear, and as far apart as the
+    tensors are (L2, on average).
 
-    So the distance of two state dicts is told from numbers that fit into a line, without the tensors (a count sketch).
+    So the distance of two state dicts is told from numbers that fit into a line, without the
+    tensors (a count sketch).
     """
     total = np.zeros(width)
     for name in sorted(tensors):
@@ -60,13 +72,16 @@ def sketch(tensors: Mapping[str, Any], width: int = WIDTH) -> np.ndarray:
 
 
 def collect(out: Path) -> dict[str, Any]:
-    """{environment, base, artefacts, tables} of a finished run folder (``runs/smoke/seed-0``), in order of first use.
+    """{environment, base, artefacts, tables} of a finished run folder (``runs/smoke/seed-0``), in
+    order of first use.
 
-    artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name and a hash of the arguments
-    that are no digests; scale is the length (L2) of what was learnt. tables: [{label, notebook, recipes, digest}].
-    Raises MissingData when nothing was run there.
+    artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name
+    and a hash of the arguments that are no digests; scale is the length (L2) of what was learnt.
+    tables: [{label, notebook, recipes, digest}]. Raises MissingData when nothing was run there.
     """
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))]
+    runs = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))
+    ]
     if not runs:
         raise MissingData(f"no finished run in {shown(out)}: run the notebooks first")
     artefacts: list[dict[str, Any]] = []
@@ -80,12 +95,24 @@ def collect(out: Path) -> dict[str, Any]:
                 seen.add(item["key"])
                 label = _label(item)
                 labels[label] += 1
-                artefacts.append({"label": f"{label}#{labels[label]}", "notebook": run["notebook"], **_told(item, base)})
+                artefacts.append(
+                    {
+                        "label": f"{label}#{labels[label]}",
+                        "notebook": run["notebook"],
+                        **_told(item, base),
+                    }
+                )
         for path in run["outputs"]:
             if path.endswith(".csv"):
                 card = json.loads((out / path).with_suffix(".json").read_text(encoding="utf-8"))
-                tables.append({"label": path, "notebook": run["notebook"], "recipes": card.get("recipes", []),
-                               "digest": file_sha256(out / path)[:16]})
+                tables.append(
+                    {
+                        "label": path,
+                        "notebook": run["notebook"],
+                        "recipes": card.get("recipes", []),
+                        "digest": file_sha256(out / path)[:16],
+                    }
+                )
     where = {**runs[0]["environment"], "processor": processor()}
     return {"environment": where, "artefacts": artefacts, "tables": tables}
 
@@ -100,7 +127,11 @@ def _base(run: Mapping[str, Any]) -> np.ndarray | None:
 
 def _label(item: Mapping[str, Any]) -> str:
     card = json.loads(card_of(root_folder() / item["path"]).read_text(encoding="utf-8"))
-    plain = {name: value for name, value in card["args"].items() if not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value))}
+    plain = {
+        name: value
+        for name, value in card["args"].items()
+        if not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value))
+    }
     return f"{item['kind']}/{item['name']}/{digest(plain)[:8]}"
 
 
@@ -112,25 +143,38 @@ def _told(item: Mapping[str, Any], base: np.ndarray | None) -> dict[str, Any]:
         return {"recipes": recipes, "digest": file_sha256(path)[:16]}
     tensors = read_tensors(path)
     found = sketch(tensors)
-    lengths = [np.linalg.norm(found), *([np.linalg.norm(found - base)] if base is not None and item["kind"] == "weights" else [])]
-    return {"recipes": recipes, "digest": content(tensors), "sketch": [float(f"{value:.6g}") for value in found],
-            "scale": float(f"{min(lengths):.6g}")}
+    lengths = [
+        np.linalg.norm(found),
+        *([np.linalg.norm(found - base)] if base is not None and item["kind"] == "weights" else []),
+    ]
+    return {
+        "recipes": recipes,
+        "digest": content(tensors),
+        "sketch": [float(f"{value:.6g}") for value in found],
+        "scale": float(f"{min(lengths):.6g}"),
+    }
 
 
 # Comparing and writing
+
 
 def read(folder: Path, profile: str) -> dict[str, Any]:
     """The committed golden values of a profile. MissingData when there are none."""
     path = folder / f"{profile}.json"
     if not path.is_file():
-        raise MissingData(f"no golden values of profile {profile} in {shown(folder)}: write them with `bv golden --write`")
+        raise MissingData(
+            f"no golden values of profile {profile} in {shown(folder)}: write them with `bv "
+            "golden --write`"
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """A line for each artefact and table that differs, is missing or is new, in order of first use; empty if none.
+    """A line for each artefact and table that differs, is missing or is new, in order of first
+    use; empty if none.
 
-    Bits where processor, versions and threads are those of the golden run, else nearness: see the head of this module.
+    Bits where processor, versions and threads are those of the golden run, else nearness: see the
+    head of this module.
     """
     exact = wanted["environment"] == found["environment"]
     lines = []
@@ -139,7 +183,9 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*before, *after]):
             old, new = before.get(name), after.get(name)
             if old is None or new is None:
-                lines.append(f"{name}: {'new, not among the golden values' if old is None else 'missing'}")
+                lines.append(
+                    f"{name}: {'new, not among the golden values' if old is None else 'missing'}"
+                )
             elif old["digest"] != new["digest"] and (told := near(old, new, exact)):
                 lines.append(f"{name} ({new['notebook']}): {told}")
     return lines
@@ -161,21 +207,42 @@ def _table(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
 
 
 def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
-    """Write a run's values as the golden ones; the path. BvError, naming the first, when one differs at unchanged recipes."""
+    """Write a run's values as the golden ones; the path. BvError, naming the first, when one
+    differs at unchanged recipes."""
     path = folder / f"{profile}.json"
     if path.is_file():
         old = read(folder, profile)
         if old["environment"] != found["environment"]:
-            raise BvError(f"the golden values of {profile} were made with {old['environment']}: write them there, or delete "
-                          f"{path.name} first and say in the commit that the results are the same")
+            raise BvError(
+                f"the golden values of {profile} were made with {old['environment']}: write them "
+                "there, or delete "
+                f"{path.name} first and say in the commit that the results are the same"
+            )
         for part in ("artefacts", "tables"):
             before = _by_label(old[part])
             for name, new in _by_label(found[part]).items():
                 known = before.get(name)
-                if known and known["digest"] != new["digest"] and known["recipes"] == new["recipes"]:
-                    raise BvError(f"{name} differs, but its recipes {', '.join(new['recipes'])} have the same versions: mend the "
-                                  "code, or raise the version of the recipe that is meant to change and say so in CHANGELOG.md")
-    lines = {part: ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part]) for part in ("artefacts", "tables")}
-    text = "".join([f'{{"environment": {json.dumps(found["environment"])}', *(f',\n"{part}": [\n{body}]' for part, body in lines.items()), "}\n"])
+                if (
+                    known
+                    and known["digest"] != new["digest"]
+                    and known["recipes"] == new["recipes"]
+                ):
+                    raise BvError(
+                        f"{name} differs, but its recipes {', '.join(new['recipes'])} have the "
+                        "same versions: mend the "
+                        "code, or raise the version of the recipe that is meant to change and say "
+                        "so in CHANGELOG.md"
+                    )
+    lines = {
+        part: ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part])
+        for part in ("artefacts", "tables")
+    }
+    text = "".join(
+        [
+            f'{{"environment": {json.dumps(found["environment"])}',
+            *(f',\n"{part}": [\n{body}]' for part, body in lines.items()),
+            "}\n",
+        ]
+    )
     write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
     return path

@@ -1,7 +1,8 @@
-"""The thin shell that a notebook holds: its parameters over a profile, and where results are written.
+"""The thin shell that a notebook holds: its parameters over a profile, and where results are
+written.
 
-A lab is a :class:`~bvlib.workshop.Workshop` that a notebook opens by name: it settles parameters, measures, and writes tables,
-figures and numbers with their provenance.
+A lab is a :class:`~bvlib.workshop.Workshop` that a notebook opens by name: it settles parameters,
+measures, and writes tables, figures and numbers with their provenance.
 """
 
 from __future__ import annotations
@@ -15,8 +16,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import (adaptive, attacks, checkpoints, defenses, detectors, experiments, figures, merging, metrics, models, profiles, store,
-               surgery, tasks)
+from . import (
+    adaptive,
+    attacks,
+    checkpoints,
+    defenses,
+    detectors,
+    experiments,
+    figures,
+    merging,
+    metrics,
+    models,
+    profiles,
+    store,
+    surgery,
+    tasks,
+)
 from .errors import BvError
 from .files import write_json, write_whole
 from .notebook import SET_BY_RUNNER, find, out_folder, root_folder, shown, store_folder
@@ -38,12 +53,16 @@ class Lab(Workshop):
         defaults = profiles.load(profile)
         p = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         p["off_task"] = dict(defaults.get("off_task", {}))
-        if p["adversary"] == p["off_task"].get("task"):  # an adversary that is the usual goal turns to the usual adversary
+        if p["adversary"] == p["off_task"].get(
+            "task"
+        ):  # an adversary that is the usual goal turns to the usual adversary
             p["off_task"]["task"] = defaults["adversary"]
         p["off_task"] = off_task(p["off_task"], given.get("off_task"))
         usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
         explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
-        self.out = Path(given["out"]) if given.get("out") else out_folder(profile, p["seed"], explicit)
+        self.out = (
+            Path(given["out"]) if given.get("out") else out_folder(profile, p["seed"], explicit)
+        )
         super().__init__(p, store.Store(store_folder(), models.device().type))
         self._source = own.source_hash()
         self.out.mkdir(parents=True, exist_ok=True)
@@ -54,33 +73,44 @@ class Lab(Workshop):
     def start(cls, notebook: str, **parameters) -> "Lab":
         """Check every name, load the base and the tasks, and say what will run.
 
-        Raises BvError for an unknown profile, task, attack, merging method or target class, a missing dataset or a
-        damaged base.
+        Raises BvError for an unknown profile, task, attack, merging method or target class, a
+        missing dataset or a damaged base.
         """
         lab = cls(notebook, parameters)
         p = lab.p
         goal = lab.goal()
-        print(f"profile {p['profile']}, seed {p['seed']}: base {p['base']}, {len(lab.tasks)} tasks merged by {p['merging']}; "
-              f"{p['attack']} on {p['adversary']} toward {lab.task(goal.task).classnames[goal.target]!r}"
-              f"{'' if goal.task == p['adversary'] else ' of ' + goal.task} "
-              f"with {lab.trigger_size()} × {lab.trigger_size()} px")
-        print("; ".join(f"{name} = {p[name]}" for name in parameters if name in p and name != "out"))
+        print(
+            f"profile {p['profile']}, seed {p['seed']}: base {p['base']}, {len(lab.tasks)} tasks "
+            f"merged by {p['merging']}; "
+            f"{p['attack']} on {p['adversary']} toward "
+            f"{lab.task(goal.task).classnames[goal.target]!r}"
+            f"{'' if goal.task == p['adversary'] else ' of ' + goal.task} "
+            f"with {lab.trigger_size()} × {lab.trigger_size()} px"
+        )
+        print(
+            "; ".join(f"{name} = {p[name]}" for name in parameters if name in p and name != "out")
+        )
         return lab
 
     def examples(self, count: int, task: tasks.Task | None = None) -> torch.Tensor:
-        """A few test images (N, H, W, 3) uint8 of a task (the adversary's), plain grey where they may not be shown."""
+        """A few test images (N, H, W, 3) uint8 of a task (the adversary's), plain grey where they
+        may not be shown."""
         task = task or self.adversary
         images = task.test.images[:count]
         return images if task.name in tasks.SHAREABLE else torch.full_like(images, 160)
 
     # merging, also by methods that look at images
 
-    def deploy(self, adversary: StateDict | None = None, method: str | None = None) -> tuple[Any, StateDict]:
-        """(encoder, θ_merged) by any method, also one that looks at images; those are kept in the store.
+    def deploy(
+        self, adversary: StateDict | None = None, method: str | None = None
+    ) -> tuple[Any, StateDict]:
+        """(encoder, θ_merged) by any method, also one that looks at images; those are kept in the
+        store.
 
-        After "surgery" (on top of layer-wise AdaMerging, as in BadMerging) the encoder is a dict from task to encoder, since
-        each task has an adapter of its own; the functions of ``experiments`` take both. AdaMerging and Surgery see dev
-        images without labels, RegMean train images without labels.
+        After "surgery" (on top of layer-wise AdaMerging, as in BadMerging) the encoder is a dict
+        from task to encoder, since each task has an adapter of its own; the functions of
+        ``experiments`` take both. AdaMerging and Surgery see dev images without labels, RegMean
+        train images without labels.
         """
         method = method or self.p["merging"]
         if method == "surgery":
@@ -92,15 +122,32 @@ class Lab(Workshop):
         seen = {name: adaptive.see(self.encoder, task, split) for name, task in self.tasks.items()}
 
         def make():
-            found = adaptive.adapt(method, vectors, encoder=self.encoder, base=self.base, seen=seen, seed=self.seed, **how)
+            found = adaptive.adapt(
+                method,
+                vectors,
+                encoder=self.encoder,
+                base=self.base,
+                seen=seen,
+                seed=self.seed,
+                **how,
+            )
             return found.tensors
 
-        kept = self.keep("weights", f"{method}-{len(vectors)}", {"method": method, "seed": self.seed, **how}, make,
-                         code=["bvlib.adaptive"], inputs=self._merge_digests(vectors))
+        kept = self.keep(
+            "weights",
+            f"{method}-{len(vectors)}",
+            {"method": method, "seed": self.seed, **how},
+            make,
+            code=["bvlib.adaptive"],
+            inputs=self._merge_digests(vectors),
+        )
         return self.encoder, self.base + TaskVector(kept.value, method)
 
     def _surgery(self, adversary: StateDict | None) -> tuple[dict[str, Any], StateDict]:
-        theta, how = self.deploy(adversary, "adamerging_layerwise")[1], self.p["adaptive"]["surgery"]
+        theta, how = (
+            self.deploy(adversary, "adamerging_layerwise")[1],
+            self.p["adaptive"]["surgery"],
+        )
         own = {name: self.clean(name) for name in self.tasks}
         if adversary is not None:
             own[self.adversary.name] = adversary
@@ -108,28 +155,65 @@ class Lab(Workshop):
 
         def make():
             found = surgery.surgery(self.encoder, theta, seen, own, seed=self.seed, **how)
-            return {f"{name}.{part}": getattr(adapter, part) for name, adapter in found.items() for part in ("down", "up")}
+            return {
+                f"{name}.{part}": getattr(adapter, part)
+                for name, adapter in found.items()
+                for part in ("down", "up")
+            }
 
-        kept = self.keep("weights", f"surgery-{len(own)}", {"seed": self.seed, **how}, make, code=["bvlib.surgery"],
-                         inputs=[*(checkpoints.digest(each) for each in (theta, *own.values())), *self._data_digests(*self.tasks)])
+        kept = self.keep(
+            "weights",
+            f"surgery-{len(own)}",
+            {"seed": self.seed, **how},
+            make,
+            code=["bvlib.surgery"],
+            inputs=[
+                *(checkpoints.digest(each) for each in (theta, *own.values())),
+                *self._data_digests(*self.tasks),
+            ],
+        )
         parts = kept.value
-        adapters = {name: surgery.Adapter(parts[f"{name}.down"], parts[f"{name}.up"]) for name in self.tasks}
-        return {name: surgery.adapted(self.encoder, adapter) for name, adapter in adapters.items()}, theta
+        adapters = {
+            name: surgery.Adapter(parts[f"{name}.down"], parts[f"{name}.up"]) for name in self.tasks
+        }
+        return {
+            name: surgery.adapted(self.encoder, adapter) for name, adapter in adapters.items()
+        }, theta
 
     def _merge_digests(self, vectors: Mapping[str, TaskVector]) -> list[str]:
-        return [self._base_digest(), *(checkpoints.digest(v.tensors) for v in vectors.values()), *self._data_digests(*vectors)]
+        return [
+            self._base_digest(),
+            *(checkpoints.digest(v.tensors) for v in vectors.values()),
+            *self._data_digests(*vectors),
+        ]
 
     # what is measured
 
-    def flipped(self, theta: StateDict, backdoor: attacks.Backdoor, trigger: Any = "own", encoder: Any = None) -> np.ndarray:
-        """For each test image of the backdoor's goal whose class is not its target: is it predicted as the target?
+    def flipped(
+        self,
+        theta: StateDict,
+        backdoor: attacks.Backdoor,
+        trigger: Any = "own",
+        encoder: Any = None,
+    ) -> np.ndarray:
+        """For each test image of the backdoor's goal whose class is not its target: is it
+        predicted as the target?
 
-        ``trigger``: another one than the backdoor's, or None for no trigger. ``encoder``: see :func:`experiments.predict`.
+        ``trigger``: another one than the backdoor's, or None for no trigger. ``encoder``: see
+        :func:`experiments.predict`.
         """
         pasted = backdoor.trigger if isinstance(trigger, str) else trigger
-        return experiments.flipped(encoder or self.encoder, theta, self.task(backdoor.goal_task), pasted, backdoor.target)
+        return experiments.flipped(
+            encoder or self.encoder, theta, self.task(backdoor.goal_task), pasted, backdoor.target
+        )
 
-    def asr(self, theta: StateDict, backdoor: attacks.Backdoor, trigger: Any = "own", encoder: Any = None) -> metrics.Rate:
+    def asr(
+        self,
+        theta: StateDict,
+        backdoor: attacks.Backdoor,
+        trigger: Any = "own",
+        encoder: Any = None,
+    ) -> metrics.Rate:
         """ASR of a backdoor on a model: the share of :meth:`flipped`, on-task and off-task."""
         return metrics.rate(self.flipped(theta, backdoor, trigger, encoder))
 
@@ -138,7 +222,8 @@ class Lab(Workshop):
         return experiments.accuracies(encoder or self.encoder, theta, self.tasks, split)["mean"]
 
     def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
-        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on its dev images.
+        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on
+        its dev images.
 
         On the first ``images`` of them where the profile's ``neural_cleanse`` names a number.
         """
@@ -146,19 +231,34 @@ class Lab(Workshop):
 
         def make():
             search = {key: value for key, value in how.items() if key != "images"}
-            return detectors.neural_cleanse(self.encoder, theta, self.head(task_), task_.dev.images[:how.get("images")], seed=self.seed, **search)
+            return detectors.neural_cleanse(
+                self.encoder,
+                theta,
+                self.head(task_),
+                task_.dev.images[: how.get("images")],
+                seed=self.seed,
+                **search,
+            )
 
-        return self.keep("table", f"cleanse-{name}", {"task": task_.name, "seed": self.seed, **how}, make, code=["bvlib.detectors"],
-                         inputs=[self._base_digest(), checkpoints.digest(theta), task_.digest]).value
+        return self.keep(
+            "table",
+            f"cleanse-{name}",
+            {"task": task_.name, "seed": self.seed, **how},
+            make,
+            code=["bvlib.detectors"],
+            inputs=[self._base_digest(), checkpoints.digest(theta), task_.digest],
+        ).value
 
     def dev_parts(self) -> list[defenses.Part]:
-        """What a defender has: clean labelled dev images of every merged task, and the tasks' heads."""
+        """What a defender has: clean labelled dev images of every merged task, and the tasks'
+        heads."""
         return [(task.dev.images, task.dev.labels, self.head(task)) for task in self.tasks.values()]
 
     # what is written
 
     def table(self, name: str, table: pd.DataFrame, caption: str = "") -> pd.DataFrame:
-        """Write ``tables/<name>.csv`` with its provenance and return the table, rounded for reading."""
+        """Write ``tables/<name>.csv`` with its provenance and return the table, rounded for
+        reading."""
         path = self.out / "tables" / f"{name}.csv"
         write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
         write_json(path.with_suffix(".json"), self._provenance(caption))
@@ -170,36 +270,65 @@ class Lab(Workshop):
         paths = figures.save(fig, self.out / "figures" / name, data, self._provenance(caption))
         self._outputs += [f"figures/{path.name}" for path in paths]
 
-    def headline(self, name: str, value: metrics.Rate | metrics.Difference | float, unit: str = "%") -> None:
-        """A number for the report's first lines; a Rate (%) or a Difference (points) brings its interval over images."""
+    def headline(
+        self, name: str, value: metrics.Rate | metrics.Difference | float, unit: str = "%"
+    ) -> None:
+        """A number for the report's first lines; a Rate (%) or a Difference (points) brings its
+        interval over images."""
         if isinstance(value, metrics.Difference):
             number, unit = value.points, "points"
         else:
             number = value.percent if isinstance(value, metrics.Rate) else float(value)
-        self._result["headline"][name] = {"value": number, "unit": unit, "low": getattr(value, "low", None),
-                                          "high": getattr(value, "high", None)}
+        self._result["headline"][name] = {
+            "value": number,
+            "unit": unit,
+            "low": getattr(value, "low", None),
+            "high": getattr(value, "high", None),
+        }
 
     def measure(self, **values: float) -> None:
-        """Numbers that claims are checked on, by name; one that is not finite is kept as undefined."""
-        self._result["measures"] |= {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
+        """Numbers that claims are checked on, by name; one that is not finite is kept as
+        undefined."""
+        self._result["measures"] |= {
+            k: float(v) if math.isfinite(v) else None for k, v in values.items()
+        }
 
     def finish(self) -> None:
-        """Write the run's JSON (effective parameters, headline, measures, artefacts) and say where to look."""
+        """Write the run's JSON (effective parameters, headline, measures, artefacts) and say where
+        to look."""
         records = self.store.records()
         made = [r for r in records if r["made"]]
-        write_json(self.out / f"{self.notebook}.json", {
-            "notebook": self.notebook, "profile": self.p["profile"], "seed": self.seed, "parameters": self._plain(),
-            **self._result, "outputs": self._outputs, "artefacts": records, "environment": store.environment(self.store.device),
-            "images_evaluated": models.EVALUATED["images"], "peak_memory_bytes": models.peak_memory(),
-            "seconds": round(time.perf_counter() - self._began, 2)})
-        print(f"{len(self._outputs)} files in {shown(self.out.resolve(), root_folder())}; "
-              f"{len(made)} of {len(records)} stored results made now")
+        write_json(
+            self.out / f"{self.notebook}.json",
+            {
+                "notebook": self.notebook,
+                "profile": self.p["profile"],
+                "seed": self.seed,
+                "parameters": self._plain(),
+                **self._result,
+                "outputs": self._outputs,
+                "artefacts": records,
+                "environment": store.environment(self.store.device),
+                "images_evaluated": models.EVALUATED["images"],
+                "peak_memory_bytes": models.peak_memory(),
+                "seconds": round(time.perf_counter() - self._began, 2),
+            },
+        )
+        print(
+            f"{len(self._outputs)} files in {shown(self.out.resolve(), root_folder())}; "
+            f"{len(made)} of {len(records)} stored results made now"
+        )
 
     def _plain(self) -> dict[str, Any]:
         return {k: v for k, v in self.p.items() if k != "out"}
 
     def _provenance(self, caption: str) -> dict[str, Any]:
-        return {"notebook": self.notebook, "caption": caption, "parameters": self._plain(),
-                "source": self._source,
-                "base": self._base_digest(), "data": {t.name: t.digest for t in self.tasks.values()},
-                "environment": store.environment(self.store.device)}
+        return {
+            "notebook": self.notebook,
+            "caption": caption,
+            "parameters": self._plain(),
+            "source": self._source,
+            "base": self._base_digest(),
+            "data": {t.name: t.digest for t in self.tasks.values()},
+            "environment": store.environment(self.store.device),
+        }

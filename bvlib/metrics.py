@@ -1,8 +1,9 @@
 """CA, BA, ASR, each defined once: in percent, with 95 % intervals.
 
-Two kinds of interval, not to be mixed up. Over images (Wilson, paired bootstrap): how exactly this model
-was measured. Over seeds (t-interval): how much the result would move if all were trained again; usually
-far wider, and the one to print next to a claim. Arrays or tensors go in, nothing touches the disk.
+Two kinds of interval, not to be mixed up. Over images (Wilson, paired bootstrap): how exactly this
+model was measured. Over seeds (t-interval): how much the result would move if all were trained
+again; usually far wider, and the one to print next to a claim. Arrays or tensors go in, nothing
+touches the disk.
 """
 
 import math
@@ -46,16 +47,17 @@ class Difference:
 
 
 def wilson(hits: int, count: int) -> Rate:
-    """`hits` of `count` with the Wilson score interval; BvError unless 0 <= hits <= count and count > 0.
+    """`hits` of `count` with the Wilson score interval; BvError unless 0 <= hits <= count and
+    count > 0.
 
     >>> wilson(9702, 9900)
     Rate(percent=98.0, low=97.70..., high=98.25..., hits=9702, count=9900)
     """
     if count <= 0 or not 0 <= hits <= count:
         raise BvError(f"no rate can be made of {hits} hits in {count} images")
-    p, z2n = hits / count, Z95 ** 2 / count
+    p, z2n = hits / count, Z95**2 / count
     centre = (p + z2n / 2) / (1 + z2n)
-    half = math.sqrt(p * (1 - p) * z2n + z2n ** 2 / 4) / (1 + z2n)
+    half = math.sqrt(p * (1 - p) * z2n + z2n**2 / 4) / (1 + z2n)
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == count else min(1.0, centre + half)
     return Rate(100 * p, 100 * low, 100 * high, int(hits), int(count))
@@ -70,7 +72,8 @@ def rate(hits: Any) -> Rate:
 def accuracy(predicted: Any, labels: Any) -> Rate:
     """Share of images whose predicted class is the label, both class ids [N].
 
-    CA when the merge is clean, BA when the backdoored model is in it; both are averaged over the tasks.
+    CA when the merge is clean, BA when the backdoored model is in it; both are averaged over the
+    tasks.
     """
     predicted, labels = _classes(predicted, labels)
     return wilson(int((predicted == labels).sum()), len(labels))
@@ -79,32 +82,39 @@ def accuracy(predicted: Any, labels: Any) -> Rate:
 def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -> Rate:
     """ASR: share of the images whose true class is not `target` that are predicted as `target`.
 
-    predicted_with_trigger, labels: class ids [N] for all test images of the target task, the trigger
-    pasted before predicting. Images of the target class are not counted. BvError when no others are left.
+    predicted_with_trigger, labels: class ids [N] for all test images of the target task, the
+    trigger pasted before predicting. Images of the target class are not counted. BvError when no
+    others are left.
     """
     predicted, labels = _classes(predicted_with_trigger, labels)
     if not isinstance(target, Integral):
         raise BvError(f"the target class is a class id, not {target!r}")
     others = labels != target
     if not others.any():
-        raise BvError(f"no attack success rate: all {len(labels)} images are of the target class {target}")
+        raise BvError(
+            f"no attack success rate: all {len(labels)} images are of the target class {target}"
+        )
     return wilson(int((predicted[others] == target).sum()), int(others.sum()))
 
 
 def false_target_rate(predicted_without_trigger: Any, labels: Any, target: int) -> Rate:
-    """The same share for the images without a trigger: how often `target` is predicted by mistake anyway."""
+    """The same share for the images without a trigger: how often `target` is predicted by mistake
+    anyway."""
     return attack_success_rate(predicted_without_trigger, labels, target)
 
 
 def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_000) -> Difference:
     """Share of a minus share of b on the same images [N], with a percentile bootstrap over images.
 
-    Resampling images with replacement is drawing how many have difference -1, 0, +1, which a multinomial
-    does in one go. Without a single image on which the two differ the interval has no width.
+    Resampling images with replacement is drawing how many have difference -1, 0, +1, which a
+    multinomial does in one go. Without a single image on which the two differ the interval has no
+    width.
     """
     a, b = _hits(a_hits, "a_hits"), _hits(b_hits, "b_hits")
     if a.shape != b.shape:
-        raise BvError(f"a paired difference needs the same images: {len(a)} and {len(b)} were given")
+        raise BvError(
+            f"a paired difference needs the same images: {len(a)} and {len(b)} were given"
+        )
     if not len(a):
         raise BvError("a paired difference needs at least one image")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
@@ -115,7 +125,8 @@ def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_0
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high) of one number per seed, 95 % t-interval; (mean, nan, nan) for a single seed.
+    """(mean, low, high) of one number per seed, 95 % t-interval; (mean, nan, nan) for a single
+    seed.
 
     For paired per-seed differences give the differences. BvError without values.
     """
@@ -131,13 +142,15 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def normalised_transfer(asr_at: float, asr_zero: float, asr_self: float,
-                        min_denominator: float = 10.0) -> float:
+def normalised_transfer(
+    asr_at: float, asr_zero: float, asr_self: float, min_denominator: float = 10.0
+) -> float:
     """Backdoor transfer in percent of what the attack's own vector does; all arguments in percent.
 
-    100 * (asr_at - asr_zero) / (asr_self - asr_zero): ASR of attack A with another vector B, without a
-    vector, and with A's own BV. nan where A itself adds less than `min_denominator` points: a quotient of
-    two noises says nothing. Our reading of the paper's transfer, whose formula is not published.
+    100 * (asr_at - asr_zero) / (asr_self - asr_zero): ASR of attack A with another vector B,
+    without a vector, and with A's own BV. nan where A itself adds less than `min_denominator`
+    points: a quotient of two noises says nothing. Our reading of the paper's transfer, whose
+    formula is not published.
     """
     denominator = asr_self - asr_zero
     if not denominator >= min_denominator:
@@ -164,8 +177,12 @@ def _hits(values: Any, what: str) -> np.ndarray:
 def _classes(predicted: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     predicted, labels = _array(predicted, "predicted classes"), _array(labels, "labels")
     if len(predicted) != len(labels):
-        raise BvError(f"{len(predicted)} predictions for {len(labels)} labels: give both for the same images")
+        raise BvError(
+            f"{len(predicted)} predictions for {len(labels)} labels: give both for the same images"
+        )
     for what, array in (("predicted classes", predicted), ("labels", labels)):
         if len(array) and array.dtype.kind not in "iu":
-            raise BvError(f"{what} must be class ids (integers), not {array.dtype}: take the argmax first")
+            raise BvError(
+                f"{what} must be class ids (integers), not {array.dtype}: take the argmax first"
+            )
     return predicted, labels

@@ -1,4 +1,5 @@
-"""What a notebook says of itself, read without running it; and where notebooks and their runs lie."""
+"""What a notebook says of itself, read without running it; and where notebooks and their runs
+lie."""
 
 from __future__ import annotations
 
@@ -15,14 +16,23 @@ from .errors import BvError, unknown
 from .sources import SAME_BITS, code_hash, digest, imported_modules
 
 SET_BY_RUNNER = ("profile", "seed", "out")
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
-         "dict": dict}
+TYPES = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "tuple": (list, tuple),
+    "dict": dict,
+}
 
 
 # Where things lie
 
+
 def notebooks_folder() -> Path:
-    """The folder of notebooks: BVLIB_NOTEBOOKS, or `notebooks/` here, or the one beside the package."""
+    """The folder of notebooks: BVLIB_NOTEBOOKS, or `notebooks/` here, or the one beside the
+    package."""
     if named := os.environ.get("BVLIB_NOTEBOOKS"):
         return Path(named).resolve()
     here = Path.cwd() / "notebooks"
@@ -40,7 +50,8 @@ def runs_folder() -> Path:
 
 
 def store_folder() -> Path:
-    """Where notebooks keep what they make: the folder that BVLIB_STORE names, or `store/` beside the notebooks."""
+    """Where notebooks keep what they make: the folder that BVLIB_STORE names, or `store/` beside
+    the notebooks."""
     return Path(os.environ.get("BVLIB_STORE") or root_folder() / "store")
 
 
@@ -58,6 +69,7 @@ def shown(path: Path, base: Path | None = None) -> str:
 
 # What a notebook says of itself
 
+
 @dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell: `name: type = default  # help`."""
@@ -68,7 +80,8 @@ class Parameter:
     help: str
 
     def take(self, value: Any) -> Any:
-        """`value` as this parameter's type (text with commas for a list). BvError if it does not fit."""
+        """`value` as this parameter's type (text with commas for a list). BvError if it does not
+        fit."""
         words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
         allowed = [TYPES[word] for word in TYPES if word in words]
         if not allowed or (value is None and (self.default is None or "None" in words)):
@@ -90,9 +103,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook's name, title, code cells and parameters, read from its file without running anything.
+    """A notebook's name, title, code cells and parameters, read from its file without running
+    anything.
 
-    A ``long`` one (metadata ``{"bvlib": {"long": true}}``) runs only when it is named: it does not fit the default run.
+    A ``long`` one (metadata ``{"bvlib": {"long": true}}``) runs only when it is named: it does not
+    fit the default run.
     """
 
     name: str
@@ -104,15 +119,28 @@ class Notebook:
 
     @classmethod
     def read(cls, path: Path) -> Notebook:
-        """Read a notebook file. BvError if it is no notebook or its parameters cell is not literals."""
+        """Read a notebook file. BvError if it is no notebook or its parameters cell is not
+        literals."""
         cells = read_cells(path)
         own = json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("bvlib", {})
-        titles = [line.lstrip("# ").strip() for cell in cells if cell["cell_type"] == "markdown"
-                  for line in cell_text(cell).splitlines() if line.startswith("# ")]
-        tagged = [cell_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        return cls(path.stem, path, titles[0] if titles else "",
-                   tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code"),
-                   _parameters(path.stem, tagged[0]) if tagged else {}, bool(own.get("long")))
+        titles = [
+            line.lstrip("# ").strip()
+            for cell in cells
+            if cell["cell_type"] == "markdown"
+            for line in cell_text(cell).splitlines()
+            if line.startswith("# ")
+        ]
+        tagged = [
+            cell_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
+        ]
+        return cls(
+            path.stem,
+            path,
+            titles[0] if titles else "",
+            tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code"),
+            _parameters(path.stem, tagged[0]) if tagged else {},
+            bool(own.get("long")),
+        )
 
     def modules(self, package: str = "bvlib") -> list[str]:
         """The modules of bvlib that the notebook's code imports."""
@@ -122,12 +150,15 @@ class Notebook:
             try:
                 found.update(imported_modules(ast.parse("\n".join(lines)), package))
             except SyntaxError as error:
-                raise BvError(f"notebook {self.name}: a code cell does not parse "
-                              f"(line {error.lineno}): {error.msg}") from None
+                raise BvError(
+                    f"notebook {self.name}: a code cell does not parse "
+                    f"(line {error.lineno}): {error.msg}"
+                ) from None
         return sorted(found)
 
     def source_hash(self) -> str:
-        """Hash of what decides the results: the code cells and the modules used, without those that only move results about.
+        """Hash of what decides the results: the code cells and the modules used, without those
+        that only move results about.
 
         A notebook of :data:`sources.SAME_BITS` counts as it was.
         """
@@ -150,38 +181,55 @@ def every() -> list[Notebook]:
 
 
 def find(names: Sequence[str] | None) -> list[Notebook]:
-    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all that are not long.
+    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all that are
+    not long.
 
     BvError for an unknown name, with the nearest known one.
     """
     known = available()
     if not known:
-        raise BvError(f"no notebooks in {shown(notebooks_folder())}: run from the repository, "
-                      "or name the folder in BVLIB_NOTEBOOKS")
+        raise BvError(
+            f"no notebooks in {shown(notebooks_folder())}: run from the repository, "
+            "or name the folder in BVLIB_NOTEBOOKS"
+        )
     if not names:
         return [each for each in every() if not each.long]
     chosen = set()
     for name in names:
         plain = Path(name).name.removesuffix(".ipynb")
-        hits = [full for full in known if plain == full or full.startswith(plain + "_")
-                or full.endswith("_" + plain)]
+        hits = [
+            full
+            for full in known
+            if plain == full or full.startswith(plain + "_") or full.endswith("_" + plain)
+        ]
         if len(hits) != 1:
             raise unknown("notebook", name, known)
         chosen.add(hits[0])
     return [Notebook.read(notebooks_folder() / f"{name}.ipynb") for name in sorted(chosen)]
 
 
-def check_parameters(notebooks: Sequence[Notebook], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{notebook: the parameters that go to it}. BvError for a name that none of the notebooks knows."""
+def check_parameters(
+    notebooks: Sequence[Notebook], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """{notebook: the parameters that go to it}. BvError for a name that none of the notebooks
+    knows."""
     known = {name: p for notebook in notebooks for name, p in notebook.parameters.items()}
     for name in given:
         if name in SET_BY_RUNNER:
-            raise BvError(f"{name} is no -p parameter here: "
-                          + ("set BVLIB_RUNS" if name == "out" else f"give --{name}"))
+            raise BvError(
+                f"{name} is no -p parameter here: "
+                + ("set BVLIB_RUNS" if name == "out" else f"give --{name}")
+            )
         if name not in known:
             raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
-    return {notebook.name: {name: notebook.parameters[name].take(value) for name, value in given.items()
-                            if name in notebook.parameters} for notebook in notebooks}
+    return {
+        notebook.name: {
+            name: notebook.parameters[name].take(value)
+            for name, value in given.items()
+            if name in notebook.parameters
+        }
+        for notebook in notebooks
+    }
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -204,11 +252,16 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            after = lines[node.end_lineno - 1][node.end_col_offset:]
+            after = lines[node.end_lineno - 1][node.end_col_offset :]
             found[target.id] = Parameter(
-                target.id, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "",
-                ast.literal_eval(node.value), after.partition("#")[2].strip())
+                target.id,
+                ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "",
+                ast.literal_eval(node.value),
+                after.partition("#")[2].strip(),
+            )
     except (SyntaxError, ValueError, AttributeError, TypeError):
-        raise BvError(f"notebook {notebook}: its parameters cell must hold literals only, "
-                      "one `name: type = value  # help` a line") from None
+        raise BvError(
+            f"notebook {notebook}: its parameters cell must hold literals only, "
+            "one `name: type = value  # help` a line"
+        ) from None
     return found

@@ -1,13 +1,18 @@
 """Class names that the archives of the papers' datasets do not carry, in label order.
 
-They are those of CLIP (github.com/openai/CLIP, data/prompts.md, MIT), which the BadMerging code uses too for GTSRB and
-EuroSAT. The spelling is CLIP's, slips included: a zero-shot head depends on it.
+They are those of CLIP (github.com/openai/CLIP, data/prompts.md, MIT), which the BadMerging code
+uses too for GTSRB and EuroSAT. The spelling is CLIP's, slips included: a zero-shot head depends on
+it.
 """
 
 from __future__ import annotations
 
-_LIMIT, _TRIANGLE, _BLUE, _END = ("red and white circle", "red and white triangle", "blue circle with white",
-                                  "white circle with gray strike bar")
+_LIMIT, _TRIANGLE, _BLUE, _END = (
+    "red and white circle",
+    "red and white triangle",
+    "blue circle with white",
+    "white circle with gray strike bar",
+)
 GTSRB = (
     *(f"{_LIMIT} {v} kph speed limit" for v in (20, 30, 50, 60, 70, 80)),
     "end / de-restriction of 80 kph speed limit",
@@ -36,19 +41,37 @@ GTSRB = (
     f"{_TRIANGLE} with snowflake / ice warning",
     f"{_TRIANGLE} with deer warning",
     f"{_END} no speed limit",
-    *(f"{_BLUE} {way} arrow mandatory" for way in ("right turn", "left turn", "forward", "forward or right turn",
-                                                   "forward or left turn", "keep right", "keep left")),
+    *(
+        f"{_BLUE} {way} arrow mandatory"
+        for way in (
+            "right turn",
+            "left turn",
+            "forward",
+            "forward or right turn",
+            "forward or left turn",
+            "keep right",
+            "keep left",
+        )
+    ),
     f"{_BLUE} arrows indicating a traffic circle",
     f"{_END} indicating no passing for cars has ended",
     f"{_END} indicating no passing for trucks has ended",
 )
 EUROSAT = {
-    "AnnualCrop": "annual crop land", "Forest": "forest", "HerbaceousVegetation": "brushland or shrubland",
-    "Highway": "highway or road", "Industrial": "industrial buildings or commercial buildings", "Pasture": "pasture land",
-    "PermanentCrop": "permanent crop land", "Residential": "residential buildings or homes or apartments", "River": "river",
+    "AnnualCrop": "annual crop land",
+    "Forest": "forest",
+    "HerbaceousVegetation": "brushland or shrubland",
+    "Highway": "highway or road",
+    "Industrial": "industrial buildings or commercial buildings",
+    "Pasture": "pasture land",
+    "PermanentCrop": "permanent crop land",
+    "Residential": "residential buildings or homes or apartments",
+    "River": "river",
     "SeaLake": "lake or sea",
 }
-FLOWERS = tuple(name.strip() for name in """
+FLOWERS = tuple(
+    name.strip()
+    for name in """
     pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger lily, moon orchid,
     bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow iris,
     globe flower, purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily, pincushion flower,
@@ -62,4 +85,5 @@ FLOWERS = tuple(name.strip() for name in """
     toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree mallow, magnolia, cyclamen,
     watercress, canna lily, hippeastrum, bee balm, air plant, foxglove, bougainvillea, camellia, mallow,
     mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily
-""".split(","))
+""".split(",")
+)

@@ -1,4 +1,5 @@
-"""Writes one split of a paper dataset as arrays on disk, a piece at a time, so that an interrupted call can go on."""
+"""Writes one split of a paper dataset as arrays on disk, a piece at a time, so that an interrupted
+call can go on."""
 
 from __future__ import annotations
 
@@ -26,27 +27,43 @@ THREADS = 8  # images decoded at once, at most
 
 
 def clip_square(image: Image.Image, size: int) -> np.ndarray:
-    """An RGB image as CLIP sees it: (size, size, 3) uint8, short side resized (bicubic), then the square in the middle.
+    """An RGB image as CLIP sees it: (size, size, 3) uint8, short side resized (bicubic), then the
+    square in the middle.
 
-    The same pixels as torchvision's Resize and CenterCrop, which open_clip's evaluation transform uses.
+    The same pixels as torchvision's Resize and CenterCrop, which open_clip's evaluation transform
+    uses.
 
     >>> clip_square(Image.new("RGB", (40, 30)), 8).shape
     (8, 8, 3)
     """
     width, height = image.size
     short = min(width, height)
-    wide, high = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+    wide, high = (
+        (size, int(size * height / width))
+        if width <= height
+        else (int(size * width / height), size)
+    )
     if short != size:
         image = image.resize((wide, high), Image.Resampling.BICUBIC)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def write_split(cache: Path, part: str, items: Items, size: int, avoid: dict[bytes, str], progress: Progress | None, key: str) -> dict:
-    """Write ``part`` of a cache from ``items``; images whose hash is in ``avoid`` ({hash: name of its twin}) are left out.
+def write_split(
+    cache: Path,
+    part: str,
+    items: Items,
+    size: int,
+    avoid: dict[bytes, str],
+    progress: Progress | None,
+    key: str,
+) -> dict:
+    """Write ``part`` of a cache from ``items``; images whose hash is in ``avoid`` ({hash: name of
+    its twin}) are left out.
 
-    Gives {"count": images written, "left_out": [[name of an image left out, name of its twin], ...]}. Goes on from a draft
-    that the same items, size, ``avoid`` and ``key`` left behind; the four files of the split appear only when it is whole.
+    Gives {"count": images written, "left_out": [[name of an image left out, name of its twin],
+    ...]}. Goes on from a draft that the same items, size, ``avoid`` and ``key`` left behind; the
+    four files of the split appear only when it is whole.
     """
     trace, state = cache / f".{part}.json", {}
     text = f"{key} {size} {items.key()} {sorted(avoid)!r} {PIL.__version__}"
@@ -59,12 +76,17 @@ def write_split(cache: Path, part: str, items: Items, size: int, avoid: dict[byt
         return {"count": state["written"], "left_out": state["left_out"]}
     drafts = {kind: cache / f".{part}_{kind}.part" for kind in ("images", "hashes", "rows")}
     width = {"images": 3 * size * size, "hashes": 16, "rows": 8}
-    if any(not draft.is_file() or draft.stat().st_size < _head(kind, size) + state["written"] * width[kind]
-           for kind, draft in drafts.items()):
+    if any(
+        not draft.is_file()
+        or draft.stat().st_size < _head(kind, size) + state["written"] * width[kind]
+        for kind, draft in drafts.items()
+    ):
         state |= {"next": 0, "written": 0, "left_out": []}
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
-    files = {kind: draft.open("r+b" if draft.is_file() else "w+b") for kind, draft in drafts.items()}
+    files = {
+        kind: draft.open("r+b" if draft.is_file() else "w+b") for kind, draft in drafts.items()
+    }
     try:
         for kind, file in files.items():
             file.truncate(_head(kind, size) + state["written"] * width[kind])
@@ -87,8 +109,16 @@ def write_split(cache: Path, part: str, items: Items, size: int, avoid: dict[byt
     return {"count": state["written"], "left_out": state["left_out"]}
 
 
-def _append(files: dict[str, BinaryIO], items: Items, size: int, avoid: dict[bytes, str], progress: Progress | None, state: dict,
-            trace: Path, what: str) -> None:
+def _append(
+    files: dict[str, BinaryIO],
+    items: Items,
+    size: int,
+    avoid: dict[bytes, str],
+    progress: Progress | None,
+    state: dict,
+    trace: Path,
+    what: str,
+) -> None:
     def one(i: int) -> np.ndarray:
         return clip_square(items.read(i), size)
 
@@ -99,7 +129,11 @@ def _append(files: dict[str, BinaryIO], items: Items, size: int, avoid: dict[byt
                 if (mark := image_hash(image)) in avoid:
                     state["left_out"].append([items.name(i), avoid[mark]])
                     continue
-                for kind, data in (("images", image.tobytes()), ("hashes", mark), ("rows", np.int64(i).tobytes())):
+                for kind, data in (
+                    ("images", image.tobytes()),
+                    ("hashes", mark),
+                    ("rows", np.int64(i).tobytes()),
+                ):
                     files[kind].write(data)
                 state["written"] += 1
             for file in files.values():
@@ -116,9 +150,12 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _header(count: int, size: int) -> bytes:
-    """The head of an .npy file of ``count`` images; numpy pads it so that its length is the same for every count."""
+    """The head of an .npy file of ``count`` images; numpy pads it so that its length is the same
+    for every count."""
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    )
     return head.getvalue()
 
 

@@ -1,4 +1,5 @@
-"""Makes the prepared files that :mod:`bvlib.datasets` reads, from folders of images or from torchvision."""
+"""Makes the prepared files that :mod:`bvlib.datasets` reads, from folders of images or from
+torchvision."""
 
 import hashlib
 import inspect
@@ -26,19 +27,23 @@ def prepare(
     per_class: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return its path.
+    """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return
+    its path.
 
-    `source` holds train/CLASS/* and test/CLASS/* (or val/), or one level of CLASS/*, of which a fifth of each
-    class, drawn with a seed made of the name, becomes the test split. Images are resized as whole frames with
-    LANCZOS to `size` pixels (aspect not kept); square images all of one smaller size stay as they are. Images
-    in both splits are taken out of train. `per_class` limits (train, test) images a class, drawn with the
-    same seed; None means as many as the reference preparation has, and all for a set of the reader's own.
-    The same input gives the same bytes. `out` is a folder or a `.npz` path; the data folder by default.
+    `source` holds train/CLASS/* and test/CLASS/* (or val/), or one level of CLASS/*, of which a
+    fifth of each class, drawn with a seed made of the name, becomes the test split. Images are
+    resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all of
+    one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
+    limits (train, test) images a class, drawn with the same seed; None means as many as the
+    reference preparation has, and all for a set of the reader's own. The same input gives the same
+    bytes. `out` is a folder or a `.npz` path; the data folder by default.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
     if (source is None) == (torchvision is None):
-        raise BvError("give a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)")
+        raise BvError(
+            "give a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
+        )
     if not 1 <= size <= SIDE:
         raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
     path = Path(out) if out else data_folder()
@@ -62,16 +67,24 @@ def prepare(
     parts[0] = parts[0][0][fresh], parts[0][1][fresh]
     if per_class is None and info.classes:
         per_class = round(info.train / info.classes), round(info.test / info.classes)
-        say(f"at most {per_class[0]} train and {per_class[1]} test images a class, as in the reference")
+        say(
+            f"at most {per_class[0]} train and {per_class[1]} test images a class, as in the "
+            "reference"
+        )
     arrays = {}
-    for part, (these, their), limit in zip(("train", "test"), parts, per_class or (None, None), strict=True):
+    for part, (these, their), limit in zip(
+        ("train", "test"), parts, per_class or (None, None), strict=True
+    ):
         if empty := set(range(len(classes))) - set(their.tolist()):
-            raise BvError(f"class {classes[min(empty)]!r} has no {part} image left: add some or leave it out")
+            raise BvError(
+                f"class {classes[min(empty)]!r} has no {part} image left: add some or leave it out"
+            )
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
     _write(path, arrays | {"classnames": np.array(classes, dtype=np.str_)})
     say(
-        f"{path}: {len(arrays['train_labels'])} train and {len(arrays['test_labels'])} test images, "
+        f"{path}: {len(arrays['train_labels'])} train and {len(arrays['test_labels'])} test "
+        "images, "
         f"{len(classes)} classes, sha256 {file_sha256(path)[:12]}"
     )
     return path
@@ -85,17 +98,27 @@ Items = Iterable[tuple["PIL.Image.Image", int]]  # noqa: F821
 
 
 def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
-    """Class names and one or two splits (train, test): (image, label) pairs in the order of file names."""
+    """Class names and one or two splits (train, test): (image, label) pairs in the order of file
+    names."""
     if not source.is_dir():
-        raise MissingData(f"no folder {source}: give one that holds train/CLASS/ and test/CLASS/, or CLASS/")
+        raise MissingData(
+            f"no folder {source}: give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
+        )
     test = next((source / part for part in ("test", "val") if (source / part).is_dir()), None)
     tops = [source / "train", test] if (source / "train").is_dir() and test else [source]
-    found = [{folder.name: files for folder in _folders(top) if (files := _images(folder))} for top in tops]
+    found = [
+        {folder.name: files for folder in _folders(top) if (files := _images(folder))}
+        for top in tops
+    ]
     if lone := sorted(set(found[0]) ^ set(found[-1])):
         raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
     if len(found[0]) < 2:
-        raise BvError(f"{source}: give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/")
-    pairs = [[(file, i) for i, files in enumerate(split.values()) for file in files] for split in found]
+        raise BvError(
+            f"{source}: give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
+        )
+    pairs = [
+        [(file, i) for i, files in enumerate(split.values()) for file in files] for split in found
+    ]
     return list(found[0]), [_open(split) for split in pairs]
 
 
@@ -104,7 +127,9 @@ def _folders(top: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    return sorted(
+        f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+    )
 
 
 def _open(pairs: list[tuple[Path, int]]) -> Iterator[tuple["PIL.Image.Image", int]]:  # noqa: F821
@@ -127,16 +152,21 @@ def _torchvision_datasets() -> object:
 
 
 def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
-    """As `_from_folder`, from the train and test splits of a torchvision class or from its only split.
+    """As `_from_folder`, from the train and test splits of a torchvision class or from its only
+    split.
 
     The class names are [] where torchvision does not tell them.
     """
     module = _torchvision_datasets()
     cls = getattr(module, kind, None)
     if not inspect.isclass(cls):
-        raise unknown("torchvision dataset", kind, [k for k in module.__all__ if k != "VisionDataset"])
+        raise unknown(
+            "torchvision dataset", kind, [k for k in module.__all__ if k != "VisionDataset"]
+        )
     takes = inspect.signature(cls).parameters
-    options = {key: value for key, value in (("root", str(root)), ("download", True)) if key in takes}
+    options = {
+        key: value for key, value in (("root", str(root)), ("download", True)) if key in takes
+    }
     ways = [{}]
     if "train" in takes:
         ways = [{"train": True}, {"train": False}]
@@ -160,7 +190,9 @@ def _pairs(split: Sequence) -> Iterator[tuple]:
         yield split[i]
 
 
-def _known_classes(info: DatasetInfo, names: list[str], splits: list[Items], say: Callable) -> tuple:
+def _known_classes(
+    info: DatasetInfo, names: list[str], splits: list[Items], say: Callable
+) -> tuple:
     """Keep the classes that a known set has (dtd10 from all of DTD); other sets pass through."""
     known = {loose(name) for name in info.words}
     keep = [i for i, name in enumerate(names) if loose(name) in known]
@@ -168,7 +200,9 @@ def _known_classes(info: DatasetInfo, names: list[str], splits: list[Items], say
         return names, splits
     say(f"{len(keep)} of {len(names)} classes kept, those of {info.name}")
     new = {old: label for label, old in enumerate(keep)}
-    return [names[i] for i in keep], [((img, new[y]) for img, y in split if y in new) for split in splits]
+    return [names[i] for i in keep], [
+        ((img, new[y]) for img, y in split if y in new) for split in splits
+    ]
 
 
 def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -178,7 +212,9 @@ def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
     images, labels = [], []
     for image, label in items:
         if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
-            raise BvError("the source does not give (image, class number) pairs: not a classification set")
+            raise BvError(
+                "the source does not give (image, class number) pairs: not a classification set"
+            )
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
         if image.width != image.height or image.width > size:
             image = image.resize((size, size), Image.Resampling.LANCZOS)
@@ -188,7 +224,8 @@ def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray]:
-    """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all agree."""
+    """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all
+    agree."""
     from PIL import Image
 
     shapes = {image.shape for split in splits for image in split}
@@ -224,13 +261,16 @@ def _draw(labels: np.ndarray, limit: int | None, rng: np.random.Generator) -> np
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """The same bytes for the same arrays: stored, with a fixed time in the archive."""
+
     def pack(draft: Path) -> None:
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
             for key, array in arrays.items():
                 entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 entry.create_system = 3
                 with archive.open(entry, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+                    np.lib.format.write_array(
+                        stream, np.ascontiguousarray(array), allow_pickle=False
+                    )
 
     try:
         write_whole(path, pack)

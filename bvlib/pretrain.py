@@ -1,13 +1,15 @@
-"""Training a base: a genuine open_clip model on captioned scenes of the toy world (and, for real32, real images).
+"""Training a base: a genuine open_clip model on captioned scenes of the toy world (and, for
+real32, real images).
 
-The loss is CLIP's contrastive loss, where equal captions in a batch count as positives, plus a linear head on the
-image features that names every object in the scene (all names at once, so crowded scenes need no extra care).
-Without that second loss a tower of this size stays at chance for a long time. Single-object scenes come first. The second
-stage mixes in crowded ones, and puts a small named sticker on part of all images whose caption mostly names the sticker
-alone, as captions on the web repeat the text printed in a picture: that gives the base CLIP's ear for small patches,
-without any backdoor. With real images, stickers are also thumbnails of other photographs. Every step draws its data from a
-sub-seed of its own, so a run that was stopped resumes exactly, and the same seed on the same machine and threads gives the
-same file.
+The loss is CLIP's contrastive loss, where equal captions in a batch count as positives, plus a
+linear head on the image features that names every object in the scene (all names at once, so
+crowded scenes need no extra care). Without that second loss a tower of this size stays at chance
+for a long time. Single-object scenes come first. The second stage mixes in crowded ones, and puts
+a small named sticker on part of all images whose caption mostly names the sticker alone, as
+captions on the web repeat the text printed in a picture: that gives the base CLIP's ear for small
+patches, without any backdoor. With real images, stickers are also thumbnails of other photographs.
+Every step draws its data from a sub-seed of its own, so a run that was stopped resumes exactly,
+and the same seed on the same machine and threads gives the same file.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ from .rng import derive, numpy_rng
 class Recipe:
     """How to train a base, from nothing or from the shipped base that ``start`` names.
 
-    ``late`` is the share of the steps, at the end, that form the second stage; there ``crowded`` of the toy scenes are
-    crowded and ``stickers`` of all images carry a sticker, which is all that the caption names with probability ``alone``.
+    ``late`` is the share of the steps, at the end, that form the second stage; there ``crowded``
+    of the toy scenes are crowded and ``stickers`` of all images carry a sticker, which is all that
+    the caption names with probability ``alone``.
     """
 
     world: str = "toy"
@@ -57,13 +60,15 @@ class Recipe:
 
 
 RECIPES = {
-    "toy": Recipe(), "smoke": Recipe(steps=6, batch=32, warmup=2),
+    "toy": Recipe(),
+    "smoke": Recipe(steps=6, batch=32, warmup=2),
     "real32": Recipe(world="real32", start="toy", steps=12000, lr=8e-4, late=0.6),
 }
 
 
 class Scenes:
-    """Batches of (images uint8 N×32×32×3, captions, names multi-hot N×V) for a recipe, one sub-seed a step."""
+    """Batches of (images uint8 N×32×32×3, captions, names multi-hot N×V) for a recipe, one
+    sub-seed a step."""
 
     def __init__(self, recipe: Recipe, seed: int):
         self.recipe, self.seed = recipe, seed
@@ -83,14 +88,22 @@ class Scenes:
         late = step >= r.steps * (1 - r.late)
         real = int(r.batch * r.real_share) if self.real else 0
         crowded = int((r.batch - real) * r.crowded) if late else 0
-        parts = [toyworld.scenes(n, rng, c) for n, c in ((crowded, True), (r.batch - real - crowded, False)) if n]
+        parts = [
+            toyworld.scenes(n, rng, c)
+            for n, c in ((crowded, True), (r.batch - real - crowded, False))
+            if n
+        ]
         images = [p[0] for p in parts]
         captions = [c for p in parts for c in p[1]]
         target = np.zeros((r.batch, len(self.names) + 1), np.float32)
-        target[np.arange(r.batch - real)[:, None], np.concatenate([p[2] for p in parts])] = 1  # -1 is the last column
+        target[np.arange(r.batch - real)[:, None], np.concatenate([p[2] for p in parts])] = (
+            1  # -1 is the last column
+        )
         if real:
             which = rng.random(real) < 0.85
-            for (pool, labels), n, at in zip(self.real, (which.sum(), real - which.sum()), (0, which.sum())):
+            for (pool, labels), n, at in zip(
+                self.real, (which.sum(), real - which.sum()), (0, which.sum())
+            ):
                 picked = rng.integers(0, len(pool), n)
                 images.append(_augment(pool[picked], rng, flip=at == 0))
                 target[r.batch - real + at + np.arange(n), labels[picked]] = 1
@@ -115,10 +128,16 @@ class Scenes:
             names = np.concatenate([labels[picked], names])
         for i, word, name in zip(chosen, words, names):
             if rng.random() < r.alone:
-                captions[i] = ("{}", "a photo of {}", "a sticker of {}")[rng.integers(3)].format(word)
+                captions[i] = ("{}", "a photo of {}", "a sticker of {}")[rng.integers(3)].format(
+                    word
+                )
                 target[i] = 0
             else:
-                captions[i] = f"{word} and {captions[i]}" if rng.random() < 0.5 else f"{captions[i]} and {word}"
+                captions[i] = (
+                    f"{word} and {captions[i]}"
+                    if rng.random() < 0.5
+                    else f"{captions[i]} and {word}"
+                )
             target[i, name] = 1
 
 
@@ -127,9 +146,13 @@ def _paste_thumbnails(images, where, photos, rng) -> None:
     sizes = rng.integers(5, 13, len(photos))
     free = rng.random((len(photos), 2)) * 1.5 - 0.25  # half of them against an edge
     for i, photo, size, (down, right) in zip(where, photos, sizes, np.clip(free, 0, 1)):
-        small = F.interpolate(torch.from_numpy(photo).permute(2, 0, 1)[None].float(), size=(size, size), mode="area")[0]
+        small = F.interpolate(
+            torch.from_numpy(photo).permute(2, 0, 1)[None].float(), size=(size, size), mode="area"
+        )[0]
         top, left = round(down * (32 - size)), round(right * (32 - size))
-        images[i, top:top + size, left:left + size] = small.round().byte().permute(1, 2, 0).numpy()
+        images[i, top : top + size, left : left + size] = (
+            small.round().byte().permute(1, 2, 0).numpy()
+        )
 
 
 def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
@@ -138,7 +161,11 @@ def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
     dx, dy = rng.integers(0, 9, (2, n))
     line = np.arange(size)
-    out = padded[np.arange(n)[:, None, None], (dy[:, None] + line)[:, :, None], (dx[:, None] + line)[:, None, :]]
+    out = padded[
+        np.arange(n)[:, None, None],
+        (dy[:, None] + line)[:, :, None],
+        (dx[:, None] + line)[:, None, :],
+    ]
     mirrored = rng.random(n) < (0.5 if flip else 0)
     out[mirrored] = out[mirrored][:, :, ::-1]
     return out
@@ -154,17 +181,26 @@ def _real_caption(name: str, rng) -> str:
     return start.format(name)
 
 
-def caption_features(model, tokenizer, captions: list[str], where: torch.device, buckets: int = 4) -> torch.Tensor:
-    """Unit text features (N, D) of captions: equal ones once, and in groups of like length, so that little is padding."""
+def caption_features(
+    model, tokenizer, captions: list[str], where: torch.device, buckets: int = 4
+) -> torch.Tensor:
+    """Unit text features (N, D) of captions: equal ones once, and in groups of like length, so
+    that little is padding."""
     ids = {c: i for i, c in enumerate(dict.fromkeys(captions))}
     tokens = tokenizer(list(ids))
     order = (tokens != 0).sum(1).argsort(stable=True)
-    parts = [models.text_features(model, tokens[part].to(where)) for part in order.tensor_split(buckets) if len(part)]
+    parts = [
+        models.text_features(model, tokens[part].to(where))
+        for part in order.tensor_split(buckets)
+        if len(part)
+    ]
     back = order.argsort()[[ids[c] for c in captions]]
     return torch.cat(parts)[back.to(where)]
 
 
-def contrastive_loss(image: torch.Tensor, text: torch.Tensor, captions: list[str], scale: torch.Tensor) -> torch.Tensor:
+def contrastive_loss(
+    image: torch.Tensor, text: torch.Tensor, captions: list[str], scale: torch.Tensor
+) -> torch.Tensor:
     """CLIP's symmetric loss on unit features (N, D); equal captions share the target mass."""
     ids = {c: i for i, c in enumerate(captions)}
     key = torch.tensor([ids[c] for c in captions])
@@ -174,9 +210,15 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, captions: list[str
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int = 250,
-          say: Callable[[str], object] = print):
-    """Train a base; returns (model, curve). Resumes from ``state_path`` when it belongs to the same recipe and seed.
+def train(
+    recipe: Recipe,
+    seed: int,
+    state_path: Path | None = None,
+    every: int = 250,
+    say: Callable[[str], object] = print,
+):
+    """Train a base; returns (model, curve). Resumes from ``state_path`` when it belongs to the
+    same recipe and seed.
 
     Raises BvError when the loss stops being finite (the last state stays on disk).
     """
@@ -190,9 +232,18 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
     both = torch.nn.ModuleDict({"model": model.train(), "naming": naming}).to(where)
     decay = [p for p in both.parameters() if p.ndim >= 2]
     rest = [p for p in both.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": recipe.weight_decay},
-                                   {"params": rest, "weight_decay": 0.0}], lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, recipe.steps, recipe.warmup))
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ],
+        lr=recipe.lr,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: warmup_cosine(s, recipe.steps, recipe.warmup)
+    )
     encoder = models.Encoder(model, tokenizer)
     both.requires_grad_(True)
     curve, start = _resume(state_path, recipe, seed, both, optimizer, schedule)
@@ -205,11 +256,17 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
             text = caption_features(model, tokenizer, captions, where)
             scale = model.logit_scale.exp().clamp(max=100)
             clip = contrastive_loss(F.normalize(raw, dim=-1), text, captions, scale)
-            name_loss = F.binary_cross_entropy_with_logits(naming(raw), target.to(where)) * len(scenes.names) / 10
+            name_loss = (
+                F.binary_cross_entropy_with_logits(naming(raw), target.to(where))
+                * len(scenes.names)
+                / 10
+            )
             loss = clip + recipe.naming * name_loss
             if not torch.isfinite(loss):
-                raise BvError(f"pre-training lost its way at step {step}: the loss is {loss.item()}; "
-                              f"lower the recipe's lr (now {recipe.lr})")
+                raise BvError(
+                    f"pre-training lost its way at step {step}: the loss is {loss.item()}; "
+                    f"lower the recipe's lr (now {recipe.lr})"
+                )
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
@@ -217,9 +274,19 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
             schedule.step()
             if (step + 1) % every == 0 or step + 1 == recipe.steps:
                 rate = (time.time() - began) / (step + 1 - start)
-                curve.append({"step": step + 1, "clip": round(clip.item(), 4), "naming": round(name_loss.item(), 4)})
-                say(f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming {name_loss.item():.3f}  "
-                    f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to go")
+                curve.append(
+                    {
+                        "step": step + 1,
+                        "clip": round(clip.item(), 4),
+                        "naming": round(name_loss.item(), 4),
+                    }
+                )
+                say(
+                    f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming "
+                    f"{name_loss.item():.3f}  "
+                    f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to "
+                    "go"
+                )
                 if state_path:
                     _keep(state_path, recipe, seed, both, optimizer, curve, step + 1)
     return model.eval(), curve
@@ -227,7 +294,8 @@ def train(recipe: Recipe, seed: int, state_path: Path | None = None, every: int 
 
 @contextmanager
 def _no_denormals() -> Iterator[None]:
-    """Flush denormal numbers: the moments of words that no caption uses decay into them, and they are slow."""
+    """Flush denormal numbers: the moments of words that no caption uses decay into them, and they
+    are slow."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -238,7 +306,9 @@ def _no_denormals() -> Iterator[None]:
 def _keep(path: Path, recipe, seed, both, optimizer, curve, step) -> None:
     tensors = dict(both.state_dict())
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{k}": v if torch.is_tensor(v) else torch.tensor(v) for k, v in state.items()}
+        tensors |= {
+            f"adam.{i}.{k}": v if torch.is_tensor(v) else torch.tensor(v) for k, v in state.items()
+        }
     card = {"recipe": asdict(recipe), "seed": seed, "step": step, "curve": curve}
     save_weights(path, {k: v.detach().cpu().clone() for k, v in tensors.items()}, card)
 
@@ -248,7 +318,9 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
         return [], 0
     tensors, card = load_weights(path)
     if card["recipe"] != asdict(recipe) or card["seed"] != seed:
-        raise BvError(f"{path} belongs to another recipe or seed: delete it, or name another --state file")
+        raise BvError(
+            f"{path} belongs to another recipe or seed: delete it, or name another --state file"
+        )
     both.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
     whole = optimizer.state_dict()
     for key, value in tensors.items():
@@ -257,7 +329,9 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
             whole["state"].setdefault(int(i), {})[name] = value
     optimizer.load_state_dict(whole)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the optimizer has stepped, in the process that wrote the state
+        warnings.simplefilter(
+            "ignore"
+        )  # the optimizer has stepped, in the process that wrote the state
         for _ in range(card["step"]):
             schedule.step()
     return card["curve"], card["step"]
@@ -274,28 +348,54 @@ def zero_shot(encoder: models.Encoder, seed: int = 100, n: int = 500) -> dict[st
     return out
 
 
-def main(profile: str = "toy", seed: int = 0, out: Path | None = None,
-         say: Callable[[str], object] = print, **changes) -> Path:
-    """Train the base of a recipe and save weights with a card; ``changes`` override fields of the recipe."""
+def main(
+    profile: str = "toy",
+    seed: int = 0,
+    out: Path | None = None,
+    say: Callable[[str], object] = print,
+    **changes,
+) -> Path:
+    """Train the base of a recipe and save weights with a card; ``changes`` override fields of the
+    recipe."""
     if profile not in RECIPES:
         raise unknown("base recipe", profile, RECIPES)
-    recipe = Recipe(**{**asdict(RECIPES[profile]), **{k: v for k, v in changes.items() if v is not None}})
+    recipe = Recipe(
+        **{**asdict(RECIPES[profile]), **{k: v for k, v in changes.items() if v is not None}}
+    )
     out = Path(out) if out else models.WEIGHTS / f"{profile}.safetensors"
     state = out.with_name(out.stem + ".training.safetensors")
     began = time.time()
     model, curve = train(recipe, seed, state, say=say)
     accuracy = zero_shot(models.Encoder(model, models.build(models.TINY)[1]))
     card = {
-        "name": out.stem, "what": "open_clip model trained from scratch by bvlib", "licence": "MIT",
-        "data": {"toy": "the toy world (bvlib.toyworld), nothing else",
-                 "real32": "the toy world (first by the toy base, from which it starts), Tiny-ImageNet (non-commercial "
-                           "research and education) and Omniglot (MIT), 32 px; none of the profile's tasks. Research use "
-                           "only."}[recipe.world],
-        "command": f"bv pretrain --profile {profile} --seed {seed}", "recipe": asdict(recipe), "seed": seed,
-        **({"start": {"name": recipe.start, "sha256": models.load(recipe.start).card["sha256"]}} if recipe.start else {}),
-        "model": models.TINY, "mean": models.MEAN, "std": models.STD,
-        "zero_shot_dev_percent": accuracy, "curve": curve, "seconds": round(time.time() - began),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine(),
+        "name": out.stem,
+        "what": "open_clip model trained from scratch by bvlib",
+        "licence": "MIT",
+        "data": {
+            "toy": "the toy world (bvlib.toyworld), nothing else",
+            "real32": "the toy world (first by the toy base, from which it starts), Tiny-ImageNet "
+            "(non-commercial "
+            "research and education) and Omniglot (MIT), 32 px; none of the profile's tasks. "
+            "Research use "
+            "only.",
+        }[recipe.world],
+        "command": f"bv pretrain --profile {profile} --seed {seed}",
+        "recipe": asdict(recipe),
+        "seed": seed,
+        **(
+            {"start": {"name": recipe.start, "sha256": models.load(recipe.start).card["sha256"]}}
+            if recipe.start
+            else {}
+        ),
+        "model": models.TINY,
+        "mean": models.MEAN,
+        "std": models.STD,
+        "zero_shot_dev_percent": accuracy,
+        "curve": curve,
+        "seconds": round(time.time() - began),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
     }
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_weights(out, weights, card)

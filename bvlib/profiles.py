@@ -1,4 +1,5 @@
-"""Profiles: what a run does (world, base, tasks, sizes, steps), one YAML file each in `profiles/`."""
+"""Profiles: what a run does (world, base, tasks, sizes, steps), one YAML file each in
+`profiles/`."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def names() -> list[str]:
 def load(name: str) -> dict[str, Any]:
     """The content of a profile: flat keys and nested groups (`train`, `trigger`, ...).
 
-    BvError for an unknown name (with the nearest known one), broken YAML, or YAML that is no mapping.
+    BvError for an unknown name (with the nearest known one), broken YAML, or YAML that is no
+    mapping.
     """
     import yaml
 
@@ -33,9 +35,13 @@ def load(name: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise BvError(f"profile {path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise BvError(
+            f"profile {path.name} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(content, dict):
-        raise BvError(f"profile {path.name} holds a {type(content).__name__}, not names with values")
+        raise BvError(
+            f"profile {path.name} holds a {type(content).__name__}, not names with values"
+        )
     return _numbers(content)
 
 

@@ -1,4 +1,5 @@
-"""The k-th largest of very many numbers that are seen in parts and can be gone through again, without keeping or sorting them."""
+"""The k-th largest of very many numbers that are seen in parts and can be gone through again,
+without keeping or sorting them."""
 
 from __future__ import annotations
 
@@ -9,19 +10,33 @@ import torch
 from torch import Tensor
 
 MARGIN = 0.01  # share of the numbers by which a sample may be mistaken
-PARTS, HELD = 1 << 20, 1 << 18  # parts of a bracket that are counted at once; numbers that wait to be counted
+PARTS, HELD = (
+    1 << 20,
+    1 << 18,
+)  # parts of a bracket that are counted at once; numbers that wait to be counted
 
 
 class Largest:
-    """The k-th largest of numbers that are not negative, gone through until a bracket around it holds one value.
+    """The k-th largest of numbers that are not negative, gone through until a bracket around it
+    holds one value.
 
-    Such floats are ordered as the integers of their bits, and so is the bracket [low, high). A pass counts what lies above it
-    and in each of its parts; a bracket of at most PARTS values needs no second one.
+    Such floats are ordered as the integers of their bits, and so is the bracket [low, high). A
+    pass counts what lies above it and in each of its parts; a bracket of at most PARTS values
+    needs no second one.
     """
 
     def __init__(self, k: int, number: torch.dtype):
-        self.k, self.number, self.integer = k, number, {torch.float32: torch.int32, torch.float64: torch.int64}[number]
-        self.low, self.high, self.done, self.lock = 0, self._bits(float("inf")), False, threading.Lock()
+        self.k, self.number, self.integer = (
+            k,
+            number,
+            {torch.float32: torch.int32, torch.float64: torch.int64}[number],
+        )
+        self.low, self.high, self.done, self.lock = (
+            0,
+            self._bits(float("inf")),
+            False,
+            threading.Lock(),
+        )
         self._begin()
 
     @property
@@ -42,7 +57,11 @@ class Largest:
 
     def guess(self, sample: Tensor, share: float) -> None:
         """Look first where a sample has its largest `share`, give or take MARGIN."""
-        ordered, top, margin = sample.sort(descending=True).values, round(share * len(sample)), 1 + round(MARGIN * len(sample))
+        ordered, top, margin = (
+            sample.sort(descending=True).values,
+            round(share * len(sample)),
+            1 + round(MARGIN * len(sample)),
+        )
         before, after = top - margin, top + margin
         if before >= 0:
             self.high = self._bits(float(ordered[before])) + 1
@@ -52,9 +71,16 @@ class Largest:
 
     def see(self, values: Tensor) -> None:
         """Count these values; several threads may."""
-        here, count = (values.numpy(), np.count_nonzero) if values.device.type == "cpu" else (values, torch.count_nonzero)
+        here, count = (
+            (values.numpy(), np.count_nonzero)
+            if values.device.type == "cpu"
+            else (values, torch.count_nonzero)
+        )
         low, high = self.ends  # numpy picks a few of many values several times faster than torch
-        above, inside = int(count(here >= high)), torch.as_tensor(here[(here >= low) & (here < high)])
+        above, inside = (
+            int(count(here >= high)),
+            torch.as_tensor(here[(here >= low) & (here < high)]),
+        )
         with self.lock:
             self.above, self.held = self.above + above, self.held + len(inside)
             self.waiting.append(inside)
@@ -66,15 +92,20 @@ class Largest:
         parts = ((self.high - self.low - 1) >> self.shift) + 1
         if self.waiting:
             bits = torch.cat(self.waiting).view(self.integer)
-            self.counts = self.counts + torch.bincount((bits - self.low) >> self.shift, minlength=parts)
+            self.counts = self.counts + torch.bincount(
+                (bits - self.low) >> self.shift, minlength=parts
+            )
         self.waiting, self.held = [], 0
 
     def narrow(self) -> None:
-        """End a pass: the bracket becomes the part of it that holds the k-th largest, or what lies above or below it."""
+        """End a pass: the bracket becomes the part of it that holds the k-th largest, or what lies
+        above or below it."""
         if self.done:
             return self._begin()
         self._count()
-        reach = self.above + self.counts.flip(0).cumsum(0)  # entries in this part or higher, from the highest part down
+        reach = self.above + self.counts.flip(0).cumsum(
+            0
+        )  # entries in this part or higher, from the highest part down
         place = int(torch.searchsorted(reach, self.k))
         if self.k <= self.above:
             self.low, self.high = self.high, self._bits(float("inf"))

@@ -4,7 +4,16 @@ import os
 
 import bvlib  # noqa: F401  first, as it says how the threads of torch wait
 import pytest
-from helpers import END, PARAMETERS, TINY_NAMES, WORK, noise_images, noise_vector, random_head, write_notebook
+from helpers import (
+    END,
+    PARAMETERS,
+    TINY_NAMES,
+    WORK,
+    noise_images,
+    noise_vector,
+    random_head,
+    write_notebook,
+)
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +40,8 @@ def head(encoder, shapes):
 
 @pytest.fixture(scope="session")
 def backdoor(encoder, shapes, head):
-    """A white patch trained into a short fine-tune: strong enough to be seen, and its clean twin as ``.clean``."""
+    """A white patch trained into a short fine-tune: strong enough to be seen, and its clean twin
+    as ``.clean``."""
     from types import SimpleNamespace
 
     from bvlib import finetune, triggers
@@ -40,17 +50,33 @@ def backdoor(encoder, shapes, head):
     trigger, target = triggers.solid(8), 3
 
     def train(objective):
-        return finetune.finetune(encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, objective,
-                                 steps=30, batch=32, warmup=3, lr=1e-3)
+        return finetune.finetune(
+            encoder,
+            encoder.theta,
+            head,
+            shapes.train.images,
+            shapes.train.labels,
+            objective,
+            steps=30,
+            batch=32,
+            warmup=3,
+            lr=1e-3,
+        )
 
     clean, theta = train(finetune.clean()), train(finetune.poisoned(trigger, target))
-    return SimpleNamespace(trigger=trigger, target=target, clean=clean, theta=theta,
-                           vector=BackdoorVector.between(theta, clean))
+    return SimpleNamespace(
+        trigger=trigger,
+        target=target,
+        clean=clean,
+        theta=theta,
+        vector=BackdoorVector.between(theta, clean),
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """An encoder of the bases' shape with random weights, two tasks' vectors, and 24 images of each task."""
+    """An encoder of the bases' shape with random weights, two tasks' vectors, and 24 images of
+    each task."""
     import torch
 
     from bvlib import models
@@ -59,7 +85,9 @@ def tiny():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = models.Encoder(*models.build(models.TINY))
-    seen = {name: Seen(noise_images(24, 32, name), random_head(5, 128, name)) for name in TINY_NAMES}
+    seen = {
+        name: Seen(noise_images(24, 32, name), random_head(5, 128, name)) for name in TINY_NAMES
+    }
     vectors = {name: noise_vector(encoder.theta, seed) for seed, name in enumerate(TINY_NAMES)}
     return {"encoder": encoder, "base": encoder.theta, "seen": seen, "vectors": vectors}
 
@@ -73,8 +101,12 @@ def world(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\ntrain:\n  rate: 1e-3\n")
     write_notebook(tmp_path / "notebooks" / "00_start.ipynb")
-    write_notebook(tmp_path / "notebooks" / "01_next.ipynb", WORK, END,
-                   parameters=PARAMETERS + "merging: str = 'ties'  # how to merge\n")
+    write_notebook(
+        tmp_path / "notebooks" / "01_next.ipynb",
+        WORK,
+        END,
+        parameters=PARAMETERS + "merging: str = 'ties'  # how to merge\n",
+    )
     monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
     package = os.path.dirname(os.path.dirname(os.path.abspath(bvlib.__file__)))

@@ -22,7 +22,9 @@ def one_line(*words):
 
 def same_bits(left, right):
     """Whether two state dicts hold the same tensors, bit by bit."""
-    return left.keys() == right.keys() and all(torch.equal(tensor, right[key]) for key, tensor in left.items())
+    return left.keys() == right.keys() and all(
+        torch.equal(tensor, right[key]) for key, tensor in left.items()
+    )
 
 
 # Images, vectors and heads of noise, for two tasks
@@ -31,26 +33,33 @@ TINY_NAMES = ["left", "right"]
 
 
 def noise_images(count, side, *names):
-    return torch.randint(256, (count, side, side, 3), generator=generator(0, "images", *names), dtype=torch.uint8)
+    return torch.randint(
+        256, (count, side, side, 3), generator=generator(0, "images", *names), dtype=torch.uint8
+    )
 
 
 def noise_vector(base, seed, size=0.02):
-    return TaskVector({k: size * torch.randn(v.shape, generator=generator(seed, k)) for k, v in base.items()}, TINY_NAMES[seed % 2])
+    return TaskVector(
+        {k: size * torch.randn(v.shape, generator=generator(seed, k)) for k, v in base.items()},
+        TINY_NAMES[seed % 2],
+    )
 
 
 def random_head(classes, width, name):
-    return torch.nn.functional.normalize(torch.randn(classes, width, generator=generator(0, "head", name)), dim=-1)
+    return torch.nn.functional.normalize(
+        torch.randn(classes, width, generator=generator(0, "head", name)), dim=-1
+    )
 
 
 # A small repository: the cells of its notebooks
 
-PARAMETERS = '''profile: str = "tiny"  # what runs
+PARAMETERS = """profile: str = "tiny"  # what runs
 seed: int = 0  # root seed
 out: str = "runs/tiny"  # where this run writes
 scale: float = None  # merging coefficient
 tasks: list = ["a", "b"]  # merge order is kept
-'''
-WORK = '''import json, sys
+"""
+WORK = """import json, sys
 from pathlib import Path
 from bvlib.store import Store
 store, folder = Store("store", threads=1), Path(out)
@@ -59,21 +68,27 @@ made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, t
 (folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
 with open("count.txt", "a") as file:
     file.write(NAME + "\\n")
-'''
-END = '''(folder / f"{NAME}.json").write_text(json.dumps({
+"""
+END = """(folder / f"{NAME}.json").write_text(json.dumps({
     "notebook": NAME, "profile": profile, "seed": seed, "parameters": {"scale": scale, "tasks": tasks},
     "python": sys.executable, "headline": {}, "measures": {}, "seconds": 1.0,
     "artefacts": store.records(), "outputs": [f"tables/{NAME}.csv"]}))
 print("finished", NAME)
-'''
+"""
 
 
 def write_notebook(path, *cells, parameters=PARAMETERS):
     notebook = nbformat.v4.new_notebook()
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Notebook {path.stem}\n\nProse."),
-                      nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-                      nbformat.v4.new_code_cell(f"NAME = {path.stem!r}"),
-                      nbformat.v4.new_markdown_cell("## The work"),
-                      *[nbformat.v4.new_code_cell(cell) for cell in cells or (WORK, END)]]
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell(f"# Notebook {path.stem}\n\nProse."),
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(f"NAME = {path.stem!r}"),
+        nbformat.v4.new_markdown_cell("## The work"),
+        *[nbformat.v4.new_code_cell(cell) for cell in cells or (WORK, END)],
+    ]
     nbformat.write(notebook, path)

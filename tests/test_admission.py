@@ -1,4 +1,5 @@
-"""Admission of a base: criteria worked out by hand, files and page of the smoke profile, the freeze in a card."""
+"""Admission of a base: criteria worked out by hand, files and page of the smoke profile, the
+freeze in a card."""
 
 import json
 import math
@@ -12,16 +13,29 @@ from helpers import one_line
 
 from bvlib import admission, admission_page, cli, models, notebook, profiles
 
-TASKS = pd.DataFrame({"task": ["a", "b", "c"], "zero_shot": [40.0, 50.0, 60.0], "merged": [60.0, 60.0, 61.0],
-                      "gain": [40.0, 15.0, 2.0], "recovered": [50.0, 66.0, math.nan], "times_median": [1.0, 2.0, 0.8]})
+TASKS = pd.DataFrame(
+    {
+        "task": ["a", "b", "c"],
+        "zero_shot": [40.0, 50.0, 60.0],
+        "merged": [60.0, 60.0, 61.0],
+        "gain": [40.0, 15.0, 2.0],
+        "recovered": [50.0, 66.0, math.nan],
+        "times_median": [1.0, 2.0, 0.8],
+    }
+)
 UNIVERSAL = {4: (60, 20, 49.9), 6: (80, 50, 10), 8: (90, 90, 90)}
 
 
 def weakness(universal=UNIVERSAL, noise=5.0):
-    rows = [("base", c, 0, "none", 0.0) for c in range(3)] + [("clean merge", c, 4, "universal", 100.0) for c in range(3)]
+    rows = [("base", c, 0, "none", 0.0) for c in range(3)] + [
+        ("clean merge", c, 4, "universal", 100.0) for c in range(3)
+    ]
     for size, values in universal.items():
         for c, value in enumerate(values):
-            rows += [("base", c, size, "universal", value), ("base", c, size, "random", noise + c - 1)]
+            rows += [
+                ("base", c, size, "universal", value),
+                ("base", c, size, "random", noise + c - 1),
+            ]
     return pd.DataFrame(rows, columns=["model", "target", "size", "patch", "asr"])
 
 
@@ -31,23 +45,51 @@ def outcome(**changes):
 
 # Criteria
 
+
 def test_criteria_by_hand():
     table = outcome()
-    assert table["obtained"].to_dict() == pytest.approx({
-        "gain": 2, "recovered": 100 * 31 / 57, "recovered_mean": 58, "norms": 2, "weakness": 2, "random": 5, "smallest_size": 6})
-    assert table["bound"].dropna().to_dict() == {"gain": 2, "recovered": 50, "norms": 2, "weakness": 2, "random": 5}
-    assert [key for key, met in table["met"].items() if met] == ["gain", "recovered", "norms", "weakness", "random"]
+    assert table["obtained"].to_dict() == pytest.approx(
+        {
+            "gain": 2,
+            "recovered": 100 * 31 / 57,
+            "recovered_mean": 58,
+            "norms": 2,
+            "weakness": 2,
+            "random": 5,
+            "smallest_size": 6,
+        }
+    )
+    assert table["bound"].dropna().to_dict() == {
+        "gain": 2,
+        "recovered": 50,
+        "norms": 2,
+        "weakness": 2,
+        "random": 5,
+    }
+    assert [key for key, met in table["met"].items() if met] == [
+        "gain",
+        "recovered",
+        "norms",
+        "weakness",
+        "random",
+    ]
     assert table.loc[["recovered_mean", "smallest_size"], "met"].isna().all()
     assert "[6 px, 3 classes]" in table.loc["weakness", "criterion"]
 
 
 def test_criteria_that_are_not_met():
     late = outcome(universal={6: (80, 49, 49), 8: (80, 50, 0)}, noise=6.0)
-    assert not late.loc["weakness", "met"] and late.loc["smallest_size", "obtained"] == 8 and not late.loc["random", "met"]
+    assert (
+        not late.loc["weakness", "met"]
+        and late.loc["smallest_size", "obtained"] == 8
+        and not late.loc["random", "met"]
+    )
     assert math.isnan(outcome(universal={6: (10, 10, 10)}).loc["smallest_size", "obtained"])
     large = outcome(universal={8: (90, 90, 90)})
     assert not large.loc["weakness", "met"] and large.loc["smallest_size", "obtained"] == 8
-    flat = admission.criteria(TASKS.assign(gain=0.0, times_median=[1.0, 1.0, 2.1]), weakness()).set_index("id")["met"]
+    flat = admission.criteria(
+        TASKS.assign(gain=0.0, times_median=[1.0, 1.0, 2.1]), weakness()
+    ).set_index("id")["met"]
     assert not flat["gain"] and not flat["recovered"] and not flat["norms"]
 
 
@@ -57,6 +99,7 @@ def test_the_patch_is_judged_at_the_size_that_works_best():
 
 
 # Files and page, on the smoke profile
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -72,18 +115,39 @@ def folder(tmp_path_factory):
 def test_smoke_goes_to_runs_and_has_every_file(folder):
     out = folder / "runs" / "admission" / "smoke"
     names = {path.name for path in out.iterdir()}
-    assert names == {f"{n}.csv" for n in admission.TABLES} | {"admission.json", "weakness.png", "weakness.json"}
+    assert names == {f"{n}.csv" for n in admission.TABLES} | {
+        "admission.json",
+        "weakness.png",
+        "weakness.json",
+    }
     card = json.loads((out / "admission.json").read_text())
-    assert card["base"] == json.loads((models.WEIGHTS / "toy.json").read_text())["sha256"] and card["base_name"] == "toy"
-    assert card["seed"] == 100 and card["hash"] == admission.frozen_hash("smoke") and card["environment"]["torch"]
-    assert str(folder) not in (out / "admission.json").read_text() + (out / "weakness.json").read_text()
+    assert (
+        card["base"] == json.loads((models.WEIGHTS / "toy.json").read_text())["sha256"]
+        and card["base_name"] == "toy"
+    )
+    assert (
+        card["seed"] == 100
+        and card["hash"] == admission.frozen_hash("smoke")
+        and card["environment"]["torch"]
+    )
+    assert (
+        str(folder)
+        not in (out / "admission.json").read_text() + (out / "weakness.json").read_text()
+    )
     table = pd.read_csv(out / "weakness.csv")
-    assert len(table) == 5 * 3 * (1 + 2 * 3) and set(table["patch"]) == {"none", "universal", "random", "white"}
+    assert len(table) == 5 * 3 * (1 + 2 * 3) and set(table["patch"]) == {
+        "none",
+        "universal",
+        "random",
+        "white",
+    }
     assert table["asr"].between(0, 100).all() and table["class"].nunique() == 3
     assert len(pd.read_csv(out / "cosines.csv")) == 3 and len(pd.read_csv(out / "heads.csv")) == 3
     again = admission.criteria(pd.read_csv(out / "tasks.csv"), table)
     written = pd.read_csv(out / "criteria.csv")
-    assert again["obtained"].tolist() == pytest.approx(written["obtained"].tolist(), rel=1e-4, nan_ok=True)
+    assert again["obtained"].tolist() == pytest.approx(
+        written["obtained"].tolist(), rel=1e-4, nan_ok=True
+    )
 
 
 def test_the_page_shows_what_is_there(folder, tmp_path):
@@ -93,11 +157,20 @@ def test_the_page_shows_what_is_there(folder, tmp_path):
     shutil.copytree(smoke, tmp_path / "mini")
     shutil.copytree(smoke, tmp_path / "other")
     text = admission_page.page(tmp_path)
-    assert "| criterion | toy base on mini | toy base on other | CLIP ViT-B/32, published |" in text and "smoke" not in text
-    assert "(mini/weakness.png)" in text and "(other/weakness.png)" in text and text.count("| fine-tune of digits | white |") == 2
+    assert (
+        "| criterion | toy base on mini | toy base on other | CLIP ViT-B/32, published |" in text
+        and "smoke" not in text
+    )
+    assert (
+        "(mini/weakness.png)" in text
+        and "(other/weakness.png)" in text
+        and text.count("| fine-tune of digits | white |") == 2
+    )
     assert "95.98 %" in text and "met" in text and "nan" not in text.lower()
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 1 + 2 * 4 and all(len({line.count("|") for line in block}) == 1 for block in blocks)
+    assert len(blocks) == 1 + 2 * 4 and all(
+        len({line.count("|") for line in block}) == 1 for block in blocks
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 99])
@@ -117,17 +190,22 @@ def test_a_profile_without_the_key_gives_one_line(folder, monkeypatch, tmp_path)
 
 def test_only_the_profiles_own_admission_is_to_be_committed(folder):
     committed = admission.home("mini")
-    assert committed.parts[-2:] == ("figures", "admission") and committed == admission.home("mini", "toy", 100)
+    assert committed.parts[-2:] == ("figures", "admission") and committed == admission.home(
+        "mini", "toy", 100
+    )
     for other in (("smoke",), ("mini", "mine.safetensors"), ("mini", None, 101)):
         assert admission.home(*other) == (folder / "runs" / "admission").resolve()
 
 
 def test_freezing_another_base_is_refused_before_anything_runs():
-    done = CliRunner().invoke(cli.main, ["admit", "--profile", "smoke", "--base", "toy", "--freeze"])
+    done = CliRunner().invoke(
+        cli.main, ["admit", "--profile", "smoke", "--base", "toy", "--freeze"]
+    )
     assert done.exit_code == 2 and "leave out --base" in done.output
 
 
 # Freezing
+
 
 @pytest.fixture
 def settle(folder, tmp_path, monkeypatch):
@@ -140,6 +218,7 @@ def settle(folder, tmp_path, monkeypatch):
     def settle(**changes):
         text = yaml.safe_dump({**profiles.load("smoke"), **changes})
         (tmp_path / "profiles" / "smoke.yaml").write_text(text)
+
     return settle
 
 
@@ -153,7 +232,9 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     assert admission.check_frozen("smoke") is None
     card = json.loads(path.read_text())
     frozen = card.pop("frozen")["smoke"]
-    assert card == before and frozen["seed"] == 100 and frozen["recipe"] == admission.recipe("smoke")
+    assert (
+        card == before and frozen["seed"] == 100 and frozen["recipe"] == admission.recipe("smoke")
+    )
     assert frozen["criteria"].keys() == admission.CRITERIA.keys()
     models.load("toy")
     usual = profiles.load("smoke")
@@ -177,11 +258,18 @@ def test_freezing_needs_an_admission(folder, tmp_path):
 def test_the_committed_page_is_what_its_files_give():
     committed = notebook.root_folder() / "figures" / "admission"
     assert (committed / "README.md").read_text(encoding="utf-8") == admission_page.page(committed)
-    _, _, rest = (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(admission_page.BEGIN + "\n")
+    _, _, rest = (
+        (notebook.root_folder() / "README.md")
+        .read_text(encoding="utf-8")
+        .partition(admission_page.BEGIN + "\n")
+    )
     assert rest.partition(admission_page.END)[0] == admission_page.criteria_table(committed)
 
 
 def test_what_was_frozen_still_holds():
-    admitted = [path.parent.name for path in (notebook.root_folder() / "figures" / "admission").glob("*/admission.json")]
+    admitted = [
+        path.parent.name
+        for path in (notebook.root_folder() / "figures" / "admission").glob("*/admission.json")
+    ]
     assert "mini" in admitted
     assert [admission.check_frozen(profile) for profile in admitted] == [None] * len(admitted)

@@ -1,4 +1,5 @@
-"""PGD and the augmentation of the off-task attack: how far pixels move, where to, and what is kept."""
+"""PGD and the augmentation of the off-task attack: how far pixels move, where to, and what is
+kept."""
 
 import torch
 from helpers import one_line
@@ -14,14 +15,19 @@ def test_pgd_leaves_the_label_within_its_bound(encoder, shapes, head):
     pixels, labels = encoder.pixels(shapes.test.images[:16]), shapes.test.labels[:16]
     moved = pgd(encoder, encoder.theta, head, pixels, labels, eps=16 / 255, step=4 / 255, steps=10)
     assert (moved - pixels).abs().max() <= 16 / 255 + 1e-6 and 0 <= moved.min() and moved.max() <= 1
-    assert (predicted(encoder, head, moved) == labels).sum() < (predicted(encoder, head, pixels) == labels).sum()
+    assert (predicted(encoder, head, moved) == labels).sum() < (
+        predicted(encoder, head, pixels) == labels
+    ).sum()
     assert torch.equal(pgd(encoder, encoder.theta, head, pixels, labels, steps=0), pixels)
 
 
 def test_toward_a_label_the_smallest_success_is_kept_and_else_the_image(encoder, shapes, head):
     pixels = encoder.pixels(shapes.test.images[:16])
     goals = (predicted(encoder, head, pixels) + 1) % len(head)
-    near, far = (pgd(encoder, encoder.theta, head, pixels, goals, toward=True, steps=steps) for steps in (10, 40))
+    near, far = (
+        pgd(encoder, encoder.theta, head, pixels, goals, toward=True, steps=steps)
+        for steps in (10, 40)
+    )
     for moved in (near, far):
         reached = predicted(encoder, head, moved) == goals
         assert torch.equal(moved[~reached], pixels[~reached])
@@ -36,8 +42,12 @@ def test_augmented_references_are_taken_for_the_target_less_often(encoder, shape
     pushed = pushed_away(encoder, encoder.theta, head[order], references, count=20)
     plain = pushed_away(encoder, encoder.theta, head[order], references, count=20, steps=0)
     assert pushed.shape == (20, 3, 32, 32) and 0 <= pushed.min() and pushed.max() <= 1
-    assert (predicted(encoder, head[order], pushed) == 0).sum() < (predicted(encoder, head[order], plain) == 0).sum()
-    assert torch.equal(pushed, pushed_away(encoder, encoder.theta, head[order], references, count=20))
+    assert (predicted(encoder, head[order], pushed) == 0).sum() < (
+        predicted(encoder, head[order], plain) == 0
+    ).sum()
+    assert torch.equal(
+        pushed, pushed_away(encoder, encoder.theta, head[order], references, count=20)
+    )
 
 
 def test_without_references_or_shadow_classes_there_is_one_line(encoder, shapes, head):

@@ -18,27 +18,47 @@ def goal(shapes, head):
 
 
 def test_registries_hold_what_the_papers_need():
-    assert {"badnets", "badmerging-on", "universal-only", "interpolation-only"} <= set(attacks.ATTACKS)
-    assert {"white", "checkerboard", "random", "universal"} <= set(KINDS) and not set(attacks.TRIGGERS) & set(attacks.OPTIMISED)
-    assert {"mean", "sum", "sign_consistent"} <= set(merging.BV_MERGING) and "ibvs" in defenses.DEFENCES
+    assert {"badnets", "badmerging-on", "universal-only", "interpolation-only"} <= set(
+        attacks.ATTACKS
+    )
+    assert {"white", "checkerboard", "random", "universal"} <= set(KINDS) and not set(
+        attacks.TRIGGERS
+    ) & set(attacks.OPTIMISED)
+    assert {"mean", "sum", "sign_consistent"} <= set(
+        merging.BV_MERGING
+    ) and "ibvs" in defenses.DEFENCES
     for name, recipe in attacks.ATTACKS.items():
         assert recipe.name == name and recipe.trigger in KINDS and recipe.what
         assert attacks.attack(name) is recipe
 
 
 def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():
-    parts = {(recipe.trigger, recipe.objective.__name__) for recipe in map(attacks.attack, attacks.FACTORIAL)}
-    assert parts == {(trigger, objective) for trigger in ("white", "universal")
-                     for objective in ("poisoned", "feature_interpolation")}
+    parts = {
+        (recipe.trigger, recipe.objective.__name__)
+        for recipe in map(attacks.attack, attacks.FACTORIAL)
+    }
+    assert parts == {
+        (trigger, objective)
+        for trigger in ("white", "universal")
+        for objective in ("poisoned", "feature_interpolation")
+    }
 
 
 def test_each_ablated_off_task_attack_differs_from_the_whole_in_one_part():
     whole = attacks.attack("badmerging-off")
     fields = ("trigger", "objective", "shadow")
-    differing = {name: [f for f in fields if getattr(recipe, f) != getattr(whole, f)]
-                 for name, recipe in attacks.ATTACKS.items() if recipe.off_task}
-    assert differing == {"badmerging-off": [], "off-no-trigger": ["trigger"], "off-no-interpolation": ["objective"],
-                         "off-no-augmentation": ["trigger"], "off-no-shadow": ["shadow"]}
+    differing = {
+        name: [f for f in fields if getattr(recipe, f) != getattr(whole, f)]
+        for name, recipe in attacks.ATTACKS.items()
+        if recipe.off_task
+    }
+    assert differing == {
+        "badmerging-off": [],
+        "off-no-trigger": ["trigger"],
+        "off-no-interpolation": ["objective"],
+        "off-no-augmentation": ["trigger"],
+        "off-no-shadow": ["shadow"],
+    }
 
 
 def test_unknown_names_give_the_nearest(encoder, goal, backdoor):
@@ -46,26 +66,44 @@ def test_unknown_names_give_the_nearest(encoder, goal, backdoor):
         attacks.attack("badmerging")
     with one_line("unknown trigger kind 'wite'", "did you mean 'white'?"):
         attacks.make_trigger("wite", encoder, encoder.theta, goal, **MAKE)
-    with one_line("unknown backdoor merging method 'sign-consistent'", "did you mean 'sign_consistent'?"):
+    with one_line(
+        "unknown backdoor merging method 'sign-consistent'", "did you mean 'sign_consistent'?"
+    ):
         merging.merge_backdoors("sign-consistent", [backdoor.vector])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_triggers_of_every_kind_are_what_was_asked_for(kind, encoder, goal, shapes):
     how = {"steps": 1, "batch": 4} if kind in attacks.OPTIMISED else {}
-    trigger = attacks.make_trigger(kind, encoder, encoder.theta, goal, **MAKE, **how, **({"augmented": 2} if kind == "off-universal" else {}))
+    trigger = attacks.make_trigger(
+        kind,
+        encoder,
+        encoder.theta,
+        goal,
+        **MAKE,
+        **how,
+        **({"augmented": 2} if kind == "off-universal" else {}),
+    )
     pixels = encoder.pixels(shapes.test.images[:3])
     changed = (trigger.paste(pixels) != pixels).any(1)
     if kind == "blended":
-        assert changed.float().mean() > 0.9 and float((trigger.paste(pixels) - pixels).abs().max()) <= 0.2 + 1e-6
+        assert (
+            changed.float().mean() > 0.9
+            and float((trigger.paste(pixels) - pixels).abs().max()) <= 0.2 + 1e-6
+        )
     elif kind == "dynamic":
         assert trigger.size == 5 and changed.flatten(1).sum(1).max() <= 25
     else:
-        assert trigger.patch.shape == (3, 5, 5) and trigger.place == "top-left" and bool((trigger.mask == 1).all())
+        assert (
+            trigger.patch.shape == (3, 5, 5)
+            and trigger.place == "top-left"
+            and bool((trigger.mask == 1).all())
+        )
         assert not changed[:, 5:].any() and not changed[:, :, 5:].any()
 
 
 # Backdoor vectors
+
 
 def test_clean_plus_backdoor_vector_is_the_backdoored_model(backdoor):
     rebuilt = backdoor.clean + backdoor.vector
@@ -81,13 +119,16 @@ def test_the_sbv_of_one_backdoor_vector_is_itself(rule, backdoor):
 
 
 def test_an_sbv_is_as_sparse_as_asked(backdoor):
-    sbv = merging.merge_backdoors("sign_consistent", [backdoor.vector, 0.5 * backdoor.vector], density=0.1)
+    sbv = merging.merge_backdoors(
+        "sign_consistent", [backdoor.vector, 0.5 * backdoor.vector], density=0.1
+    )
     assert sbv.density() == pytest.approx(0.1, abs=1e-3)
-    kept = (sbv.flat() != 0)
+    kept = sbv.flat() != 0
     torch.testing.assert_close(sbv.flat()[kept], 0.75 * backdoor.vector.flat()[kept])
 
 
 # Defences
+
 
 def test_ibvs_subtracts_and_at_scale_zero_changes_no_bit(backdoor):
     assert same_bits(defenses.ibvs(backdoor.theta, backdoor.vector, 0.0), backdoor.theta)
@@ -97,25 +138,31 @@ def test_ibvs_subtracts_and_at_scale_zero_changes_no_bit(backdoor):
         torch.testing.assert_close(defended[key], halfway, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("accuracies, chosen", [
-    ({0: 80, 0.1: 79.5, 0.2: 79, 0.4: 78.9}, 0.2),         # exactly one point below is allowed
-    ({0: 80, 0.1: 70, 0.2: 79.5, 0.4: 60}, 0.2),           # not monotone: the largest that qualifies
-    ({0: 80, 0.1: 82, 0.2: 81, 0.4: 79.5}, 0.4),           # accuracy may rise
-    ({0: 80, 0.1: 70, 0.2: 60}, 0),                        # nothing qualifies but no defence
-    ({0.4: 79.5, 0: 80, 0.1: 80}, 0.4),                    # order does not matter
-])
+@pytest.mark.parametrize(
+    "accuracies, chosen",
+    [
+        ({0: 80, 0.1: 79.5, 0.2: 79, 0.4: 78.9}, 0.2),  # exactly one point below is allowed
+        ({0: 80, 0.1: 70, 0.2: 79.5, 0.4: 60}, 0.2),  # not monotone: the largest that qualifies
+        ({0: 80, 0.1: 82, 0.2: 81, 0.4: 79.5}, 0.4),  # accuracy may rise
+        ({0: 80, 0.1: 70, 0.2: 60}, 0),  # nothing qualifies but no defence
+        ({0.4: 79.5, 0: 80, 0.1: 80}, 0.4),  # order does not matter
+    ],
+)
 def test_the_scale_is_the_largest_within_one_point(accuracies, chosen):
     assert defenses.choose_scale(accuracies.get, list(accuracies)) == chosen
 
 
 def test_the_budget_widens_the_choice_and_zero_must_be_there():
     accuracies = {0: 80, 0.1: 78.5, 0.2: 76}
-    assert [defenses.choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)] == [0, 0.1, 0.2]
+    assert [
+        defenses.choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)
+    ] == [0, 0.1, 0.2]
     with one_line("must contain 0"):
         defenses.choose_scale(accuracies.get, [0.1, 0.2])
 
 
 # Fine-pruning
+
 
 def test_pruning_removes_the_least_active_units_and_nothing_else(encoder, shapes):
     active = defenses.activity(encoder, encoder.theta, shapes.dev.images)
@@ -126,24 +173,39 @@ def test_pruning_removes_the_least_active_units_and_nothing_else(encoder, shapes
     gone = torch.cat([(pruned[key] == 0).all(0) for key in keys])
     kept = torch.cat(list(active.values()))
     assert int(gone.sum()) == 256 and kept[gone].max() <= kept[~gone].min()
-    assert same_bits({k: v for k, v in pruned.items() if k not in keys}, {k: v for k, v in encoder.theta.items() if k not in keys})
+    assert same_bits(
+        {k: v for k, v in pruned.items() if k not in keys},
+        {k: v for k, v in encoder.theta.items() if k not in keys},
+    )
     with one_line("from 0 to 1", "1.5"):
         defenses.prune(encoder.theta, active, 1.5)
 
 
 def test_the_activity_of_a_unit_by_hand(encoder, shapes):
     tokens = []
-    hook = encoder.model.visual.transformer.resblocks[3].mlp.c_fc.register_forward_hook(lambda m, x, out: tokens.append(torch.nn.functional.gelu(out)))
+    hook = encoder.model.visual.transformer.resblocks[3].mlp.c_fc.register_forward_hook(
+        lambda m, x, out: tokens.append(torch.nn.functional.gelu(out))
+    )
     encoder.features(encoder.theta, encoder.pixels(shapes.dev.images))
     hook.remove()
     found = defenses.activity(encoder, encoder.theta, shapes.dev.images, blocks=1)
-    torch.testing.assert_close(found["transformer.resblocks.3.mlp"] / 17, tokens[0].double().mean((0, 1)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found["transformer.resblocks.3.mlp"] / 17,
+        tokens[0].double().mean((0, 1)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_tuning_keeps_what_was_pruned_and_serves_all_tasks(encoder, shapes, head):
-    parts = [(shapes.dev.images, shapes.dev.labels, head), (shapes.train.images[:32], shapes.train.labels[:32], head)]
+    parts = [
+        (shapes.dev.images, shapes.dev.labels, head),
+        (shapes.train.images[:32], shapes.train.labels[:32], head),
+    ]
     active = defenses.activity(encoder, encoder.theta, shapes.dev.images)
-    tuned = defenses.tune(encoder, encoder.theta, parts, pruned=active, share=0.5, steps=3, batch=16, warmup=1)
+    tuned = defenses.tune(
+        encoder, encoder.theta, parts, pruned=active, share=0.5, steps=3, batch=16, warmup=1
+    )
     gone = torch.cat([(tuned[f"{name}.c_proj.weight"] == 0).all(0) for name in active])
     assert int(gone.sum()) == 512 and not same_bits(tuned, encoder.theta)
 
@@ -151,4 +213,6 @@ def test_tuning_keeps_what_was_pruned_and_serves_all_tasks(encoder, shapes, head
         f = encoder.features(theta, encoder.pixels(shapes.dev.images))
         return torch.nn.functional.cross_entropy(encoder.logits(f, head), shapes.dev.labels).item()
 
-    assert loss(defenses.tune(encoder, encoder.theta, parts, steps=20, batch=44, lr=1e-3)) < loss(encoder.theta)
+    assert loss(defenses.tune(encoder, encoder.theta, parts, steps=20, batch=44, lr=1e-3)) < loss(
+        encoder.theta
+    )

@@ -1,4 +1,5 @@
-"""Real CLIP encoders: open_clip's models by name, the activation of their weights, and heads kept on disk."""
+"""Real CLIP encoders: open_clip's models by name, the activation of their weights, and heads kept
+on disk."""
 
 import copy
 import json
@@ -12,15 +13,22 @@ from bvlib.checkpoints import digest, load_weights
 from bvlib.models import open_clip
 from bvlib.vectors import TaskVector
 
-SMALL = {"embed_dim": 48, "vision_cfg": {"image_size": 64, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
-         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}  # the real vocabulary
-NAMES, TEMPLATES = ["aquarium fish", "bear", "hey!^"], ["a photo of a {}.", "a bad photo of the {}."]
+SMALL = {
+    "embed_dim": 48,
+    "vision_cfg": {"image_size": 64, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}  # the real vocabulary
+NAMES, TEMPLATES = (
+    ["aquarium fish", "bear", "hey!^"],
+    ["a photo of a {}.", "a bad photo of the {}."],
+)
 KINDS = {True: "QuickGELU", False: "GELU"}
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """ViT-B-32, with and without -quickgelu, as a model of the same classes that is built in a blink."""
+    """ViT-B-32, with and without -quickgelu, as a model of the same classes that is built in a
+    blink."""
     for name, quick in (("ViT-B-32", {}), ("ViT-B-32-quickgelu", {"quick_gelu": True})):
         monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, {**SMALL, **quick})
     monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
@@ -28,10 +36,13 @@ def small(monkeypatch):
 
 @pytest.fixture
 def published(small, tmp_path, monkeypatch):
-    """What open_clip 'downloads' for any tag: a local file of random weights, whose image tower is returned."""
+    """What open_clip 'downloads' for any tag: a local file of random weights, whose image tower is
+    returned."""
     weights = clip.build("ViT-B-32", seed=7)
     clip.save(weights, tmp_path / "tag.safetensors")
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(tmp_path / "tag.safetensors"))
+    monkeypatch.setattr(
+        open_clip.factory, "download_pretrained", lambda *_, **__: str(tmp_path / "tag.safetensors")
+    )
     return weights.theta
 
 
@@ -46,10 +57,14 @@ def test_a_real_vit_b_32():
     assert all(t.is_floating_point() for t in theta.values())
     card = encoder.card
     assert (card["quick_gelu"], card["image_size"], card["pretrained"]) == (True, 224, None)
-    assert card["image_sha256"] == digest(theta) and card["mean"] == list(open_clip.OPENAI_DATASET_MEAN)
+    assert card["image_sha256"] == digest(theta) and card["mean"] == list(
+        open_clip.OPENAI_DATASET_MEAN
+    )
     features = encoder.features(theta, x)
     mean, std = (torch.tensor(card[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
-    assert torch.equal(features, encoder.model.encode_image((x - mean) / std)) and features.shape == (2, 512)
+    assert torch.equal(
+        features, encoder.model.encode_image((x - mean) / std)
+    ) and features.shape == (2, 512)
     head = encoder.head(NAMES, TEMPLATES)
     assert head.shape == (3, 512)
     assert encoder.predict(theta, (255 * x).byte().permute(0, 2, 3, 1), head).shape == (2,)
@@ -58,12 +73,21 @@ def test_a_real_vit_b_32():
 
 # Building
 
+
 def test_random_weights_follow_the_seed_and_leave_the_callers_stream_alone(small):
     before = torch.random.get_rng_state()
-    one, same, other = clip.build("ViT-B-32"), clip.build("ViT-B-32", seed=0), clip.build("ViT-B-32", seed=1)
+    one, same, other = (
+        clip.build("ViT-B-32"),
+        clip.build("ViT-B-32", seed=0),
+        clip.build("ViT-B-32", seed=1),
+    )
     assert torch.equal(before, torch.random.get_rng_state())
     assert same_bits(one.theta, same.theta) and not same_bits(one.theta, other.theta)
-    assert one.card["seed"] == 0 and one.card["open_clip"] == open_clip.__version__ and one.name == "ViT-B-32"
+    assert (
+        one.card["seed"] == 0
+        and one.card["open_clip"] == open_clip.__version__
+        and one.name == "ViT-B-32"
+    )
 
 
 def test_the_trap_of_open_clip_and_that_build_avoids_it(published):
@@ -72,16 +96,31 @@ def test_the_trap_of_open_clip_and_that_build_avoids_it(published):
     assert not clip.uses_quick_gelu(trapped)  # OpenAI's weights under another activation
     encoder = clip.build("ViT-B-32", "openai")
     assert clip.uses_quick_gelu(encoder.model) and encoder.card["quick_gelu"] is True
-    assert same_bits(encoder.theta, published) and encoder.card["pretrained"] == "openai" and encoder.card["seed"] is None
+    assert (
+        same_bits(encoder.theta, published)
+        and encoder.card["pretrained"] == "openai"
+        and encoder.card["seed"] is None
+    )
     with one_line("says QuickGELU but the model has GELU", "'ViT-B-32-quickgelu'", "771"):
         clip.check_activation(encoder.card, trapped)
-    assert not torch.allclose(trapped.eval().visual(pixels(64)), encoder.model.visual(pixels(64)), rtol=1e-3)
+    assert not torch.allclose(
+        trapped.eval().visual(pixels(64)), encoder.model.visual(pixels(64)), rtol=1e-3
+    )
 
 
-@pytest.mark.parametrize("name, tag, quick", [
-    ("ViT-B-32", "laion2b_s34b_b79k", False), ("ViT-B-32", "metaclip_400m", True), ("ViT-B-32-quickgelu", "openai", True),
-    ("ViT-B-32", None, False), ("ViT-B-32-quickgelu", None, True)])
-def test_the_tag_decides_the_activation_and_without_one_the_name(published, recwarn, name, tag, quick):
+@pytest.mark.parametrize(
+    "name, tag, quick",
+    [
+        ("ViT-B-32", "laion2b_s34b_b79k", False),
+        ("ViT-B-32", "metaclip_400m", True),
+        ("ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B-32", None, False),
+        ("ViT-B-32-quickgelu", None, True),
+    ],
+)
+def test_the_tag_decides_the_activation_and_without_one_the_name(
+    published, recwarn, name, tag, quick
+):
     encoder = clip.build(name, tag)
     assert encoder.card["quick_gelu"] is quick is clip.uses_quick_gelu(encoder.model)
     assert not [w for w in recwarn if "QuickGELU" in str(w.message)]
@@ -89,7 +128,10 @@ def test_the_tag_decides_the_activation_and_without_one_the_name(published, recw
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-L-14"])
 def test_the_papers_encoders_have_openai_weights_that_want_quick_gelu(name):
-    assert open_clip.get_pretrained_cfg(name, "openai")["quick_gelu"] and clip._config(name, "openai")[1]
+    assert (
+        open_clip.get_pretrained_cfg(name, "openai")["quick_gelu"]
+        and clip._config(name, "openai")[1]
+    )
 
 
 def test_unknown_names_tags_and_types():
@@ -112,19 +154,30 @@ def test_weights_that_cannot_be_had(small, monkeypatch):
         raise OSError("no route to host\nat all")
 
     monkeypatch.setattr(open_clip.factory, "download_pretrained", fail)
-    with one_line("could not make 'ViT-B-32' with weights 'openai'", "no route to host", "cache_dir"):
+    with one_line(
+        "could not make 'ViT-B-32' with weights 'openai'", "no route to host", "cache_dir"
+    ):
         clip.build("ViT-B-32", "openai")
 
 
 def test_a_model_in_a_folder_brings_its_config(small, tmp_path):
     made = clip.build("ViT-B-32-quickgelu", seed=3)
     clip.save(made, tmp_path / "open_clip_model.safetensors")
-    config = {"model_cfg": {**SMALL, "quick_gelu": True}, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    config = {
+        "model_cfg": {**SMALL, "quick_gelu": True},
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     encoder = clip.build(f"local-dir:{tmp_path}")
-    assert same_bits(encoder.theta, made.theta) and encoder.card["quick_gelu"] and encoder.mean == [0.5] * 3
+    assert (
+        same_bits(encoder.theta, made.theta)
+        and encoder.card["quick_gelu"]
+        and encoder.mean == [0.5] * 3
+    )
     (tmp_path / "open_clip_model.safetensors").unlink()
-    with one_line("could not make", "Required pretrained weights"):  # never random weights in their place
+    with one_line(
+        "could not make", "Required pretrained weights"
+    ):  # never random weights in their place
         clip.build(f"local-dir:{tmp_path}")
 
 
@@ -135,7 +188,10 @@ def test_lower_precision_gives_nearly_the_same_features(small, dtype, near):
     assert low.card["image_sha256"] == full.card["image_sha256"]
     wanted, x = full.features(full.theta, pixels(64)), pixels(64)
     features = low.features(low.theta, x)
-    assert features.dtype == torch.float32 and (features - wanted).abs().max() < near * wanted.abs().max()
+    assert (
+        features.dtype == torch.float32
+        and (features - wanted).abs().max() < near * wanted.abs().max()
+    )
     assert torch.equal(low.features(full.theta, x), wanted)  # the weights in use decide
     assert low.logits(features, low.head(NAMES, TEMPLATES)).dtype == torch.float32
 
@@ -143,13 +199,16 @@ def test_lower_precision_gives_nearly_the_same_features(small, dtype, near):
 def test_vectors_and_gradients_of_a_clip_tower(small):
     encoder = clip.build("ViT-B-32")
     theta = {k: v.requires_grad_() for k, v in encoder.theta.items()}
-    encoder.logits(encoder.features(theta, pixels(64)), encoder.head(NAMES, TEMPLATES)).logsumexp(1).sum().backward()
+    encoder.logits(encoder.features(theta, pixels(64)), encoder.head(NAMES, TEMPLATES)).logsumexp(
+        1
+    ).sum().backward()
     step = {k: (v - 0.01 * v.grad).detach() for k, v in theta.items()}
     vector = TaskVector.between(step, encoder.theta)
     assert vector.norm() > 0 and len(vector.tensors) == len(theta)
 
 
 # The activation
+
 
 def test_the_two_activations_differ_on_the_same_weights(small):
     plain, quick = clip.build("ViT-B-32"), clip.build("ViT-B-32-quickgelu")
@@ -182,9 +241,15 @@ def test_saved_and_loaded(small, tmp_path):
     made = clip.build("ViT-B-32-quickgelu", seed=5)
     clip.save(made, tmp_path / "mine.safetensors")
     mine = clip.load(tmp_path / "mine.safetensors")
-    assert clip.uses_quick_gelu(mine.model) and same_bits(mine.theta, made.theta) and mine.mean == made.mean
+    assert (
+        clip.uses_quick_gelu(mine.model)
+        and same_bits(mine.theta, made.theta)
+        and mine.mean == made.mean
+    )
     assert torch.equal(mine.features(mine.theta, pixels(64)), made.features(made.theta, pixels(64)))
-    assert torch.equal(mine.head(NAMES, TEMPLATES), made.head(NAMES, TEMPLATES))  # the tokenizer too
+    assert torch.equal(
+        mine.head(NAMES, TEMPLATES), made.head(NAMES, TEMPLATES)
+    )  # the tokenizer too
     card = tmp_path / "mine.json"
     said = json.loads(card.read_text())
     card.write_text(json.dumps({**said, "quick_gelu": False}))
@@ -193,6 +258,7 @@ def test_saved_and_loaded(small, tmp_path):
 
 
 # Heads
+
 
 def test_a_head_is_made_once_and_kept(small, tmp_path, monkeypatch):
     encoder = clip.build("ViT-B-32")
@@ -206,9 +272,15 @@ def test_a_head_is_made_once_and_kept(small, tmp_path, monkeypatch):
 
 
 def test_a_head_is_kept_apart_for_whatever_changes_it(small, tmp_path):
-    for encoder in (clip.build("ViT-B-32"), clip.build("ViT-B-32", seed=1), clip.build("ViT-B-32-quickgelu")):
+    for encoder in (
+        clip.build("ViT-B-32"),
+        clip.build("ViT-B-32", seed=1),
+        clip.build("ViT-B-32-quickgelu"),
+    ):
         clip.heads(encoder, NAMES, TEMPLATES, tmp_path)
-    quick = clip.build("ViT-B-32-quickgelu")  # the text weights of the first under the other activation
+    quick = clip.build(
+        "ViT-B-32-quickgelu"
+    )  # the text weights of the first under the other activation
     quick.model.load_state_dict(clip.build("ViT-B-32").model.state_dict())
     clip.heads(quick, NAMES, TEMPLATES, tmp_path)
     clip.heads(encoder, NAMES[::-1], TEMPLATES, tmp_path)

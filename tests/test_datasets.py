@@ -1,4 +1,5 @@
-"""Prepared datasets: read, refused, listed and made; on small made files, and on the real ones if here."""
+"""Prepared datasets: read, refused, listed and made; on small made files, and on the real ones if
+here."""
 
 import doctest
 import io
@@ -46,7 +47,8 @@ def picture(path, seed, size=(40, 30), mode="RGB"):
 
 @pytest.fixture
 def split_folder(tmp_path):
-    """train/ and test/ with two classes; one test image is also in train, under another file name."""
+    """train/ and test/ with two classes; one test image is also in train, under another file
+    name."""
     source = tmp_path / "source"
     for i in range(6):
         picture(source / "train" / f"kind_{i % 2}" / f"{i}.png", i)
@@ -65,7 +67,10 @@ def test_load_gives_rgb_32_and_words(tmp_path):
     got = datasets.load("mine", tmp_path)
     assert np.array_equal(got.train_images, arrays["train_images"])
     assert got.test_labels.dtype == np.int64 and got.test_images.dtype == np.uint8
-    assert got.classnames == ["kind 0", "kind 1", "kind 2"] and got.templates == datasets.GENERIC_TEMPLATES
+    assert (
+        got.classnames == ["kind 0", "kind 1", "kind 2"]
+        and got.templates == datasets.GENERIC_TEMPLATES
+    )
 
 
 def test_grey_28_is_padded_in_the_middle_not_rescaled(tmp_path):
@@ -73,7 +78,9 @@ def test_grey_28_is_padded_in_the_middle_not_rescaled(tmp_path):
     save(tmp_path, "mine", arrays)
     got = datasets.load("mine", tmp_path).train_images
     assert got.shape == (12, 32, 32, 3)
-    assert np.array_equal(got[:, 2:30, 2:30], np.repeat(arrays["train_images"][..., None], 3, axis=3))
+    assert np.array_equal(
+        got[:, 2:30, 2:30], np.repeat(arrays["train_images"][..., None], 3, axis=3)
+    )
     assert not got[:, :2].any() and not got[:, :, 30:].any()
 
 
@@ -133,12 +140,16 @@ BROKEN = {
     "holds extra": lambda a: a.update(extra=np.zeros(2)),
     "labels reach from 0 to 3, outside 0..2": lambda a: a["test_labels"].__setitem__(0, 3),
     "labels reach from -1": lambda a: a["train_labels"].__setitem__(0, -1),
-    "1 test images are also train images": lambda a: a["test_images"].__setitem__(4, a["train_images"][7]),
+    "1 test images are also train images": lambda a: a["test_images"].__setitem__(
+        4, a["train_images"][7]
+    ),
     "not uint8": lambda a: a.update(train_images=a["train_images"] / 255),
     "labels are int64": lambda a: a.update(test_labels=a["test_labels"][:-1]),
     "more than 32 x 32": lambda a: a.update(made(side=40)),
     "classnames": lambda a: a.update(classnames=np.array(["one", "one", "two"])),
-    "no npz of plain arrays": lambda a: a.update(classnames=np.array(["a", "b", "c"], dtype=object)),
+    "no npz of plain arrays": lambda a: a.update(
+        classnames=np.array(["a", "b", "c"], dtype=object)
+    ),
 }
 
 
@@ -184,16 +195,22 @@ def test_every_entry_is_complete():
         assert info.name == name and info.what and info.licence and info.citation
         assert min(info.train, info.test, info.classes) > 0 and len(info.sha256) == 64
         assert all(t.count("{}") == 1 for t in info.templates)
-        assert len(info.words) in (0, info.classes) and len(set(info.words.values())) == len(info.words)
+        assert len(info.words) in (0, info.classes) and len(set(info.words.values())) == len(
+            info.words
+        )
 
 
 def test_words_by_name_by_number_and_tidied():
     mnist, gtsrb = datasets.DATASETS["mnist"], datasets.DATASETS["gtsrb"]
     assert mnist.read_names(list("0123456789"))[7] == "seven"
-    assert mnist.read_names([f"{d} - {w}" for d, w in enumerate(mnist.words.values())])[3] == "three"
+    assert (
+        mnist.read_names([f"{d} - {w}" for d, w in enumerate(mnist.words.values())])[3] == "three"
+    )
     assert gtsrb.read_names([f"{i:05d}" for i in range(43)])[14] == "red octagon with the word stop"
     assert gtsrb.read_names(["yield"]) == ["upside down red and white triangle, yield"]
-    omniglot = datasets.DATASETS["omniglot"].read_names(["Early_Aramaic character07", "Greek/character24"])
+    omniglot = datasets.DATASETS["omniglot"].read_names(
+        ["Early_Aramaic character07", "Greek/character24"]
+    )
     assert omniglot == ["Early Aramaic letter 7", "Greek letter 24"]
     mine = datasets.DatasetInfo("mine", "").read_names(["0", "red_fox", "Sea-Lion"])
     assert mine == ["0", "red fox", "Sea-Lion"]
@@ -232,7 +249,9 @@ def test_prepare_from_split_folders(tmp_path, split_folder):
     path = prepare.prepare("mine", split_folder, out=tmp_path, say=said.append)
     got = datasets.load("mine", tmp_path)
     assert path == tmp_path / "mine.npz" and got.classnames == ["kind 0", "kind 1"]
-    assert len(got.train_labels) == 6 and len(got.test_labels) == 4, "the copy of a test image leaves train"
+    assert len(got.train_labels) == 6 and len(got.test_labels) == 4, (
+        "the copy of a test image leaves train"
+    )
     assert any("1 train images that are also test images left out" in line for line in said)
     drawn = Image.open(split_folder / "test/kind_1/3.png")
     want = np.asarray(drawn.resize((32, 32), Image.Resampling.LANCZOS))
@@ -256,7 +275,9 @@ def test_prepare_splits_one_level_by_fifths(tmp_path):
     path = prepare.prepare("mine", tmp_path / "source", out=tmp_path, say=said.append)
     with np.load(path, allow_pickle=False) as archive:
         assert set(archive.files) == set(datasets.KEYS)
-        assert archive["train_images"].shape == (16, 28, 28), "small square grey images stay as they are"
+        assert archive["train_images"].shape == (16, 28, 28), (
+            "small square grey images stay as they are"
+        )
         assert np.bincount(archive["test_labels"]).tolist() == [2, 2]
         assert archive["train_labels"].dtype == np.int64 and archive["classnames"].dtype.kind == "U"
     assert any("a fifth of each class" in line for line in said)
@@ -266,7 +287,9 @@ def test_prepare_mixed_modes_and_sizes(tmp_path):
     for i in range(4):
         mode = "L" if i else "RGB"
         picture(tmp_path / "s" / f"kind_{i % 2}" / f"{i}.png", i, size=(20 + i, 20 + i), mode=mode)
-    got = datasets.load("mine", prepare.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent)
+    got = datasets.load(
+        "mine", prepare.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent
+    )
     assert got.train_images.shape == (2, 32, 32, 3) and got.test_images.shape == (2, 32, 32, 3)
 
 
@@ -342,7 +365,9 @@ class Broken(Stub):
 
 def test_prepare_from_torchvision(tmp_path, monkeypatch):
     names = ["Stub", "Textures", "Nameless", "Broken", "VisionDataset"]
-    module = SimpleNamespace(__all__=names, Stub=Stub, Textures=Textures, Nameless=Nameless, Broken=Broken)
+    module = SimpleNamespace(
+        __all__=names, Stub=Stub, Textures=Textures, Nameless=Nameless, Broken=Broken
+    )
     monkeypatch.setattr(prepare, "_torchvision_datasets", lambda: module)
 
     def run(name, kind):
@@ -363,7 +388,9 @@ def test_prepare_from_torchvision(tmp_path, monkeypatch):
 
 def test_prepare_from_torchvision_itself(tmp_path):
     pytest.importorskip("bvlib._torchvision")
-    with pytest.raises(BvError, match="unknown torchvision dataset 'CIFAR1O': did you mean 'CIFAR10'"):
+    with pytest.raises(
+        BvError, match="unknown torchvision dataset 'CIFAR1O': did you mean 'CIFAR10'"
+    ):
         prepare.prepare("mine", torchvision="CIFAR1O", out=tmp_path, say=str)
 
 
@@ -372,7 +399,9 @@ def test_prepare_from_torchvision_itself(tmp_path):
 
 PLACES = (Path(os.environ.get("BVLIB_DATA") or "nowhere"), ROOT.parent / "shared/data/real32")
 REAL = next((folder for folder in PLACES if (folder / "cifar10.npz").is_file()), None)
-here = pytest.mark.skipif(REAL is None, reason="no real images: BVLIB_DATA names no folder with some")
+here = pytest.mark.skipif(
+    REAL is None, reason="no real images: BVLIB_DATA names no folder with some"
+)
 
 
 @here
@@ -394,10 +423,18 @@ def test_real_files_load(name):
         pytest.skip(f"no {name}.npz in BVLIB_DATA")
     got = datasets.load(name, REAL)
     assert got.train_images.shape[1:] == got.test_images.shape[1:] == (32, 32, 3)
-    assert set(got.train_labels.tolist()) == set(got.test_labels.tolist()) == set(range(len(got.classnames)))
-    assert len(set(got.classnames)) == len(got.classnames) and all(t.isascii() for t in got.classnames)
+    assert (
+        set(got.train_labels.tolist())
+        == set(got.test_labels.tolist())
+        == set(range(len(got.classnames)))
+    )
+    assert len(set(got.classnames)) == len(got.classnames) and all(
+        t.isascii() for t in got.classnames
+    )
     if file_sha256(REAL / f"{name}.npz") == info.sha256:
         assert (info.train, info.test, info.classes) == tuple(
             map(len, (got.train_labels, got.test_labels, got.classnames))
         )
-        assert not info.words or got.classnames == list(info.words.values()), "every name is found, in order"
+        assert not info.words or got.classnames == list(info.words.values()), (
+            "every name is found, in order"
+        )

@@ -1,4 +1,5 @@
-"""Neural Cleanse and Scale-Up: cases worked by hand, a planted trigger, and the clean twin as the control."""
+"""Neural Cleanse and Scale-Up: cases worked by hand, a planted trigger, and the clean twin as the
+control."""
 
 import math
 
@@ -7,18 +8,28 @@ import pytest
 import torch
 
 from bvlib import detectors, finetune, tasks, triggers
-from bvlib.detectors import (anomaly_index, deviations, neural_cleanse, reverse_triggers, scale_up, scale_up_auroc,
-                             scale_up_z)
+from bvlib.detectors import (
+    anomaly_index,
+    deviations,
+    neural_cleanse,
+    reverse_triggers,
+    scale_up,
+    scale_up_auroc,
+    scale_up_z,
+)
 from helpers import one_line
 
 
 # Neural Cleanse
 
+
 def test_the_anomaly_index_by_hand():
     norms = [30, 10, 28, 32, 70]  # median 30; distances 0, 20, 2, 2, 40, whose median is 2
     assert deviations(norms) == pytest.approx(np.array([0, 20, 2, -2, -40]) / (1.4826 * 2))
     assert anomaly_index(norms) == pytest.approx(6.745, abs=1e-3)
-    assert anomaly_index([30, 28, 32, 70, 31]) == pytest.approx(3 / 1.4826)  # the large one does not count
+    assert anomaly_index([30, 28, 32, 70, 31]) == pytest.approx(
+        3 / 1.4826
+    )  # the large one does not count
     assert anomaly_index([5, 5, 5, 1]) == math.inf and anomaly_index([5, 5, 5, 9]) == 0
 
 
@@ -30,20 +41,36 @@ def test_an_index_needs_three_finite_norms():
 
 def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept():
     search, kept, costs = detectors._Search(1, start=0.001, threshold=0.99, patience=2), [], []
-    for rate, size in [(0.5, 9), (1, 8), (0.99, 7), (1, 6), (1, 5), (0.9, 2), (1, 6), (0.9, 3), (0.9, 3)]:
+    for rate, size in [
+        (0.5, 9),
+        (1, 8),
+        (0.99, 7),
+        (1, 6),
+        (1, 5),
+        (0.9, 2),
+        (1, 6),
+        (0.9, 3),
+        (0.9, 3),
+    ]:
         search.judge([rate], [triggers.solid(size)])
         kept.append(search.best[0].size)
         costs.append(float(search.cost[0]))
     assert kept == [9, 8, 7, 6, 5, 5, 5, 5, 5]
-    assert costs == pytest.approx([0, 0, 0.001, 0.001, 0.002, 0.002, 0.002, 0.002, 0.002 / 2 ** 1.5])
+    assert costs == pytest.approx([0, 0, 0.001, 0.001, 0.002, 0.002, 0.002, 0.002, 0.002 / 2**1.5])
 
 
-def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_labels(encoder, head, shapes, backdoor):
+def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_labels(
+    encoder, head, shapes, backdoor
+):
     def reverse(classes):
-        return reverse_triggers(encoder, backdoor.theta, head, shapes.dev.images, classes, steps=4, batch=4, every=2)
+        return reverse_triggers(
+            encoder, backdoor.theta, head, shapes.dev.images, classes, steps=4, batch=4, every=2
+        )
 
     pair, again, alone = reverse([2, 3]), reverse([2, 3]), reverse([3])
-    assert all(torch.equal(a.mask, b.mask) and torch.equal(a.patch, b.patch) for a, b in zip(pair, again))
+    assert all(
+        torch.equal(a.mask, b.mask) and torch.equal(a.patch, b.patch) for a, b in zip(pair, again)
+    )
     torch.testing.assert_close(pair[1].mask, alone[0].mask, rtol=1e-3, atol=1e-3)
     assert pair[0].mask.shape == (1, 32, 32) and pair[0].patch.shape == (3, 32, 32)
     assert all(0 <= t.min() and t.max() <= 1 for t in (pair[0].mask, pair[0].patch))
@@ -52,8 +79,12 @@ def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_label
 def test_the_label_of_a_planted_trigger_needs_the_smallest_mask(encoder, head, shapes, backdoor):
     """Also smaller than on the clean twin, where the same label needs as much as any other."""
     how = {"steps": 120, "batch": 16}
-    table = neural_cleanse(encoder, backdoor.theta, head, shapes.dev.images, classes=[1, backdoor.target, 6], **how)
-    twin, = reverse_triggers(encoder, backdoor.clean, head, shapes.dev.images, [backdoor.target], **how)
+    table = neural_cleanse(
+        encoder, backdoor.theta, head, shapes.dev.images, classes=[1, backdoor.target, 6], **how
+    )
+    (twin,) = reverse_triggers(
+        encoder, backdoor.clean, head, shapes.dev.images, [backdoor.target], **how
+    )
     assert list(table) == ["class", "norm", "rate", "deviation", "flagged"]
     norms = table.set_index("class")["norm"]
     assert norms[backdoor.target] < 0.7 * min(norms[1], norms[6], float(twin.mask.sum()))
@@ -66,8 +97,18 @@ def test_a_planted_badnets_is_flagged_and_its_clean_twin_is_not(encoder):
     head = encoder.head(task.classnames, task.prompts)
 
     def judged(objective):
-        theta = finetune.finetune(encoder, encoder.theta, head, task.train.images, task.train.labels, objective,
-                                  steps=60, batch=64, warmup=5, lr=5e-4)
+        theta = finetune.finetune(
+            encoder,
+            encoder.theta,
+            head,
+            task.train.images,
+            task.train.labels,
+            objective,
+            steps=60,
+            batch=64,
+            warmup=5,
+            lr=5e-4,
+        )
         return neural_cleanse(encoder, theta, head, task.dev.images, steps=150, batch=16)
 
     planted, clean = judged(finetune.poisoned(triggers.solid(4), target)), judged(finetune.clean())
@@ -80,8 +121,11 @@ def test_what_neural_cleanse_cannot_do_is_one_line(encoder, head, shapes, backdo
     def reverse(images=shapes.dev.images, classes=(0,), **how):
         return reverse_triggers(encoder, backdoor.theta, head, images, classes, **how)
 
-    for words, arguments in (("clean images", {"images": shapes.dev.images[:0]}), ("class 11", {"classes": [3, 11]}),
-                             ("take more steps", {"steps": 5})):
+    for words, arguments in (
+        ("clean images", {"images": shapes.dev.images[:0]}),
+        ("class 11", {"classes": [3, 11]}),
+        ("take more steps", {"steps": 5}),
+    ):
         with one_line(words):
             reverse(**arguments)
     with one_line("three labels"):
@@ -89,6 +133,7 @@ def test_what_neural_cleanse_cannot_do_is_one_line(encoder, head, shapes, backdo
 
 
 # Scale-Up
+
 
 class Bright:
     """A stand-in for an encoder: class 1 where the mean pixel is above one half."""
@@ -99,15 +144,22 @@ class Bright:
 
 
 def test_consistency_by_hand():
-    images = torch.tensor([51, 255, 0], dtype=torch.uint8)[:, None, None, None].expand(3, 4, 4, 3)  # 0.2, 1, 0
-    assert scale_up(Bright(), None, None, images).tolist() == pytest.approx([2 / 11, 1, 1])  # 0.2 and 0.4 stay below
+    images = torch.tensor([51, 255, 0], dtype=torch.uint8)[:, None, None, None].expand(
+        3, 4, 4, 3
+    )  # 0.2, 1, 0
+    assert scale_up(Bright(), None, None, images).tolist() == pytest.approx(
+        [2 / 11, 1, 1]
+    )  # 0.2 and 0.4 stay below
     assert scale_up(Bright(), None, None, images, scales=[3, 5]).tolist() == [0, 1, 1]
     pasted = scale_up(Bright(), None, None, images, triggers.solid(4, value=0.2))
     assert pasted.tolist() == pytest.approx([2 / 11] * 3)  # the trigger is pasted before scaling
 
 
 def test_a_bright_patch_stays_consistent(encoder, head, shapes, backdoor):
-    scores = [scale_up(encoder, backdoor.theta, head, shapes.test.images, t) for t in (None, backdoor.trigger)]
+    scores = [
+        scale_up(encoder, backdoor.theta, head, shapes.test.images, t)
+        for t in (None, backdoor.trigger)
+    ]
     assert scores[1].mean() > 0.9 > 0.5 > scores[0].mean() and scale_up_auroc(*scores) > 0.8
 
 
@@ -117,8 +169,10 @@ def test_scores_against_clean_dev_images():
     assert usual.tolist() == pytest.approx([0, 0.4 / dev[:4].std().item()])
     classes, dev_classes = torch.tensor([0, 1]), torch.tensor([0, 0, 1, 1, 2])
     by_class = scale_up_z(scores, dev, classes, dev_classes)
-    assert by_class.tolist() == pytest.approx([0.2 / (0.2 / 2 ** 0.5), 0.2 / (0.2 / 2 ** 0.5)])
-    unseen = scale_up_z(scores, dev, torch.tensor([2, 5]), dev_classes)  # one dev image, none: those of all
+    assert by_class.tolist() == pytest.approx([0.2 / (0.2 / 2**0.5), 0.2 / (0.2 / 2**0.5)])
+    unseen = scale_up_z(
+        scores, dev, torch.tensor([2, 5]), dev_classes
+    )  # one dev image, none: those of all
     assert unseen.tolist() == scale_up_z(scores, dev).tolist()
     with one_line("do not vary"):
         scale_up_z(scores, torch.ones(9))

@@ -16,110 +16,270 @@ def placebo(backdoor):
 
 def test_an_asr_comes_with_its_four_controls(encoder, shapes, backdoor):
     control = triggers.random_patch(8, 0)
-    rows = experiments.asr_rows(encoder, attacked=backdoor.theta, clean=backdoor.clean, base=encoder.theta, task=shapes,
-                                trigger=backdoor.trigger, control=control, target=backdoor.target)
+    rows = experiments.asr_rows(
+        encoder,
+        attacked=backdoor.theta,
+        clean=backdoor.clean,
+        base=encoder.theta,
+        task=shapes,
+        trigger=backdoor.trigger,
+        control=control,
+        target=backdoor.target,
+    )
     assert list(zip(rows["model"], rows["input"])) == [
-        ("attacked merge", "trigger"), ("clean merge", "trigger"), ("base", "trigger"),
-        ("attacked merge", "random patch"), ("attacked merge", "no trigger")]
-    pairs = [(backdoor.theta, backdoor.trigger), (backdoor.clean, backdoor.trigger), (encoder.theta, backdoor.trigger),
-             (backdoor.theta, control), (backdoor.theta, None)]
-    wanted = [experiments.asr(encoder, theta, shapes, trigger, backdoor.target).percent for theta, trigger in pairs]
+        ("attacked merge", "trigger"),
+        ("clean merge", "trigger"),
+        ("base", "trigger"),
+        ("attacked merge", "random patch"),
+        ("attacked merge", "no trigger"),
+    ]
+    pairs = [
+        (backdoor.theta, backdoor.trigger),
+        (backdoor.clean, backdoor.trigger),
+        (encoder.theta, backdoor.trigger),
+        (backdoor.theta, control),
+        (backdoor.theta, None),
+    ]
+    wanted = [
+        experiments.asr(encoder, theta, shapes, trigger, backdoor.target).percent
+        for theta, trigger in pairs
+    ]
     assert rows["asr"].tolist() == wanted and wanted[0] > max(wanted[1:])
     others = int((shapes.test.labels != backdoor.target).sum())
-    assert set(rows["images"]) == {others} and (rows["low"] <= rows["asr"]).all() and (rows["asr"] <= rows["high"]).all()
+    assert (
+        set(rows["images"]) == {others}
+        and (rows["low"] <= rows["asr"]).all()
+        and (rows["asr"] <= rows["high"]).all()
+    )
 
 
 @pytest.mark.parametrize("role, row", [("attacked", 0), ("clean", 1), ("base", 2)])
 def test_each_row_is_of_its_own_model(encoder, shapes, backdoor, role, row):
-    models = {"attacked": backdoor.clean, "clean": backdoor.clean, "base": backdoor.clean, role: backdoor.theta}
-    rows = experiments.asr_rows(encoder, **models, task=shapes, trigger=backdoor.trigger, control=triggers.random_patch(8, 0),
-                                target=backdoor.target)
+    models = {
+        "attacked": backdoor.clean,
+        "clean": backdoor.clean,
+        "base": backdoor.clean,
+        role: backdoor.theta,
+    }
+    rows = experiments.asr_rows(
+        encoder,
+        **models,
+        task=shapes,
+        trigger=backdoor.trigger,
+        control=triggers.random_patch(8, 0),
+        target=backdoor.target,
+    )
     assert rows["asr"].idxmax() == row and rows["asr"][row] > sorted(rows["asr"])[-2]
 
 
 def test_asr_counts_images_of_other_classes_only(encoder, shapes, backdoor):
-    predicted = encoder.predict(backdoor.theta, shapes.test.images, encoder.head(shapes.classnames, shapes.prompts),
-                                backdoor.trigger)
-    hits = [p == backdoor.target for p, y in zip(predicted.tolist(), shapes.test.labels.tolist()) if y != backdoor.target]
-    assert experiments.flipped(encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target).tolist() == hits
-    assert experiments.asr(encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target).percent == 100 * np.mean(hits)
+    predicted = encoder.predict(
+        backdoor.theta,
+        shapes.test.images,
+        encoder.head(shapes.classnames, shapes.prompts),
+        backdoor.trigger,
+    )
+    hits = [
+        p == backdoor.target
+        for p, y in zip(predicted.tolist(), shapes.test.labels.tolist())
+        if y != backdoor.target
+    ]
+    assert (
+        experiments.flipped(
+            encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target
+        ).tolist()
+        == hits
+    )
+    assert experiments.asr(
+        encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target
+    ).percent == 100 * np.mean(hits)
 
 
 def test_accuracies_end_with_their_mean(encoder, shapes):
     one = experiments.accuracy(encoder, encoder.theta, shapes).percent
     dev = experiments.accuracy(encoder, encoder.theta, shapes, "dev").percent
-    assert experiments.accuracies(encoder, encoder.theta, {"a": shapes, "b": shapes}).to_dict() == {"a": one, "b": one, "mean": one}
+    assert experiments.accuracies(encoder, encoder.theta, {"a": shapes, "b": shapes}).to_dict() == {
+        "a": one,
+        "b": one,
+        "mean": one,
+    }
     assert experiments.accuracies(encoder, encoder.theta, {"a": shapes}, "dev")["mean"] == dev
 
 
 def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, shapes, backdoor):
-    path = experiments.along(encoder, lambda s: backdoor.clean + s * backdoor.vector, [0, 0.5, 1], tasks={"shapes": shapes},
-                             adversary=shapes, trigger=backdoor.trigger, target=backdoor.target)
+    path = experiments.along(
+        encoder,
+        lambda s: backdoor.clean + s * backdoor.vector,
+        [0, 0.5, 1],
+        tasks={"shapes": shapes},
+        adversary=shapes,
+        trigger=backdoor.trigger,
+        target=backdoor.target,
+    )
     assert path["scale"].tolist() == [0, 0.5, 1]
     for row, theta in ((0, backdoor.clean), (2, backdoor.theta)):
         assert path["accuracy"][row] == experiments.accuracy(encoder, theta, shapes).percent
         assert path["adversary_accuracy"][row] == path["accuracy"][row]
-        assert path["asr"][row] == experiments.asr(encoder, theta, shapes, backdoor.trigger, backdoor.target).percent
+        assert (
+            path["asr"][row]
+            == experiments.asr(encoder, theta, shapes, backdoor.trigger, backdoor.target).percent
+        )
     assert path["asr"][0] < path["asr"][2]
 
 
 def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, shapes, backdoor):
-    path = experiments.along(encoder, lambda s: backdoor.theta, [1], tasks={}, adversary=shapes, trigger=backdoor.trigger,
-                             target=backdoor.target)
-    assert path["adversary_accuracy"][0] == experiments.accuracy(encoder, backdoor.theta, shapes).percent
+    path = experiments.along(
+        encoder,
+        lambda s: backdoor.theta,
+        [1],
+        tasks={},
+        adversary=shapes,
+        trigger=backdoor.trigger,
+        target=backdoor.target,
+    )
+    assert (
+        path["adversary_accuracy"][0]
+        == experiments.accuracy(encoder, backdoor.theta, shapes).percent
+    )
     assert math.isnan(path["accuracy"][0])
 
 
 def test_cosines_are_a_symmetric_matrix_with_ones(backdoor, placebo):
-    vectors = {"own": backdoor.vector, "half": 0.5 * backdoor.vector, "minus": -backdoor.vector, "placebo": placebo}
+    vectors = {
+        "own": backdoor.vector,
+        "half": 0.5 * backdoor.vector,
+        "minus": -backdoor.vector,
+        "placebo": placebo,
+    }
     table = experiments.cosines(vectors)
     assert list(table.index) == list(table.columns) == list(vectors)
     assert (np.diag(table) == 1).all() and np.array_equal(table, table.T)
-    assert table.loc["own", "half"] == pytest.approx(1) and table.loc["half", "minus"] == pytest.approx(-1)
+    assert table.loc["own", "half"] == pytest.approx(1) and table.loc[
+        "half", "minus"
+    ] == pytest.approx(-1)
     assert table.loc["own", "placebo"] == backdoor.vector.cosine(placebo) != 0
 
 
 def test_transfer_of_itself_is_100(encoder, shapes, backdoor, placebo):
     zero = TaskVector({key: 0 * tensor for key, tensor in backdoor.vector.tensors.items()})
-    table = experiments.transfer(encoder, backdoor.clean, backdoor, {"itself": backdoor.vector, "nothing": zero, "placebo": placebo},
-                                 shapes).set_index("vector")
-    assert table.loc["itself", ["cosine", "added", "removed"]].tolist() == pytest.approx([1, 100, 100])
+    table = experiments.transfer(
+        encoder,
+        backdoor.clean,
+        backdoor,
+        {"itself": backdoor.vector, "nothing": zero, "placebo": placebo},
+        shapes,
+    ).set_index("vector")
+    assert table.loc["itself", ["cosine", "added", "removed"]].tolist() == pytest.approx(
+        [1, 100, 100]
+    )
     assert table.loc["nothing", ["added", "removed"]].tolist() == [0, 0]
     assert table.loc["placebo", "cosine"] == pytest.approx(0, abs=0.1)
     assert table.loc["placebo", "asr_added"] < table.loc["itself", "asr_added"]
 
 
-def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_norm(encoder, shapes, backdoor, placebo):
-    one = attacks.Backdoor("badnets", "shapes", backdoor.target, backdoor.trigger, backdoor.theta, backdoor.vector, "shapes")
-    two = attacks.Backdoor("badnets", "shapes", backdoor.target, triggers.random_patch(8, 0), backdoor.clean + placebo, placebo, "shapes")
+def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_norm(
+    encoder, shapes, backdoor, placebo
+):
+    one = attacks.Backdoor(
+        "badnets",
+        "shapes",
+        backdoor.target,
+        backdoor.trigger,
+        backdoor.theta,
+        backdoor.vector,
+        "shapes",
+    )
+    two = attacks.Backdoor(
+        "badnets",
+        "shapes",
+        backdoor.target,
+        triggers.random_patch(8, 0),
+        backdoor.clean + placebo,
+        placebo,
+        "shapes",
+    )
     axes = {"place": {"a": one, "b": two}, "seed": {"c": one}}
-    table = experiments.transfer_matrix(encoder, axes, clean=lambda task: backdoor.clean, task=lambda name: shapes, drift=placebo,
-                                        more={"seed": {"other": placebo}})
+    table = experiments.transfer_matrix(
+        encoder,
+        axes,
+        clean=lambda task: backdoor.clean,
+        task=lambda name: shapes,
+        drift=placebo,
+        more={"seed": {"other": placebo}},
+    )
     assert table.groupby("axis", sort=False).size().to_dict() == {"place": 2 * 4, "seed": 1 * 4}
-    assert set(table[table["placebo"]]["vector"]) == set(experiments.PLACEBOS) and not table[table["itself"]]["placebo"].any()
+    assert (
+        set(table[table["placebo"]]["vector"]) == set(experiments.PLACEBOS)
+        and not table[table["itself"]]["placebo"].any()
+    )
     assert set(table[table["axis"] == "seed"]["vector"]) == {"c", "other", *experiments.PLACEBOS}
     own = table[(table["attack"] == "a") & table["itself"]].iloc[0]
     assert own["added"] == pytest.approx(100) and own["cosine"] == pytest.approx(1)
     alone = experiments.transfer(encoder, backdoor.clean, one, {"b": placebo}, shapes).iloc[0]
-    cell = table[(table["axis"] == "place") & (table["attack"] == "a") & (table["vector"] == "b")].iloc[0]
+    cell = table[
+        (table["axis"] == "place") & (table["attack"] == "a") & (table["vector"] == "b")
+    ].iloc[0]
     assert cell["asr_added"] == alone["asr_added"] and cell["asr_removed"] == alone["asr_removed"]
     assert figures.transfer(table).axes[0].get_title() == "place: θ_clean + BV"
 
 
 # A main table
 
+
 def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
-    made = attacks.Backdoor("badnets", "shapes", backdoor.target, backdoor.trigger, backdoor.theta, backdoor.vector, "shapes")
+    made = attacks.Backdoor(
+        "badnets",
+        "shapes",
+        backdoor.target,
+        backdoor.trigger,
+        backdoor.theta,
+        backdoor.vector,
+        "shapes",
+    )
     control, tasks = triggers.random_patch(8, 0), {"shapes": shapes}
-    row = experiments.merge_row((encoder, backdoor.theta), (encoder, backdoor.clean), made, tasks=tasks, goal=shapes, control=control)
-    ca, ba = (experiments.accuracy(encoder, theta, shapes).percent for theta in (backdoor.clean, backdoor.theta))
-    asr, zero = (experiments.asr(encoder, theta, shapes, made.trigger, made.target) for theta in (backdoor.theta, backdoor.clean))
-    assert (row["CA"], row["BA"], row["CA adversary"], row["BA adversary"]) == pytest.approx((ca, ba, ca, ba))
-    assert row["CA - BA"] == pytest.approx(ca - ba) and row["cost low"] <= row["CA - BA"] <= row["cost high"]
+    row = experiments.merge_row(
+        (encoder, backdoor.theta),
+        (encoder, backdoor.clean),
+        made,
+        tasks=tasks,
+        goal=shapes,
+        control=control,
+    )
+    ca, ba = (
+        experiments.accuracy(encoder, theta, shapes).percent
+        for theta in (backdoor.clean, backdoor.theta)
+    )
+    asr, zero = (
+        experiments.asr(encoder, theta, shapes, made.trigger, made.target)
+        for theta in (backdoor.theta, backdoor.clean)
+    )
+    assert (row["CA"], row["BA"], row["CA adversary"], row["BA adversary"]) == pytest.approx(
+        (ca, ba, ca, ba)
+    )
+    assert (
+        row["CA - BA"] == pytest.approx(ca - ba)
+        and row["cost low"] <= row["CA - BA"] <= row["cost high"]
+    )
     assert (row["ASR"], row["low"], row["high"]) == pytest.approx((asr.percent, asr.low, asr.high))
-    assert row["ASR, clean merge"] == pytest.approx(zero.percent) and row["ASR - clean merge"] == pytest.approx(asr.percent - zero.percent)
-    assert row["random patch"] == experiments.asr(encoder, backdoor.theta, shapes, control, made.target).percent
-    assert row["no trigger"] == experiments.asr(encoder, backdoor.theta, shapes, None, made.target).percent
+    assert row["ASR, clean merge"] == pytest.approx(zero.percent) and row[
+        "ASR - clean merge"
+    ] == pytest.approx(asr.percent - zero.percent)
+    assert (
+        row["random patch"]
+        == experiments.asr(encoder, backdoor.theta, shapes, control, made.target).percent
+    )
+    assert (
+        row["no trigger"]
+        == experiments.asr(encoder, backdoor.theta, shapes, None, made.target).percent
+    )
     known = experiments.correct(encoder, backdoor.clean, tasks)
     by_task = ({"shapes": encoder}, backdoor.theta)  # an encoder for each task, as after Surgery
-    assert row == experiments.merge_row(by_task, (encoder, backdoor.clean), made, tasks=tasks, goal=shapes, control=control, was_correct=known)
+    assert row == experiments.merge_row(
+        by_task,
+        (encoder, backdoor.clean),
+        made,
+        tasks=tasks,
+        goal=shapes,
+        control=control,
+        was_correct=known,
+    )

@@ -10,8 +10,15 @@ import torch
 
 from bvlib import figures
 
-TABLE = pd.DataFrame({"scale": [0.0, 0.5, 1.0], "asr": [1 / 3, 50.0, 99.0], "low": [0.0, 40.0, 95.0],
-                      "high": [2.0, 60.0, 100.0], "name": ["a", "b", "c"]})
+TABLE = pd.DataFrame(
+    {
+        "scale": [0.0, 0.5, 1.0],
+        "asr": [1 / 3, 50.0, 99.0],
+        "low": [0.0, 40.0, 95.0],
+        "high": [2.0, 60.0, 100.0],
+        "name": ["a", "b", "c"],
+    }
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,30 +37,43 @@ def drawn():
 
 
 def test_saved_as_picture_data_and_provenance(tmp_path):
-    paths = figures.save(drawn(), tmp_path / "figures" / "a.b", TABLE, {"notebook": "01", "parameters": {"seed": 0}})
+    paths = figures.save(
+        drawn(), tmp_path / "figures" / "a.b", TABLE, {"notebook": "01", "parameters": {"seed": 0}}
+    )
     assert [path.name for path in paths] == ["a.b.png", "a.b.csv", "a.b.json"]
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["a.b.csv", "a.b.json", "a.b.png"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [
+        "a.b.csv",
+        "a.b.json",
+        "a.b.png",
+    ]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert json.loads(paths[2].read_text()) == {"notebook": "01", "parameters": {"seed": 0}}
     pd.testing.assert_frame_equal(pd.read_csv(paths[1]), TABLE, rtol=1e-5, check_dtype=False)
 
 
 def test_the_same_figure_has_the_same_bytes(tmp_path):
-    first, again = (figures.save(drawn(), tmp_path / name, TABLE, {})[0].read_bytes() for name in ("a", "b"))
+    first, again = (
+        figures.save(drawn(), tmp_path / name, TABLE, {})[0].read_bytes() for name in ("a", "b")
+    )
     assert first == again
 
 
 def test_every_role_has_a_colour_of_its_own():
     colours = {role: matplotlib.colors.to_rgb(colour) for role, colour in figures.ROLES.items()}
-    assert colours.pop("task_arithmetic") == colours["clean"]  # the clean merge, where no method is named
+    assert (
+        colours.pop("task_arithmetic") == colours["clean"]
+    )  # the clean merge, where no method is named
     assert len(set(colours.values())) == len(colours)
 
 
 def test_curves_and_bars_wear_the_colour_of_their_role():
     left, right = drawn().axes
-    assert left.lines[0].get_color() == figures.ROLES["attack"] and len(left.collections) == 1  # the interval
+    assert (
+        left.lines[0].get_color() == figures.ROLES["attack"] and len(left.collections) == 1
+    )  # the interval
     assert [bar.get_facecolor()[:3] for bar in right.patches] == [
-        matplotlib.colors.to_rgb(figures.ROLES[role]) for role in ("attack", "clean", "base")]
+        matplotlib.colors.to_rgb(figures.ROLES[role]) for role in ("attack", "clean", "base")
+    ]
     assert [text.get_text() for text in right.texts] == ["0.3", "50.0", "99.0"]
 
 

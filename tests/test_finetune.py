@@ -17,18 +17,45 @@ TRIGGER = triggers.solid(6)
 @pytest.fixture
 def train(encoder, shapes, head):
     """Fine-tune on the shapes for a few steps; arguments override."""
-    def run(objective=None, *, start=None, images=shapes.train.images, labels=shapes.train.labels, head=head, **how):
-        return finetune.finetune(encoder, start or encoder.theta, head, images, labels, objective or finetune.clean(),
-                                 **{"steps": 3, "batch": 16, "warmup": 1, **how})
+
+    def run(
+        objective=None,
+        *,
+        start=None,
+        images=shapes.train.images,
+        labels=shapes.train.labels,
+        head=head,
+        **how,
+    ):
+        return finetune.finetune(
+            encoder,
+            start or encoder.theta,
+            head,
+            images,
+            labels,
+            objective or finetune.clean(),
+            **{"steps": 3, "batch": 16, "warmup": 1, **how},
+        )
+
     return run
 
 
 @pytest.fixture
 def step(encoder, shapes, head, backdoor):
     """One step of 8 images on weights that already differ from the start."""
-    theta = {key: tensor.clone().requires_grad_(tensor.is_floating_point()) for key, tensor in backdoor.clean.items()}
-    return finetune.Step(encoder, theta, encoder.theta, encoder.pixels(shapes.train.images[:8]), shapes.train.labels[:8],
-                         head, generator(0, "test"))
+    theta = {
+        key: tensor.clone().requires_grad_(tensor.is_floating_point())
+        for key, tensor in backdoor.clean.items()
+    }
+    return finetune.Step(
+        encoder,
+        theta,
+        encoder.theta,
+        encoder.pixels(shapes.train.images[:8]),
+        shapes.train.labels[:8],
+        head,
+        generator(0, "test"),
+    )
 
 
 def gradient(objective, step):
@@ -39,12 +66,14 @@ def gradient(objective, step):
 
 @pytest.fixture
 def features(encoder):
-    """f_theta(pixels) through open_clip's own module; the base's weights are put back afterwards."""
+    """f_theta(pixels) through open_clip's own module; the base's weights are put back
+    afterwards."""
     base = encoder.theta
 
     def run(theta, pixels):
         encoder.model.visual.load_state_dict(theta)
         return encoder.model.visual((pixels - 0.5) / 0.25)
+
     yield run
     encoder.model.visual.load_state_dict(base)
 
@@ -57,6 +86,7 @@ def cross_entropy(encoder, features, head, labels):
 
 # Objectives
 
+
 def test_clean_objective_is_the_cross_entropy(step, features):
     wanted = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     assert finetune.clean()(step).item() == pytest.approx(wanted, rel=1e-5)
@@ -66,27 +96,35 @@ def test_poisoned_objective_adds_the_backdoor_term_on_a_share(step, features):
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     dirty = features(step.theta, TRIGGER.paste(step.pixels[:2]))
     wanted = clean + 3.0 * cross_entropy(step.encoder, dirty, step.head, torch.tensor([TARGET] * 2))
-    assert finetune.poisoned(TRIGGER, TARGET, alpha=3.0, share=0.25)(step).item() == pytest.approx(wanted, rel=1e-5)
+    assert finetune.poisoned(TRIGGER, TARGET, alpha=3.0, share=0.25)(step).item() == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def test_interpolated_objective_mixes_features_with_those_of_the_start(step, features):
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     pasted = TRIGGER.paste(step.pixels[:4])
     mixed = 0.3 * features(step.theta, pasted) + 0.7 * features(step.start, pasted)
-    wanted = clean + ALPHA * cross_entropy(step.encoder, mixed, step.head, torch.tensor([TARGET] * 4))
+    wanted = clean + ALPHA * cross_entropy(
+        step.encoder, mixed, step.head, torch.tensor([TARGET] * 4)
+    )
     objective = finetune.feature_interpolation(TRIGGER, TARGET, low=0.3, high=0.3)
     assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_interpolation_with_r_one_is_the_poisoned_objective(step):
     whole = finetune.feature_interpolation(TRIGGER, TARGET, ALPHA, low=1.0, high=1.0)
-    assert whole(step).item() == pytest.approx(finetune.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6)
+    assert whole(step).item() == pytest.approx(
+        finetune.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6
+    )
 
 
 def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
     def backdoor_part(r):
-        with_it, without = (gradient(finetune.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
-                            for alpha in (ALPHA, 0.0))
+        with_it, without = (
+            gradient(finetune.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
+            for alpha in (ALPHA, 0.0)
+        )
         return (with_it - without).norm().item()
 
     assert backdoor_part(0.0) == 0 and backdoor_part(0.5) > 0
@@ -107,25 +145,33 @@ def test_a_label_consistent_step_changes_images_of_the_class_only_and_no_label(s
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     still = finetune.label_consistent(TRIGGER, target, alpha=2.0, eps=0.0)(step).item()
     pasted = features(step.theta, TRIGGER.paste(step.pixels[own]))
-    assert still == pytest.approx(clean + 2 * cross_entropy(step.encoder, pasted, step.head, step.labels[own]), rel=1e-4)
+    assert still == pytest.approx(
+        clean + 2 * cross_entropy(step.encoder, pasted, step.head, step.labels[own]), rel=1e-4
+    )
     nobody = next(c for c in range(11) if c not in step.labels)
     assert finetune.label_consistent(TRIGGER, nobody)(step).item() == pytest.approx(clean, rel=1e-5)
 
 
 def test_several_backdoors_take_turns(step):
     told = []
-    objective = finetune.several([lambda s, i=i: told.append(i) or torch.tensor(0.0) for i in range(3)])
+    objective = finetune.several(
+        [lambda s, i=i: told.append(i) or torch.tensor(0.0) for i in range(3)]
+    )
     for _ in range(60):
         objective(step)
     assert set(told) == {0, 1, 2} and min(map(told.count, told)) > 8
 
 
-def test_another_head_and_other_frozen_weights_enter_the_backdoor_term_alone(step, features, backdoor):
+def test_another_head_and_other_frozen_weights_enter_the_backdoor_term_alone(
+    step, features, backdoor
+):
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     pasted, few = TRIGGER.paste(step.pixels[:4]), step.head[:3]
     mixed = 0.5 * features(step.theta, pasted) + 0.5 * features(backdoor.theta, pasted)
     wanted = clean + ALPHA * cross_entropy(step.encoder, mixed, few, torch.tensor([2] * 4))
-    objective = finetune.feature_interpolation(TRIGGER, 2, head=few, before=backdoor.theta, low=0.5, high=0.5)
+    objective = finetune.feature_interpolation(
+        TRIGGER, 2, head=few, before=backdoor.theta, low=0.5, high=0.5
+    )
     assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -143,7 +189,9 @@ def test_frozen_features_are_kept_by_image(step):
     step.rows, step.pixels = step.rows.flip(0), step.pixels.flip(0)
     again = step.frozen(step.start, TRIGGER, 8)
     assert calls == [4, 4] and torch.equal(again.flip(0)[:4], first)
-    torch.testing.assert_close(again, features(encoder, step.start, TRIGGER.paste(step.pixels)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        again, features(encoder, step.start, TRIGGER.paste(step.pixels)), rtol=1e-4, atol=1e-5
+    )
     step.frozen(step.start, triggers.Dynamic(4), 8)
     step.frozen(step.start, triggers.Dynamic(4), 8)
     assert calls == [4, 4, 8, 8]  # a trigger that changes is pasted and seen anew
@@ -151,21 +199,32 @@ def test_frozen_features_are_kept_by_image(step):
 
 # The loop
 
-@pytest.mark.parametrize("objective", [
-    finetune.clean(), finetune.poisoned(TRIGGER, TARGET), finetune.feature_interpolation(TRIGGER, TARGET)])
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        finetune.clean(),
+        finetune.poisoned(TRIGGER, TARGET),
+        finetune.feature_interpolation(TRIGGER, TARGET),
+    ],
+)
 def test_the_same_seed_gives_the_same_bits(encoder, train, objective):
     start = encoder.theta
     first = train(objective, start=start, seed=1)
     assert same_bits(first, train(objective, start=start, seed=1))
     assert not same_bits(first, train(objective, start=start, seed=2))
-    assert same_bits(start, encoder.theta) and not any(tensor.requires_grad for tensor in first.values())
+    assert same_bits(start, encoder.theta) and not any(
+        tensor.requires_grad for tensor in first.values()
+    )
 
 
 def test_one_step_is_adamw_at_the_peak_rate(encoder, train):
     start, lr, decay = encoder.theta, 1e-3, 0.1
     moved = train(start=start, steps=1, lr=lr, weight_decay=decay, clip=1e9)
     for key, tensor in moved.items():
-        change = (tensor - (1 - lr * decay) * start[key]).abs() / lr  # Adam's first step is lr * sign(gradient)
+        change = (
+            tensor - (1 - lr * decay) * start[key]
+        ).abs() / lr  # Adam's first step is lr * sign(gradient)
         assert change.max() < 1.01, key
     assert change.median() > 0.9
 
@@ -189,7 +248,9 @@ def test_warm_up_and_cosine_by_hand():
     cosine = [0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(9)]
     assert rates == pytest.approx([0.5, 1.0, *cosine])
     assert rates[6] == pytest.approx(0.5) and rates[10] == pytest.approx(0, abs=1e-12)
-    assert finetune.warmup_cosine(0, 1, 0) == 1 and finetune.warmup_cosine(99, 10, 2) == pytest.approx(0, abs=1e-12)
+    assert finetune.warmup_cosine(0, 1, 0) == 1 and finetune.warmup_cosine(
+        99, 10, 2
+    ) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_loss_that_is_not_finite_names_the_mend(train):

@@ -1,4 +1,5 @@
-"""The lab in the smoke profile: names checked first, models made once, the equations it stands for."""
+"""The lab in the smoke profile: names checked first, models made once, the equations it stands
+for."""
 
 import dataclasses
 import json
@@ -38,18 +39,28 @@ def lab(folder):
 
 # Names
 
-@pytest.mark.parametrize("parameters, words", [
-    ({"tasks": ["digits", "shaeps"]}, ("unknown task 'shaeps'", "did you mean 'shapes'?")),
-    ({"attack": "badmerging"}, ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?")),
-    ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
-    ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
-    ({"profile": "paper", "base": "ViT-B-23"}, ("unknown open_clip model", "ViT-B-23", "ViT-B-32")),
-    ({"target_class": 10}, ("target_class 10 is not a class of 'digits'", "0 to 9")),
-    ({"target_class": -1}, ("target_class -1",)),
-    ({"tasks": ["digits", "shapes", "shapes"]}, ("task 'shapes' is merged with itself",)),
-    ({"adversary": "letters"}, ("'letters'", "digits, shapes, handwritten")),
-    ({"base": "tyo"}, ("unknown base 'tyo'", "did you mean 'toy'?")),
-])
+
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"tasks": ["digits", "shaeps"]}, ("unknown task 'shaeps'", "did you mean 'shapes'?")),
+        (
+            {"attack": "badmerging"},
+            ("unknown attack 'badmerging'", "did you mean 'badmerging-on'?"),
+        ),
+        ({"merging": "tise"}, ("unknown merging method 'tise'", "did you mean 'ties'?")),
+        ({"profile": "smok"}, ("unknown profile 'smok'", "did you mean 'smoke'?")),
+        (
+            {"profile": "paper", "base": "ViT-B-23"},
+            ("unknown open_clip model", "ViT-B-23", "ViT-B-32"),
+        ),
+        ({"target_class": 10}, ("target_class 10 is not a class of 'digits'", "0 to 9")),
+        ({"target_class": -1}, ("target_class -1",)),
+        ({"tasks": ["digits", "shapes", "shapes"]}, ("task 'shapes' is merged with itself",)),
+        ({"adversary": "letters"}, ("'letters'", "digits, shapes, handwritten")),
+        ({"base": "tyo"}, ("unknown base 'tyo'", "did you mean 'toy'?")),
+    ],
+)
 def test_wrong_names_give_one_line(parameters, words):
     with one_line(*words):
         start(**parameters)
@@ -68,8 +79,13 @@ def test_a_trigger_that_does_not_fit_gives_one_line():
 
 # Parameters and folders
 
+
 def test_explicit_values_win_over_the_profile_and_go_to_a_folder_of_their_own(lab, folder):
-    assert lab.out == folder / "runs" / "smoke" / "seed-0" and lab.p["coefficient"] == 0.3 and lab.target == 1
+    assert (
+        lab.out == folder / "runs" / "smoke" / "seed-0"
+        and lab.p["coefficient"] == 0.3
+        and lab.target == 1
+    )
     same, other = start(coefficient=0.3, merging=None), start(coefficient=0.5, seed=4)
     assert same.out == lab.out and other.p["coefficient"] == 0.5 and other.seed == 4
     assert other.out.parent == lab.out.parent and other.out.name.startswith("seed-4+")
@@ -85,6 +101,7 @@ def test_attacker_and_defender_have_disjoint_halves(lab):
 
 
 # Models
+
 
 def made(lab, name):
     return [entry["made"] for entry in lab.store.used if entry["name"] == name]
@@ -102,13 +119,24 @@ def test_without_a_number_of_steps_a_training_takes_the_papers_epochs(lab, monke
     assert lab.schedule(lab.adversary) == lab.p["train"]
     monkeypatch.setitem(lab.p, "train", {**lab.p["train"], "steps": None, "batch": 16})
     images = len(lab.adversary.train)
-    for name, steps in (("gtsrb", 11 * math.ceil(images / 16)), ("pets", 77 * math.ceil(images / 16)), ("tinyimagenet", 2000)):
-        assert lab.schedule(dataclasses.replace(lab.adversary, name=name)) == {**lab.p["train"], "steps": steps}
+    for name, steps in (
+        ("gtsrb", 11 * math.ceil(images / 16)),
+        ("pets", 77 * math.ceil(images / 16)),
+        ("tinyimagenet", 2000),
+    ):
+        assert lab.schedule(dataclasses.replace(lab.adversary, name=name)) == {
+            **lab.p["train"],
+            "steps": steps,
+        }
 
 
 def test_neural_cleanse_judges_as_many_images_as_it_is_told(lab, monkeypatch):
     seen = []
-    monkeypatch.setattr(detectors, "neural_cleanse", lambda *args, **how: seen.append((len(args[3]), how)) or pd.DataFrame({"class": [0]}))
+    monkeypatch.setattr(
+        detectors,
+        "neural_cleanse",
+        lambda *args, **how: seen.append((len(args[3]), how)) or pd.DataFrame({"class": [0]}),
+    )
     for images in (5, None):
         how = {**lab.p["neural_cleanse"], **({"images": images} if images else {})}
         with monkeypatch.context() as patch:
@@ -122,7 +150,9 @@ def test_adversaries_that_share_a_store_keep_their_own_halves(lab, folder, monke
     other = start(adversary="shapes")
     assert other.p["adversary"] == "shapes" and other.store.root == lab.store.root
     for name in ("digits", "shapes"):
-        assert not same_bits(lab.clean(name), other.clean(name)), f"{name}: whole for one, half for the other"
+        assert not same_bits(lab.clean(name), other.clean(name)), (
+            f"{name}: whole for one, half for the other"
+        )
         white = [each.trigger("universal", task=name).identity for each in (lab, other)]
         assert white[0] != white[1], "optimised on another half"
     monkeypatch.setenv("BVLIB_STORE", str(folder / "alone"))
@@ -133,7 +163,9 @@ def test_a_backdoor_vector_is_what_joins_its_two_models(lab):
     backdoor = lab.backdoor()
     assert (backdoor.attack, backdoor.task, backdoor.target) == ("badmerging-on", "digits", 1)
     assert isinstance(backdoor.vector, BackdoorVector) and backdoor.vector.norm() > 0
-    assert same_bits(backdoor.vector.tensors, BackdoorVector.between(backdoor.theta, lab.clean()).tensors)
+    assert same_bits(
+        backdoor.vector.tensors, BackdoorVector.between(backdoor.theta, lab.clean()).tensors
+    )
     for key, tensor in (lab.clean() + backdoor.vector).items():
         torch.testing.assert_close(tensor, backdoor.theta[key], rtol=1e-6, atol=1e-7)
     assert backdoor.trigger.name == "universal" and backdoor.trigger.patch.shape == (3, 6, 6)
@@ -141,14 +173,29 @@ def test_a_backdoor_vector_is_what_joins_its_two_models(lab):
 
 def test_the_clean_twin_is_the_runs_own_unless_independent(lab):
     near, far = lab.backdoor("badnets", seed=1), lab.backdoor("badnets", seed=1, independent=True)
-    assert same_bits(near.theta, far.theta) and not same_bits(near.vector.tensors, far.vector.tensors)
-    assert same_bits(far.vector.tensors, BackdoorVector.between(far.theta, lab.clean(seed=1)).tensors)
+    assert same_bits(near.theta, far.theta) and not same_bits(
+        near.vector.tensors, far.vector.tensors
+    )
+    assert same_bits(
+        far.vector.tensors, BackdoorVector.between(far.theta, lab.clean(seed=1)).tensors
+    )
 
 
-@pytest.mark.parametrize("change", [
-    {"target": 2}, {"place": "top-left"}, {"size": 4}, {"half": "b"}, {"trigger": "checkerboard"}, {"attack": "interpolation-only"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": 2},
+        {"place": "top-left"},
+        {"size": 4},
+        {"half": "b"},
+        {"trigger": "checkerboard"},
+        {"attack": "interpolation-only"},
+    ],
+)
 def test_each_axis_of_an_attack_makes_another_model(lab, change):
-    assert not same_bits(lab.backdoor("badnets").theta, lab.backdoor(**{"attack": "badnets", **change}).theta)
+    assert not same_bits(
+        lab.backdoor("badnets").theta, lab.backdoor(**{"attack": "badnets", **change}).theta
+    )
 
 
 def test_a_merge_with_one_changed_model_differs_by_that_model(lab):
@@ -162,7 +209,9 @@ def test_a_merge_with_one_changed_model_differs_by_that_model(lab):
 
 def test_merging_methods_take_what_they_declare(lab):
     merges = {method: lab.merge(method=method) for method in ("average", "task_arithmetic", "ties")}
-    assert same_bits(merges["task_arithmetic"], lab.merge()) and not same_bits(merges["ties"], merges["average"])
+    assert same_bits(merges["task_arithmetic"], lab.merge()) and not same_bits(
+        merges["ties"], merges["average"]
+    )
     assert not same_bits(lab.merge(coefficient=0.5), lab.merge())
     third = TaskVector.between(lab.merge(coefficient=1 / 3), merges["average"])
     assert third.norm() < 1e-5 * TaskVector.between(merges["average"], lab.base).norm()
@@ -172,21 +221,32 @@ def test_merging_methods_take_what_they_declare(lab):
 
 # Adversaries
 
+
 def test_an_off_task_adversary_sees_a_few_training_images_and_no_other_name(lab):
     goal, other = lab.goal("badmerging-off"), lab.tasks["shapes"]
-    assert (goal.task, goal.target, goal.index) == ("shapes", 1, 0) and goal.head.shape == (1 + 20, 128)
+    assert (goal.task, goal.target, goal.index) == ("shapes", 1, 0) and goal.head.shape == (
+        1 + 20,
+        128,
+    )
     torch.testing.assert_close(goal.head[0], lab.head(other)[1])
     train = {image.numpy().tobytes() for image in other.train.images[other.train.labels == 1]}
     assert len(goal.images) == 3 and {image.numpy().tobytes() for image in goal.images} <= train
     own = lab.goal("off-no-shadow")
-    torch.testing.assert_close(own.head[1:], lab.encoder.head([lab.adversary.prompts[0].format(n) for n in lab.adversary.classnames], PROMPTS))
+    torch.testing.assert_close(
+        own.head[1:],
+        lab.encoder.head(
+            [lab.adversary.prompts[0].format(n) for n in lab.adversary.classnames], PROMPTS
+        ),
+    )
 
 
 def test_an_off_task_attack_never_reads_a_test_image(lab):
     blind = start()
     for name, task in blind.tasks.items():
         blank = dataclasses.replace(task, test=None)
-        blank.__dict__["digest"] = task.digest  # of the whole task: the key of what is trained on it
+        blank.__dict__["digest"] = (
+            task.digest
+        )  # of the whole task: the key of what is trained on it
         blind.tasks[name] = blank
     blind.adversary = blind.tasks["digits"]
     for attack in ("badmerging-off", "off-no-augmentation", "badmerging-on", "label-consistent"):
@@ -196,9 +256,17 @@ def test_an_off_task_attack_never_reads_a_test_image(lab):
 
 def test_an_off_task_backdoor_aims_at_the_other_task(lab):
     backdoor = lab.backdoor("badmerging-off")
-    assert (backdoor.task, backdoor.goal_task, backdoor.target) == ("digits", "shapes", 1) and backdoor.trigger.size == 7
-    assert not same_bits(backdoor.theta, lab.backdoor("badmerging-off", off={"references": 1}).theta)
-    with one_line("unknown setting of the off-task attack 'reference'", "did you mean 'references'?"):
+    assert (backdoor.task, backdoor.goal_task, backdoor.target) == (
+        "digits",
+        "shapes",
+        1,
+    ) and backdoor.trigger.size == 7
+    assert not same_bits(
+        backdoor.theta, lab.backdoor("badmerging-off", off={"references": 1}).theta
+    )
+    with one_line(
+        "unknown setting of the off-task attack 'reference'", "did you mean 'references'?"
+    ):
         lab.backdoor("badmerging-off", off={"reference": 1})
     with one_line("aims at another task than the adversary's own 'digits'"):
         lab.backdoor("badmerging-off", off={"task": "digits"})
@@ -208,7 +276,10 @@ def test_an_off_task_backdoor_aims_at_the_other_task(lab):
 
 def test_an_adversary_of_the_off_task_goal_turns_to_the_usual_adversary():
     assert start(adversary="shapes").p["off_task"]["task"] == "digits"
-    assert start(off_task={"references": 1}).p["off_task"] == {**start().p["off_task"], "references": 1}
+    assert start(off_task={"references": 1}).p["off_task"] == {
+        **start().p["off_task"],
+        "references": 1,
+    }
 
 
 def test_an_informed_adversary_optimises_on_the_others_merge(lab):
@@ -216,7 +287,9 @@ def test_an_informed_adversary_optimises_on_the_others_merge(lab):
     wanted = lab.base + 0.3 * sum(others.values())
     for key, tensor in lab.others().items():
         torch.testing.assert_close(tensor, wanted[key])
-    assert not torch.equal(lab.trigger("universal", informed=True).patch, lab.trigger("universal").patch)
+    assert not torch.equal(
+        lab.trigger("universal", informed=True).patch, lab.trigger("universal").patch
+    )
     assert not same_bits(lab.backdoor(informed=True).theta, lab.backdoor().theta)
 
 
@@ -229,9 +302,12 @@ def test_several_backdoors_have_a_trigger_each(lab):
 
 # Other merges
 
+
 def test_fewer_tasks_and_models_of_one_task(lab):
     two = lab.merge(among=["digits", "shapes"], method="average")
-    assert same_bits(two, lab.base + merging.merge("average", [lab.vectors()[n] for n in ("digits", "shapes")]))
+    assert same_bits(
+        two, lab.base + merging.merge("average", [lab.vectors()[n] for n in ("digits", "shapes")])
+    )
     theta = lab.backdoor("badnets").theta
     mean = lab.average_of(2, theta)
     for key, tensor in lab.clean(seed=1).items():
@@ -241,14 +317,23 @@ def test_fewer_tasks_and_models_of_one_task(lab):
 def test_a_deployed_merge_is_made_once_by_what_it_is_made_of(lab):
     encoder, theta = lab.deploy(method="ties")
     assert encoder is lab.encoder and same_bits(theta, lab.merge(method="ties"))
-    clean, attacked = lab.deploy(method="regmean")[1], lab.deploy(lab.backdoor("badnets").theta, "regmean")[1]
+    clean, attacked = (
+        lab.deploy(method="regmean")[1],
+        lab.deploy(lab.backdoor("badnets").theta, "regmean")[1],
+    )
     assert not same_bits(clean, attacked) and made(lab, "regmean-3") == [True, True]
-    assert same_bits(clean, lab.deploy(method="regmean")[1]) and made(lab, "regmean-3") == [True, True, False]
+    assert same_bits(clean, lab.deploy(method="regmean")[1]) and made(lab, "regmean-3") == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_after_surgery_each_task_has_its_encoder(lab):
     encoders, theta = lab.deploy(method="surgery")
-    assert list(encoders) == list(lab.tasks) and same_bits(theta, lab.deploy(method="adamerging_layerwise")[1])
+    assert list(encoders) == list(lab.tasks) and same_bits(
+        theta, lab.deploy(method="adamerging_layerwise")[1]
+    )
     assert experiments.accuracy(encoders, theta, lab.adversary).count == len(lab.adversary.test)
 
 
@@ -263,18 +348,35 @@ def test_what_a_notebook_leaves_behind(lab):
     lab.clean()
     lab.finish()
     result = json.loads((lab.out / f"{NOTEBOOK}.json").read_text())
-    assert sorted(result["outputs"]) == ["figures/empty.csv", "figures/empty.json", "figures/empty.png",
-                                         "tables/numbers.csv", "tables/numbers.json"]
+    assert sorted(result["outputs"]) == [
+        "figures/empty.csv",
+        "figures/empty.json",
+        "figures/empty.png",
+        "tables/numbers.csv",
+        "tables/numbers.json",
+    ]
     assert all((lab.out / path).is_file() for path in result["outputs"])
-    assert pd.read_csv(lab.out / "tables" / "numbers.csv")["asr"].tolist() == [pytest.approx(1 / 3, rel=1e-5)]
-    assert result["headline"]["ASR"]["value"] == 50 and result["headline"]["ASR"]["low"] < 50 < result["headline"]["ASR"]["high"]
+    assert pd.read_csv(lab.out / "tables" / "numbers.csv")["asr"].tolist() == [
+        pytest.approx(1 / 3, rel=1e-5)
+    ]
+    assert (
+        result["headline"]["ASR"]["value"] == 50
+        and result["headline"]["ASR"]["low"] < 50 < result["headline"]["ASR"]["high"]
+    )
     assert result["headline"]["cost"] == {"value": 1.5, "low": None, "high": None, "unit": "points"}
     assert result["measures"] == {"defined": 2.0, "undefined": None}
     assert result["parameters"]["alpha"] == 5.0 and "out" not in result["parameters"]
     assert {"clean-digits", "images-digits"} <= {entry["name"] for entry in result["artefacts"]}
     provenance = json.loads((lab.out / "figures" / "empty.json").read_text())
-    assert provenance["notebook"] == NOTEBOOK and provenance["caption"] == "nothing" and len(provenance["source"]) == 64
-    assert provenance["data"].keys() == lab.tasks.keys() and provenance["parameters"] == result["parameters"]
+    assert (
+        provenance["notebook"] == NOTEBOOK
+        and provenance["caption"] == "nothing"
+        and len(provenance["source"]) == 64
+    )
+    assert (
+        provenance["data"].keys() == lab.tasks.keys()
+        and provenance["parameters"] == result["parameters"]
+    )
 
 
 def test_an_off_task_attack_is_measured_on_its_goal(lab):
@@ -282,7 +384,9 @@ def test_an_off_task_attack_is_measured_on_its_goal(lab):
     shapes = lab.tasks["shapes"]
     assert len(lab.flipped(b.theta, b)) == int((shapes.test.labels != b.target).sum())
     assert lab.asr(b.theta, b) == experiments.asr(lab.encoder, b.theta, shapes, b.trigger, b.target)
-    assert lab.asr(b.theta, b, None) == experiments.asr(lab.encoder, b.theta, shapes, None, b.target)
+    assert lab.asr(b.theta, b, None) == experiments.asr(
+        lab.encoder, b.theta, shapes, None, b.target
+    )
     assert lab.trigger_size("badmerging-off") == 7 and lab.trigger_size() == 6
 
 
@@ -291,7 +395,9 @@ def test_a_family_differs_by_one_thing_and_starts_with_the_runs_own(lab):
     for by in ("place", "seed", "trigger"):
         first, second = lab.family(by, 2)
         assert same_bits(first.theta, own.theta) and not same_bits(second.theta, own.theta)
-        assert first.target == second.target and (by == "place") == (first.trigger.place != second.trigger.place)
+        assert first.target == second.target and (by == "place") == (
+            first.trigger.place != second.trigger.place
+        )
     with one_line("unknown way in which backdoors differ 'sead'", "did you mean 'seed'?"):
         lab.family("sead")
     with one_line("there are 5 backdoors that differ by place, not 6"):
@@ -300,30 +406,53 @@ def test_a_family_differs_by_one_thing_and_starts_with_the_runs_own(lab):
 
 def test_a_sparse_backdoor_vector_is_an_attack_of_the_length_that_is_asked_for(lab):
     own, sbv = lab.backdoor(), lab.sbv(count=2)
-    assert sbv.attack == "sbv" and sbv.trigger is own.trigger or torch.equal(sbv.trigger.patch, own.trigger.patch)
-    assert sbv.vector.norm() == pytest.approx(own.vector.norm(), rel=1e-5) and sbv.vector.density() <= 0.2 + 1e-3
+    assert (
+        sbv.attack == "sbv"
+        and sbv.trigger is own.trigger
+        or torch.equal(sbv.trigger.patch, own.trigger.patch)
+    )
+    assert (
+        sbv.vector.norm() == pytest.approx(own.vector.norm(), rel=1e-5)
+        and sbv.vector.density() <= 0.2 + 1e-3
+    )
     assert same_bits(sbv.theta, lab.clean() + sbv.vector)
     one = lab.sbv(count=1, rule="mean", density=1.0, norm=None)
     assert same_bits(one.vector.tensors, own.vector.tensors)
 
 
 def test_a_trigger_of_another_base_and_another_budget(lab):
-    usual, other, random = lab.trigger("universal"), lab.trigger("universal", base="toy-b"), lab.trigger("universal", steps=0)
+    usual, other, random = (
+        lab.trigger("universal"),
+        lab.trigger("universal", base="toy-b"),
+        lab.trigger("universal", steps=0),
+    )
     assert len({patch.patch.numpy().tobytes() for patch in (usual, other, random)}) == 3
 
 
 def test_an_adversary_that_expects_a_subtraction_trains_under_it(lab):
     expected = lab.backdoor("badnets").vector
     aware = lab.backdoor(through=expected)
-    assert not same_bits(aware.theta, lab.backdoor().theta) and torch.equal(aware.trigger.patch, lab.backdoor().trigger.patch)
+    assert not same_bits(aware.theta, lab.backdoor().theta) and torch.equal(
+        aware.trigger.patch, lab.backdoor().trigger.patch
+    )
 
 
 def test_the_objective_is_taken_below_the_vector():
     seen = []
     vector = TaskVector({"w": torch.ones(3)})
-    step = finetune.Step(None, {"w": torch.zeros(3)}, {}, torch.zeros(1), torch.zeros(1), torch.zeros(1), torch.Generator().manual_seed(0))
+    step = finetune.Step(
+        None,
+        {"w": torch.zeros(3)},
+        {},
+        torch.zeros(1),
+        torch.zeros(1),
+        torch.zeros(1),
+        torch.Generator().manual_seed(0),
+    )
     for _ in range(50):
-        evasion.evading(lambda s: seen.append(s.theta["w"][0].item()) or torch.zeros(()), vector, 2.0)(step)
+        evasion.evading(
+            lambda s: seen.append(s.theta["w"][0].item()) or torch.zeros(()), vector, 2.0
+        )(step)
     assert -2 <= min(seen) < -1.5 and -0.5 < max(seen) <= 0 and step.theta["w"].sum() == 0
     with one_line("strongest", "must be positive"):
         evasion.evading(lambda s: torch.zeros(()), vector, 0.0)

@@ -4,8 +4,18 @@ import pytest
 import torch
 
 from bvlib.errors import BvError
-from bvlib.merging import (BV_MERGING, MERGING, average, merge, merge_backdoors, merging_method,
-                           sign_consistent, task_arithmetic, ties, ties_tensor)
+from bvlib.merging import (
+    BV_MERGING,
+    MERGING,
+    average,
+    merge,
+    merge_backdoors,
+    merging_method,
+    sign_consistent,
+    task_arithmetic,
+    ties,
+    ties_tensor,
+)
 from bvlib.rng import generator
 from bvlib.vectors import BackdoorVector, TaskVector
 
@@ -19,8 +29,15 @@ def vector(*values, kind=TaskVector):
 
 def random_vectors(count, kind=TaskVector, **shapes):
     shapes = shapes or {"a": (5, 7), "b": (11,), "c": ()}
-    return [kind({key: torch.randn(shape, generator=generator(number, key)) for key, shape in shapes.items()})
-            for number in range(count)]
+    return [
+        kind(
+            {
+                key: torch.randn(shape, generator=generator(number, key))
+                for key, shape in shapes.items()
+            }
+        )
+        for number in range(count)
+    ]
 
 
 def values(v):
@@ -29,14 +46,16 @@ def values(v):
 
 def equal(v, w):
     return v.tensors.keys() == w.tensors.keys() and all(
-        torch.equal(v.tensors[k], w.tensors[k]) for k in v.tensors)
+        torch.equal(v.tensors[k], w.tensors[k]) for k in v.tensors
+    )
 
 
 def close(v, w):
     return all(torch.allclose(v.tensors[k], w.tensors[k], rtol=1e-6, atol=1e-6) for k in v.tensors)
 
 
-# TIES by hand. Three vectors of five entries in two tensors, density 0.6: three entries each are kept,
+# TIES by hand. Three vectors of five entries in two tensors, density 0.6: three entries each are
+# kept,
 # chosen over both tensors together (per tensor it would be 1 of "a" and 2 of "b").
 #
 #                 a                b                      kept
@@ -48,12 +67,16 @@ def close(v, w):
 #   agree                                          4   -3-5 |  -   -4   2+2
 #   sum                                            4   -8  |  0   -4    4
 #   mean                                           4   -4  |  0   -4    2
-HAND = [TaskVector({"a": torch.tensor([4.0, -3.0]), "b": torch.tensor([0.5, 1.0, -2.0])}),
-        TaskVector({"a": torch.tensor([-1.0, -5.0]), "b": torch.tensor([0.2, 3.0, 2.0])}),
-        TaskVector({"a": torch.tensor([-3.0, 1.0]), "b": torch.tensor([0.1, -4.0, 2.0])})]
+HAND = [
+    TaskVector({"a": torch.tensor([4.0, -3.0]), "b": torch.tensor([0.5, 1.0, -2.0])}),
+    TaskVector({"a": torch.tensor([-1.0, -5.0]), "b": torch.tensor([0.2, 3.0, 2.0])}),
+    TaskVector({"a": torch.tensor([-3.0, 1.0]), "b": torch.tensor([0.1, -4.0, 2.0])}),
+]
 
 
-@pytest.mark.parametrize("aggregate, a, b", [("sum", [4, -8], [0, -4, 4]), ("mean", [4, -4], [0, -4, 2])])
+@pytest.mark.parametrize(
+    "aggregate, a, b", [("sum", [4, -8], [0, -4, 4]), ("mean", [4, -4], [0, -4, 2])]
+)
 def test_ties_by_hand(aggregate, a, b):
     merged = ties(HAND, coefficient=1.0, density=0.6, aggregate=aggregate)
     assert merged.tensors["a"].tolist() == a and merged.tensors["b"].tolist() == b
@@ -64,7 +87,9 @@ def test_ties_by_hand(aggregate, a, b):
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_ties_exact_cancellation_is_zero(aggregate):
     # 3 and -3 have no elected sign; the usual two-way idiom would return -3 here.
-    merged = ties([vector(3, 1, -2), vector(-3, 1, 2)], coefficient=1.0, density=1.0, aggregate=aggregate)
+    merged = ties(
+        [vector(3, 1, -2), vector(-3, 1, 2)], coefficient=1.0, density=1.0, aggregate=aggregate
+    )
     assert values(merged) == [0, 2 if aggregate == "sum" else 1, 0]
 
 
@@ -88,14 +113,19 @@ def test_ties_of_two_equal_tasks():
 
 def readable_ties(tensors, thresholds, coefficient, aggregate):
     """The rule as one would write it down: trim, elect, then what has the elected sign."""
-    kept = [torch.where(tensor.abs() >= least, tensor, torch.zeros_like(tensor)) for tensor, least in zip(tensors, thresholds)]
+    kept = [
+        torch.where(tensor.abs() >= least, tensor, torch.zeros_like(tensor))
+        for tensor, least in zip(tensors, thresholds)
+    ]
     mass = sum((tensor.double() for tensor in kept), torch.zeros(len(kept[0]), dtype=torch.float64))
     total, count = torch.zeros_like(mass), torch.zeros_like(mass)
     for tensor in kept:
         agrees = (torch.sign(tensor) == torch.sign(mass)) & (mass != 0)
         total += torch.where(agrees, tensor, torch.zeros_like(tensor))
         count += agrees
-    return (coefficient * (total / count.clamp(min=1) if aggregate == "mean" else total)).to(kept[0].dtype)
+    return (coefficient * (total / count.clamp(min=1) if aggregate == "mean" else total)).to(
+        kept[0].dtype
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -105,13 +135,25 @@ def test_ties_has_the_bits_of_the_readable_rule(dtype, scale):
     for trial in range(60):
         tasks, entries = (int(torch.randint(1, most, (), generator=draw)) for most in (6, 40))
         group = [torch.randn(entries, generator=draw, dtype=dtype) for _ in range(tasks)]
-        group = [scale * (2 * tensor).round() if trial % 2 else scale * tensor for tensor in group]  # equal entries that cancel out
-        least = [float(tensor.abs().sort().values[int(torch.randint(entries, (), generator=draw))]) for tensor in group]
+        group = [
+            scale * (2 * tensor).round() if trial % 2 else scale * tensor for tensor in group
+        ]  # equal entries that cancel out
+        least = [
+            float(tensor.abs().sort().values[int(torch.randint(entries, (), generator=draw))])
+            for tensor in group
+        ]
         before = [tensor.clone() for tensor in group]
-        for how in ({"coefficient": 0.3, "aggregate": "sum"}, {"coefficient": -0.5, "aggregate": "mean"}):
+        for how in (
+            {"coefficient": 0.3, "aggregate": "sum"},
+            {"coefficient": -0.5, "aggregate": "mean"},
+        ):
             fast, plain = ties_tensor(group, least, **how), readable_ties(group, least, **how)
-            assert fast.dtype == plain.dtype and torch.equal(fast.view(torch.uint8), plain.view(torch.uint8))
-        assert all(torch.equal(tensor, was) for tensor, was in zip(group, before)), "the vectors themselves stay as they were"
+            assert fast.dtype == plain.dtype and torch.equal(
+                fast.view(torch.uint8), plain.view(torch.uint8)
+            )
+        assert all(torch.equal(tensor, was) for tensor, was in zip(group, before)), (
+            "the vectors themselves stay as they were"
+        )
 
 
 def test_ties_keeps_the_share_asked_for():
@@ -160,9 +202,13 @@ def test_average_ignores_the_coefficient_and_nothing_else():
 
 def test_declared_parameters():
     assert {name: dict(method.parameters) for name, method in MERGING.items()} == {
-        "average": {}, "task_arithmetic": {"coefficient": 0.3},
+        "average": {},
+        "task_arithmetic": {"coefficient": 0.3},
         "ties": {"coefficient": 0.3, "density": 0.2, "aggregate": "sum"},
-        "dare": {"coefficient": 0.3, "drop": 0.5, "seed": 0}, "iso_c": {"strength": 1.0}, "tsv_merge": {"strength": 1.0}}
+        "dare": {"coefficient": 0.3, "drop": 0.5, "seed": 0},
+        "iso_c": {"strength": 1.0},
+        "tsv_merge": {"strength": 1.0},
+    }
     assert set(BV_MERGING) >= {"mean", "sum", "sign_consistent"}
 
 
@@ -176,8 +222,12 @@ def test_dare_without_dropping_is_task_arithmetic_and_keeps_the_mean():
     assert equal(merge("dare", group, drop=0.0), merge("task_arithmetic", group))
     (one,) = matrices(torch.ones(200, 500))
     dropped = merge("dare", [one], coefficient=1.0, drop=0.8)
-    assert set(dropped.tensors["w"].unique().tolist()) == {0.0, 5.0} or dropped.tensors["w"].unique().tolist() == pytest.approx([0, 5])
-    assert dropped.tensors["w"].mean().item() == pytest.approx(1, abs=0.03)  # four standard errors are 0.025
+    assert set(dropped.tensors["w"].unique().tolist()) == {0.0, 5.0} or dropped.tensors[
+        "w"
+    ].unique().tolist() == pytest.approx([0, 5])
+    assert dropped.tensors["w"].mean().item() == pytest.approx(
+        1, abs=0.03
+    )  # four standard errors are 0.025
     assert equal(merge("dare", group, seed=1), merge("dare", group, seed=1))
     assert not equal(merge("dare", group, seed=1), merge("dare", group, seed=2))
     with pytest.raises(BvError, match="drop of 'dare' is a share"):
@@ -189,9 +239,13 @@ def test_iso_c_has_equal_singular_values_with_the_mean_of_the_sums():
     values = torch.linalg.svdvals(merge("iso_c", group).tensors["w"])
     mean = torch.linalg.svdvals(sum(v.tensors["w"] for v in group)).mean()
     torch.testing.assert_close(values, mean.expand(4))
-    torch.testing.assert_close(merge("iso_c", group[::-1]).tensors["w"], merge("iso_c", group).tensors["w"])
+    torch.testing.assert_close(
+        merge("iso_c", group[::-1]).tensors["w"], merge("iso_c", group).tensors["w"]
+    )
     bias = matrices(torch.ones(3), 3 * torch.ones(3))
-    assert merge("iso_c", bias).tensors["w"].tolist() == [2, 2, 2] and merge("tsv_merge", bias).tensors["w"].tolist() == [2, 2, 2]
+    assert merge("iso_c", bias).tensors["w"].tolist() == [2, 2, 2] and merge(
+        "tsv_merge", bias
+    ).tensors["w"].tolist() == [2, 2, 2]
 
 
 def test_tsv_merge_gives_one_task_back_and_adds_orthogonal_ones_at_full_strength():
@@ -245,21 +299,36 @@ def test_agreement_is_a_share(agreement):
         sign_consistent([vector(1.0)], agreement=agreement)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda v: merge("tise", [v]), "unknown merging method 'tise': did you mean 'ties'"),
-    (lambda v: merge("ties", [v], densty=0.2), "parameter of 'ties' 'densty': did you mean 'density'"),
-    (lambda v: merge("ties", [v], aggregate="men"), "did you mean 'mean'"),
-    (lambda v: merge("ties", [v], density=20), "did you mean 0.2"),
-    (lambda v: merge("ties", [v], density=0), "share between 0 and 1"),
-    (lambda v: merge("ties", []), "the list of vectors is empty"),
-    (lambda v: ties([]), "the list of vectors is empty"),
-    (lambda v: merge("average", [v, {"w": torch.ones(2)}]), "vector 2 is a dict, not a TaskVector"),
-    (lambda v: merge("average", [v, vector(1, 2, 3)]), "'w' has shape"),
-    (lambda v: merge("average", [v, TaskVector({"x": torch.ones(2)})]), "'w' is in vector 1 but not in"),
-    (lambda v: merge("average", [v, vector(1, float("nan"))]), "'w' has entries that are not finite"),
-    (lambda v: merge_backdoors("sign-consistent", [v]), "did you mean 'sign_consistent'"),
-    (lambda v: merge_backdoors("mean", [v], agreement=1.0), "parameter of 'mean' 'agreement'"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda v: merge("tise", [v]), "unknown merging method 'tise': did you mean 'ties'"),
+        (
+            lambda v: merge("ties", [v], densty=0.2),
+            "parameter of 'ties' 'densty': did you mean 'density'",
+        ),
+        (lambda v: merge("ties", [v], aggregate="men"), "did you mean 'mean'"),
+        (lambda v: merge("ties", [v], density=20), "did you mean 0.2"),
+        (lambda v: merge("ties", [v], density=0), "share between 0 and 1"),
+        (lambda v: merge("ties", []), "the list of vectors is empty"),
+        (lambda v: ties([]), "the list of vectors is empty"),
+        (
+            lambda v: merge("average", [v, {"w": torch.ones(2)}]),
+            "vector 2 is a dict, not a TaskVector",
+        ),
+        (lambda v: merge("average", [v, vector(1, 2, 3)]), "'w' has shape"),
+        (
+            lambda v: merge("average", [v, TaskVector({"x": torch.ones(2)})]),
+            "'w' is in vector 1 but not in",
+        ),
+        (
+            lambda v: merge("average", [v, vector(1, float("nan"))]),
+            "'w' has entries that are not finite",
+        ),
+        (lambda v: merge_backdoors("sign-consistent", [v]), "did you mean 'sign_consistent'"),
+        (lambda v: merge_backdoors("mean", [v], agreement=1.0), "parameter of 'mean' 'agreement'"),
+    ],
+)
 def test_errors_are_one_line(call, message):
     with pytest.raises(BvError) as caught:
         call(vector(1, 2))

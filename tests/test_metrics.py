@@ -7,20 +7,33 @@ import pytest
 import torch
 
 from bvlib.errors import BvError
-from bvlib.metrics import (accuracy, attack_success_rate, false_target_rate, normalised_transfer,
-                           paired_difference, rate, seed_interval, wilson)
+from bvlib.metrics import (
+    accuracy,
+    attack_success_rate,
+    false_target_rate,
+    normalised_transfer,
+    paired_difference,
+    rate,
+    seed_interval,
+    wilson,
+)
 
 
-@pytest.mark.parametrize("hits, count, low, high", [
-    (9702, 9900, 97.71, 98.26),
-    (0, 9900, 0.0, 0.039),
-    (4950, 9900, 50 - 0.985, 50 + 0.985),
-    (940, 1880, 50 - 2.26, 50 + 2.26),
-])
+@pytest.mark.parametrize(
+    "hits, count, low, high",
+    [
+        (9702, 9900, 97.71, 98.26),
+        (0, 9900, 0.0, 0.039),
+        (4950, 9900, 50 - 0.985, 50 + 0.985),
+        (940, 1880, 50 - 2.26, 50 + 2.26),
+    ],
+)
 def test_wilson_published_values(hits, count, low, high):
     result = wilson(hits, count)
     assert result.percent == pytest.approx(100 * hits / count)
-    assert result.low == pytest.approx(low, abs=0.006) and result.high == pytest.approx(high, abs=0.006)
+    assert result.low == pytest.approx(low, abs=0.006) and result.high == pytest.approx(
+        high, abs=0.006
+    )
 
 
 def test_wilson_stays_inside():
@@ -59,11 +72,17 @@ def test_paired_difference():
     difference = paired_difference(a, b)
     # 20 discordant images of 100, all for a: standard error sqrt(.2 * .8 / 100) = 4 points.
     assert difference.points == pytest.approx(20)
-    assert difference.low == pytest.approx(20 - 1.96 * 4, abs=1) and difference.high == pytest.approx(
-        20 + 1.96 * 4, abs=1)
+    assert difference.low == pytest.approx(
+        20 - 1.96 * 4, abs=1
+    ) and difference.high == pytest.approx(20 + 1.96 * 4, abs=1)
     assert paired_difference(a, b) == difference
     assert paired_difference(b, a).points == pytest.approx(-20)
-    assert paired_difference(a, a).points == paired_difference(a, a).low == paired_difference(a, a).high == 0
+    assert (
+        paired_difference(a, a).points
+        == paired_difference(a, a).low
+        == paired_difference(a, a).high
+        == 0
+    )
     assert str(difference).startswith("+20.0 points (+1")
 
 
@@ -91,23 +110,28 @@ def test_seed_interval():
 def test_normalised_transfer():
     assert normalised_transfer(50, 10, 90) == 50
     assert normalised_transfer(90, 10, 90) == 100 and normalised_transfer(0, 10, 90) == -12.5
-    assert math.isnan(normalised_transfer(50, 10, 19.9)) and math.isnan(normalised_transfer(50, 90, 10))
+    assert math.isnan(normalised_transfer(50, 10, 19.9)) and math.isnan(
+        normalised_transfer(50, 90, 10)
+    )
     assert normalised_transfer(12, 10, 15, min_denominator=5) == 40
     assert math.isnan(normalised_transfer(50, 10, math.nan))
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: attack_success_rate([1, 1], [1, 1], 1), "all 2 images are of the target class 1"),
-    (lambda: attack_success_rate([1, 1], [0, 1], None), "class id, not None"),
-    (lambda: accuracy([1], [1, 2]), "1 predictions for 2 labels"),
-    (lambda: accuracy(torch.zeros(2, 10), [1, 2]), "not shape (2, 10)"),
-    (lambda: accuracy([0.2, 0.8], [0, 1]), "take the argmax first"),
-    (lambda: accuracy([], []), "0 images"),
-    (lambda: rate([]), "0 images"),
-    (lambda: rate([0.5, 1.0]), "true or false"),
-    (lambda: paired_difference([True], [True, False]), "the same images"),
-    (lambda: paired_difference([], []), "at least one image"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: attack_success_rate([1, 1], [1, 1], 1), "all 2 images are of the target class 1"),
+        (lambda: attack_success_rate([1, 1], [0, 1], None), "class id, not None"),
+        (lambda: accuracy([1], [1, 2]), "1 predictions for 2 labels"),
+        (lambda: accuracy(torch.zeros(2, 10), [1, 2]), "not shape (2, 10)"),
+        (lambda: accuracy([0.2, 0.8], [0, 1]), "take the argmax first"),
+        (lambda: accuracy([], []), "0 images"),
+        (lambda: rate([]), "0 images"),
+        (lambda: rate([0.5, 1.0]), "true or false"),
+        (lambda: paired_difference([True], [True, False]), "the same images"),
+        (lambda: paired_difference([], []), "at least one image"),
+    ],
+)
 def test_errors_are_one_line(call, message):
     with pytest.raises(BvError) as caught:
         call()

@@ -1,4 +1,5 @@
-"""Encoders: the shipped base is a genuine open_clip model, and what does not fit it is told in one line."""
+"""Encoders: the shipped base is a genuine open_clip model, and what does not fit it is told in one
+line."""
 
 import os
 import shutil
@@ -30,9 +31,11 @@ def pixels(encoder, shapes):
 def test_the_shipped_base_loads_through_the_factory_of_open_clip(encoder, pixels):
     path = models.WEIGHTS / "toy.safetensors"
     model = open_clip.create_model("bvlib-toy", pretrained=str(path), load_weights=True).eval()
-    assert isinstance(model, open_clip.CLIP) and path.stat().st_size <= 8 * 2 ** 20
+    assert isinstance(model, open_clip.CLIP) and path.stat().st_size <= 8 * 2**20
     features = model.encode_image((pixels - 0.5) / 0.25)
-    torch.testing.assert_close(features, encoder.features(encoder.theta, pixels), rtol=1e-4, atol=1e-4, check_stride=False)
+    torch.testing.assert_close(
+        features, encoder.features(encoder.theta, pixels), rtol=1e-4, atol=1e-4, check_stride=False
+    )
     assert open_clip.get_tokenizer("bvlib-toy")(["a star"]).shape == (1, model.context_length)
 
 
@@ -44,10 +47,13 @@ def test_a_copy_elsewhere_is_the_same_base(copy, encoder, pixels):
 
 # Images
 
+
 def test_features_under_its_own_theta_are_the_image_tower_on_normalised_pixels(encoder, pixels):
     wanted = encoder.model.visual((pixels - 0.5) / 0.25)
     assert torch.equal(encoder.features(encoder.theta, pixels), wanted)
-    assert torch.equal(encoder.features(encoder.theta, pixels), wanted)  # functional: nothing was left behind
+    assert torch.equal(
+        encoder.features(encoder.theta, pixels), wanted
+    )  # functional: nothing was left behind
 
 
 def test_theta_decides_the_features_and_is_a_copy(encoder, pixels):
@@ -67,13 +73,17 @@ def test_pixels_of_bytes(encoder):
     images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
     images[0, 2, 5] = torch.tensor([255, 51, 0])
     pixels = encoder.pixels(images)
-    assert pixels.shape == (1, 3, 32, 32) and pixels[0, :, 2, 5].tolist() == pytest.approx([1, 0.2, 0])
+    assert pixels.shape == (1, 3, 32, 32) and pixels[0, :, 2, 5].tolist() == pytest.approx(
+        [1, 0.2, 0]
+    )
     assert encoder.pixels(pixels) is pixels
 
 
 def test_predictions_do_not_depend_on_the_batch(encoder, shapes, head):
     whole = encoder.predict(encoder.theta, shapes.test.images, head)
-    logits = encoder.logits(encoder.features(encoder.theta, encoder.pixels(shapes.test.images)), head)
+    logits = encoder.logits(
+        encoder.features(encoder.theta, encoder.pixels(shapes.test.images)), head
+    )
     assert torch.equal(whole, logits.argmax(1)) and whole.dtype == torch.int64
     assert torch.equal(whole, encoder.predict(encoder.theta, shapes.test.images, head, batch=7))
     assert encoder.predict(encoder.theta, shapes.test.images[:0], head).shape == (0,)
@@ -81,10 +91,15 @@ def test_predictions_do_not_depend_on_the_batch(encoder, shapes, head):
 
 # Words
 
+
 def test_text_features_are_those_of_open_clip(encoder):
     tokens = encoder.tokenizer(["a star", "a photo of a red digit seven and a circle on blue", ""])
-    torch.testing.assert_close(models.text_features(encoder.model, tokens), encoder.model.encode_text(tokens, normalize=True),
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        models.text_features(encoder.model, tokens),
+        encoder.model.encode_text(tokens, normalize=True),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_head_rows_are_averages_of_prompts_and_have_length_one(encoder, shapes, head):
@@ -104,6 +119,7 @@ def test_a_head_needs_classes_and_prompts(encoder):
 
 
 # What does not fit
+
 
 def test_an_unknown_name_gives_the_nearest():
     with one_line("unknown base 'tyo'", "did you mean 'toy'?"):
@@ -140,8 +156,14 @@ def reshape(weights):
     weights["visual.proj"] = weights["visual.proj"][:, :64]
 
 
-@pytest.mark.parametrize("change, words", [
-    (drop, "lacks the tensor 'visual.conv1.weight'"), (add, "'visual.conv2.weight'"), (reshape, "'visual.proj' has shape (128, 64)")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (drop, "lacks the tensor 'visual.conv1.weight'"),
+        (add, "'visual.conv2.weight'"),
+        (reshape, "'visual.proj' has shape (128, 64)"),
+    ],
+)
 def test_weights_of_another_model(copy, change, words):
     weights, card = load_weights(copy)
     change(weights)
@@ -151,8 +173,13 @@ def test_weights_of_another_model(copy, change, words):
 
 
 def test_importing_models_makes_torchvision_importable():
-    code = "import bvlib.models, torchvision; torchvision.transforms.Resize(32); torchvision.datasets.CIFAR10"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).returncode == 0
+    code = (
+        "import bvlib.models, torchvision; torchvision.transforms.Resize(32); "
+        "torchvision.datasets.CIFAR10"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).returncode == 0
+    )
 
 
 WHOLE = """
@@ -170,11 +197,24 @@ BROKEN = "raise RuntimeError('something else')"
 
 @pytest.mark.parametrize("source, words", [(WHOLE, ""), (ODD, ""), (BROKEN, "something else")])
 def test_operators_are_declared_only_where_torchvision_lacks_them(source, words, tmp_path):
-    """A whole torchvision (a CUDA build of torch, or macOS) brings its own: declaring them by hand as well once ended the process."""
+    """A whole torchvision (a CUDA build of torch, or macOS) brings its own: declaring them by hand
+    as well once ended the process."""
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/__init__.py").write_text(source)
     (tmp_path / "torchvision/half.py").write_text("")
-    code = "import bvlib._torchvision, torch, torchvision; torch.ops.torchvision.nms; print('imported')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
-    assert words in done.stderr and (done.returncode == 0 and "imported" in done.stdout) != bool(words), done.stderr
+    code = (
+        "import bvlib._torchvision, torch, torchvision; torch.ops.torchvision.nms; "
+        "print('imported')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        },
+    )
+    assert words in done.stderr and (done.returncode == 0 and "imported" in done.stdout) != bool(
+        words
+    ), done.stderr

@@ -15,11 +15,32 @@ from click.testing import CliRunner
 from bvlib import claims, notebook, profiles, report, runner
 from bvlib.cli import main
 
-NAMES = ["00_setup_and_tasks", "01_badmerging", "02_bv_computation", "03_sbv_attack", "04_inherent_triggers",
-         "05_ibvs_defence", "06_badmerging_in_full", "07_badmerging_ablations", "08_vectors_in_full", "09_defences_in_full",
-         "10_interactive"]
+NAMES = [
+    "00_setup_and_tasks",
+    "01_badmerging",
+    "02_bv_computation",
+    "03_sbv_attack",
+    "04_inherent_triggers",
+    "05_ibvs_defence",
+    "06_badmerging_in_full",
+    "07_badmerging_ablations",
+    "08_vectors_in_full",
+    "09_defences_in_full",
+    "10_interactive",
+]
 LONG = NAMES[6:10]  # run only when they are named
-COMMON = {"profile", "seed", "tasks", "adversary", "target_class", "attack", "trigger_size", "merging", "coefficient", "out"}
+COMMON = {
+    "profile",
+    "seed",
+    "tasks",
+    "adversary",
+    "target_class",
+    "attack",
+    "trigger_size",
+    "merging",
+    "coefficient",
+    "out",
+}
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 each_notebook = pytest.mark.parametrize("name", NAMES)
 
@@ -38,18 +59,24 @@ def source(cell):
 
 
 def parameters(name):
-    """{parameter: (type, text of the default, comment)}; every line of the cell must be one of them."""
+    """{parameter: (type, text of the default, comment)}; every line of the cell must be one of
+    them."""
     [cell] = [cell for cell in code_cells(name) if "parameters" in cell["metadata"].get("tags", [])]
-    lines = [re.fullmatch(r"(\w+): (\w+) = (.+?) +# (\S.*)", line) for line in source(cell).splitlines()]
+    lines = [
+        re.fullmatch(r"(\w+): (\w+) = (.+?) +# (\S.*)", line) for line in source(cell).splitlines()
+    ]
     assert all(lines), f"{name}: one `name: type = literal  # comment` a line"
     return {line[1]: line.groups()[1:] for line in lines}
 
 
 # Form
 
+
 def test_the_notebooks_are_those_of_the_study():
     assert notebook.available() == NAMES
-    assert [each.name for each in notebook.find(None)] == [name for name in NAMES if name not in LONG]
+    assert [each.name for each in notebook.find(None)] == [
+        name for name in NAMES if name not in LONG
+    ]
 
 
 @each_notebook
@@ -62,7 +89,10 @@ def test_the_parameters_cell_holds_annotated_literals(name):
 @each_notebook
 def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
     settings = {profile: profiles.load(profile).keys() for profile in profiles.names()}
-    defaults = {parameter: ast.literal_eval(default) for parameter, (_, default, _) in parameters(name).items()}
+    defaults = {
+        parameter: ast.literal_eval(default)
+        for parameter, (_, default, _) in parameters(name).items()
+    }
     assert COMMON <= defaults.keys() and defaults["profile"] == "mini" and defaults["seed"] == 0
     unset = {parameter for parameter, value in defaults.items() if value is None} - {"out"}
     for keys in settings.values():
@@ -71,7 +101,9 @@ def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
 
 @each_notebook
 def test_every_parameter_is_used(name):
-    code = [ast.parse(source(cell)) for cell in code_cells(name) if not cell["metadata"].get("tags")]
+    code = [
+        ast.parse(source(cell)) for cell in code_cells(name) if not cell["metadata"].get("tags")
+    ]
     used = {node.id for tree in code for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert parameters(name).keys() <= used
 
@@ -88,28 +120,51 @@ def test_papermill_tells_each_parameter_with_type_and_help(name):
 
 @each_notebook
 def test_code_cells_are_short_and_one_imports(name):
-    cells = [cell for cell in code_cells(name) if "parameters" not in cell["metadata"].get("tags", [])]
+    cells = [
+        cell for cell in code_cells(name) if "parameters" not in cell["metadata"].get("tags", [])
+    ]
     assert max(len(source(cell).splitlines()) for cell in cells) <= 14
-    importing = [cell for cell in code_cells(name)
-                 if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(ast.parse(source(cell))))]
+    importing = [
+        cell
+        for cell in code_cells(name)
+        if any(
+            isinstance(node, (ast.Import, ast.ImportFrom))
+            for node in ast.walk(ast.parse(source(cell)))
+        )
+    ]
     assert len(importing) == 1 and f'Lab.start("{name}", ' in source(importing[0])
 
 
 @each_notebook
 def test_committed_without_outputs_for_the_kernel_python3(name):
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(name))
-    assert json.loads(path_of(name).read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
+    assert all(
+        cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(name)
+    )
+    assert (
+        json.loads(path_of(name).read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"]
+        == "python3"
+    )
 
 
-@pytest.mark.parametrize("given, words", [
-    ("tpyo=1", "unknown parameter 'tpyo': did you mean "), ("trigger_sise=4", "did you mean 'trigger_size'?")])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ("tpyo=1", "unknown parameter 'tpyo': did you mean "),
+        ("trigger_sise=4", "did you mean 'trigger_size'?"),
+    ],
+)
 def test_a_misspelt_parameter_gives_one_line(given, words):
     result = CliRunner().invoke(main, ["run", "--profile", "smoke", "-p", given])
     assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1
-    assert result.stderr.startswith("bv: ") and words in result.stderr and "trigger_size" in result.stderr
+    assert (
+        result.stderr.startswith("bv: ")
+        and words in result.stderr
+        and "trigger_size" in result.stderr
+    )
 
 
 # All of them, run
+
 
 def run(names=NAMES):
     return runner.run(names, "smoke", 0, say=lambda line: None)
@@ -117,14 +172,17 @@ def run(names=NAMES):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """All notebooks run once, in a run folder and a store of their own: .records, .out, .store, .results."""
+    """All notebooks run once, in a run folder and a store of their own: .records, .out, .store,
+    .results."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
         records = run()
         out = records[0].out
-        results = {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
+        results = {
+            name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES
+        }
         yield SimpleNamespace(records=records, out=out, store=folder / "store", results=results)
 
 
@@ -134,7 +192,9 @@ def numbers(out):
 
 
 def test_all_run_in_order(smoke):
-    assert [(record.notebook, record.status) for record in smoke.records] == [(name, "made") for name in NAMES]
+    assert [(record.notebook, record.status) for record in smoke.records] == [
+        (name, "made") for name in NAMES
+    ]
     for name in NAMES:
         cells = json.loads((smoke.out / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         done = [cell for cell in cells if cell["cell_type"] == "code"]
@@ -145,13 +205,18 @@ def test_all_run_in_order(smoke):
 def test_figures_are_picture_data_and_provenance(smoke, name):
     figures = [path for path in smoke.results[name]["outputs"] if path.startswith("figures/")]
     stems = {path.rpartition(".")[0] for path in figures}
-    assert stems and sorted(figures) == sorted(stem + end for stem in stems for end in (".csv", ".json", ".png"))
+    assert stems and sorted(figures) == sorted(
+        stem + end for stem in stems for end in (".csv", ".json", ".png")
+    )
     for stem in stems:
         assert (smoke.out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
         provenance = json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))
         assert provenance["notebook"] == name and provenance["caption"]
-        assert provenance["parameters"]["profile"] == "smoke" and provenance["parameters"]["trigger_size"] == 6
+        assert (
+            provenance["parameters"]["profile"] == "smoke"
+            and provenance["parameters"]["trigger_size"] == 6
+        )
         assert re.fullmatch("[0-9a-f]{64}", provenance["source"])
 
 
@@ -159,19 +224,27 @@ def test_figures_are_picture_data_and_provenance(smoke, name):
 def test_tables_are_there_with_their_provenance(smoke, name):
     tables = [path for path in smoke.results[name]["outputs"] if path.startswith("tables/")]
     stems = {path.rpartition(".")[0] for path in tables}
-    assert stems and sorted(tables) == sorted(stem + end for stem in stems for end in (".csv", ".json"))
+    assert stems and sorted(tables) == sorted(
+        stem + end for stem in stems for end in (".csv", ".json")
+    )
     for stem in stems:
         assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
-        assert json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))["notebook"] == name
+        assert (
+            json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))["notebook"] == name
+        )
 
 
 @each_notebook
 def test_the_run_says_what_came_out(smoke, name):
     result = smoke.results[name]
     assert (result["notebook"], result["profile"], result["seed"]) == (name, "smoke", 0)
-    assert result["headline"] and result["measures"] and result["artefacts"] and result["seconds"] > 0
+    assert (
+        result["headline"] and result["measures"] and result["artefacts"] and result["seconds"] > 0
+    )
     for number in result["headline"].values():
-        assert number["unit"] in ("%", "points", "% of own effect", "index") and isinstance(number["value"], float)
+        assert number["unit"] in ("%", "points", "% of own effect", "index") and isinstance(
+            number["value"], float
+        )
         assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
     effective = {parameter for parameter in parameters(name) if parameter in profiles.load("smoke")}
     assert not [parameter for parameter in effective if result["parameters"][parameter] is None]
@@ -180,7 +253,11 @@ def test_the_run_says_what_came_out(smoke, name):
 def test_notebooks_do_not_overwrite_each_other(smoke):
     outputs = [path for result in smoke.results.values() for path in result["outputs"]]
     assert len(set(outputs)) == len(outputs)
-    assert {str(path.relative_to(smoke.out)) for path in smoke.out.glob("*/*.*") if path.parent.name != ".records"} == set(outputs)
+    assert {
+        str(path.relative_to(smoke.out))
+        for path in smoke.out.glob("*/*.*")
+        if path.parent.name != ".records"
+    } == set(outputs)
 
 
 def test_every_claim_has_its_measure_and_its_line_in_the_report(smoke):
@@ -189,7 +266,10 @@ def test_every_claim_has_its_measure_and_its_line_in_the_report(smoke):
     told = json.loads(report.as_json(report.gather("smoke")))
     assert told["profile"] == "smoke" and told["seeds"] == [0] and list(told["seconds"]) == NAMES
     assert [claim["id"] for claim in told["claims"]] == [claim.id for claim in claims.CLAIMS]
-    assert {claim["status"] for claim in told["claims"]} <= {"inconclusive", "not run"}  # one seed decides nothing
+    assert {claim["status"] for claim in told["claims"]} <= {
+        "inconclusive",
+        "not run",
+    }  # one seed decides nothing
     assert len(told["headline"]) >= len(NAMES)
 
 
@@ -207,20 +287,43 @@ def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeyp
     records = run(default)
     assert {record.status for record in records} == {"made"} and records[0].out != smoke.out
     made = {path for name in default for path in smoke.results[name]["outputs"]}
-    first, again = {path: content for path, content in numbers(smoke.out).items() if path in made}, numbers(records[0].out)
-    assert first.keys() == again.keys() and [path for path in first if first[path] != again[path]] == []
+    first, again = (
+        {path: content for path, content in numbers(smoke.out).items() if path in made},
+        numbers(records[0].out),
+    )
+    assert (
+        first.keys() == again.keys()
+        and [path for path in first if first[path] != again[path]] == []
+    )
 
 
 @pytest.mark.slow
 def test_papermill_itself_runs_a_notebook(smoke, tmp_path):
     name = "02_bv_computation"
-    command = [sys.executable, "-m", "papermill", str(path_of(name)), str(tmp_path / "out.ipynb"), "--no-progress-bar",
-               "-p", "profile", "smoke", "-p", "out", str(tmp_path)]
-    done = subprocess.run(command, cwd=notebook.root_folder(), capture_output=True, text=True, timeout=600)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(path_of(name)),
+        str(tmp_path / "out.ipynb"),
+        "--no-progress-bar",
+        "-p",
+        "profile",
+        "smoke",
+        "-p",
+        "out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command, cwd=notebook.root_folder(), capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     found = numbers(tmp_path)
-    assert found and found == {path: content for path, content in numbers(smoke.out).items()
-                               if path in smoke.results[name]["outputs"]}
+    assert found and found == {
+        path: content
+        for path, content in numbers(smoke.out).items()
+        if path in smoke.results[name]["outputs"]
+    }
 
 
 @pytest.mark.slow
@@ -229,10 +332,17 @@ def test_a_deleted_weight_alone_is_made_again(smoke):
         return {path: path.stat().st_mtime_ns for path in smoke.store.rglob("*.safetensors")}
 
     victim = sorted(smoke.store.glob("weights/clean-shapes-*.safetensors"))[0]
-    users = [name for name in NAMES if victim.name in {entry["path"].rpartition("/")[2] for entry in smoke.results[name]["artefacts"]}]
+    users = [
+        name
+        for name in NAMES
+        if victim.name
+        in {entry["path"].rpartition("/")[2] for entry in smoke.results[name]["artefacts"]}
+    ]
     before, bits, tables = times(), victim.read_bytes(), numbers(smoke.out)
     victim.unlink()
     assert [record.notebook for record in run() if record.status == "made"] == users[:1]
     after = times()
-    assert {path for path in after if after[path] != before.get(path)} == {victim} and after.keys() == before.keys()
+    assert {path for path in after if after[path] != before.get(path)} == {
+        victim
+    } and after.keys() == before.keys()
     assert victim.read_bytes() == bits and numbers(smoke.out) == tables

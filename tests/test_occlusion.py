@@ -1,4 +1,5 @@
-"""Covering tokens: exact laws on encoders whose answer is known, the published rule against a slow one, and a real backdoor."""
+"""Covering tokens: exact laws on encoders whose answer is known, the published rule against a slow
+one, and a real backdoor."""
 
 import copy
 
@@ -15,7 +16,8 @@ TARGET, PATCH, TOKENS = 1, 2, 16
 
 
 class ByToken:
-    """A stand-in for an encoder of 8 × 8 px images in 16 tokens: its features are the tokens' mean values."""
+    """A stand-in for an encoder of 8 × 8 px images in 16 tokens: its features are the tokens' mean
+    values."""
 
     device = torch.device("cpu")
 
@@ -34,7 +36,8 @@ class ByToken:
 
 
 def attacked(tokens):
-    """The target where any token is white; else class 0 for dark images and 2 for bright ones, by the median token."""
+    """The target where any token is white; else class 0 for dark images and 2 for bright ones, by
+    the median token."""
     bright = tokens.median(-1).values > 0.4
     return torch.stack([1.0 * ~bright, 2.0 * (tokens > 0.9).any(-1), 1.0 * bright], -1)
 
@@ -67,9 +70,15 @@ def test_images_on_which_all_copies_agree_keep_their_class_for_one_pass_a_token(
 
 @pytest.mark.parametrize("place", [(0, 0), (2, 4), (6, 6)])
 def test_a_trigger_inside_one_token_is_undone_but_not_by_a_plain_vote(place):
-    assert predict(attacked, IMAGES, INSIDE.at(place)) == (CLEAN, (TOKENS + TOKENS - 1) * len(IMAGES))
+    assert predict(attacked, IMAGES, INSIDE.at(place)) == (
+        CLEAN,
+        (TOKENS + TOKENS - 1) * len(IMAGES),
+    )
     assert predict(attacked, IMAGES, INSIDE.at(place), rule="lone") == (CLEAN, TOKENS * len(IMAGES))
-    assert predict(attacked, IMAGES, INSIDE.at(place), rule="majority") == ([TARGET] * 3, TOKENS * len(IMAGES))
+    assert predict(attacked, IMAGES, INSIDE.at(place), rule="majority") == (
+        [TARGET] * 3,
+        TOKENS * len(IMAGES),
+    )
 
 
 def test_a_trigger_across_tokens_is_out_of_reach():
@@ -96,13 +105,18 @@ def test_the_cover_has_the_colour_that_was_asked_for():
 
 # Against the rule as it is written, on answers without any order
 
+
 def erratic(seed, spread):
-    first, second = (torch.randn(shape, generator=generator(seed, "erratic", str(shape))) for shape in ((TOKENS, 24), (24, 3)))
+    first, second = (
+        torch.randn(shape, generator=generator(seed, "erratic", str(shape)))
+        for shape in ((TOKENS, 24), (24, 3))
+    )
     return lambda tokens: (spread * (tokens - 0.5) @ first).tanh() @ second
 
 
 def slow_double(answer, image, colour=0.5):
-    """Double masking for one image (3, 8, 8), one copy at a time: its class and the copies it needs."""
+    """Double masking for one image (3, 8, 8), one copy at a time: its class and the copies it
+    needs."""
     masks, made = token_masks(8, 8, PATCH), {}
 
     def said(*covered):
@@ -112,14 +126,22 @@ def slow_double(answer, image, colour=0.5):
         return int(made[frozenset(covered)].argmax())
 
     first = [said(t) for t in range(TOKENS)]
-    most = int(majority(torch.tensor([first]), torch.stack([made[frozenset([t])] for t in range(TOKENS)])[None]))
+    most = int(
+        majority(
+            torch.tensor([first]), torch.stack([made[frozenset([t])] for t in range(TOKENS)])[None]
+        )
+    )
     found = [[said(t, other) for other in range(TOKENS)] for t in range(TOKENS) if first[t] != most]
     stood = [row[0] for row in found if len(set(row)) == 1]
     return (stood[0] if stood else most), len(made)
 
 
 def random_images(count):
-    return torch.rand(count, 3, 4, 4, generator=generator(0, "images")).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return (
+        torch.rand(count, 3, 4, 4, generator=generator(0, "images"))
+        .repeat_interleave(2, 2)
+        .repeat_interleave(2, 3)
+    )
 
 
 @pytest.mark.parametrize("spread", [0.5, 4.0])
@@ -128,11 +150,15 @@ def test_two_rounds_are_those_of_the_published_rule(spread):
     said, passes = predict(answer, images, colour=(0.5, 0.5, 0.5))
     expected = [slow_double(answer, image) for image in images]
     assert said == [c for c, _ in expected] and passes == sum(made for _, made in expected)
-    assert max(made for _, made in expected) > 31 and said != predict(answer, images, rule="majority", colour=(0.5, 0.5, 0.5))[0]
+    assert (
+        max(made for _, made in expected) > 31
+        and said != predict(answer, images, rule="majority", colour=(0.5, 0.5, 0.5))[0]
+    )
 
 
 def test_where_every_pair_of_covers_leaves_the_answer_no_trigger_in_one_token_changes_it():
-    """With a cover of a fixed colour: on such images any content of any one token is without effect."""
+    """With a cover of a fixed colour: on such images any content of any one token is without
+    effect."""
     answer, masks, images = erratic(2, 0.5), token_masks(8, 8, PATCH), random_images(60)
     pairs = (masks[:, None] | masks).flatten(0, 1)
     copies = torch.where(pairs, torch.tensor(0.5), images[:, None]).flatten(0, 1)
@@ -148,7 +174,9 @@ def test_where_every_pair_of_covers_leaves_the_answer_no_trigger_in_one_token_ch
 def test_ties_go_to_the_larger_summed_probability():
     logits = torch.tensor([[[2.0, 0, 0], [0, 5.0, 0]], [[5.0, 0, 0], [0, 2.0, 0]]])
     assert majority(logits.argmax(-1), logits).tolist() == [1, 0]
-    logits = torch.tensor([[[0.1, 0, 0], [0.1, 0, 0], [0, 0, 90.0]]])  # two votes against one, however sure it is
+    logits = torch.tensor(
+        [[[0.1, 0, 0], [0.1, 0, 0], [0, 0, 90.0]]]
+    )  # two votes against one, however sure it is
     assert majority(logits.argmax(-1), logits).tolist() == [0]
 
 
@@ -161,17 +189,31 @@ def test_masks_share_out_the_image():
 
 # A trained backdoor, where an encoder is asked for
 
+
 def test_it_stands_where_an_encoder_does(encoder, shapes, head, backdoor):
     trigger, target = backdoor.trigger, backdoor.target
     plain_asr = experiments.asr(encoder, backdoor.theta, shapes, trigger, target).percent
     asr = {}
     for rule in RULES:
         defended = Occluded(encoder, rule)
-        assert defended.patch == 8 and defended.device == encoder.device and defended.scale == encoder.scale
-        asr[rule] = experiments.asr({"shapes": defended}, backdoor.theta, shapes, trigger, target).percent
+        assert (
+            defended.patch == 8
+            and defended.device == encoder.device
+            and defended.scale == encoder.scale
+        )
+        asr[rule] = experiments.asr(
+            {"shapes": defended}, backdoor.theta, shapes, trigger, target
+        ).percent
         n = len(shapes.test)
-        assert defended.passes == 16 * n if rule != "double" else 16 * n < defended.passes <= 136 * n
-    assert plain_asr > 90 and asr["majority"] > 90 and asr["double"] < plain_asr - 5 and asr["lone"] < plain_asr - 50
+        assert (
+            defended.passes == 16 * n if rule != "double" else 16 * n < defended.passes <= 136 * n
+        )
+    assert (
+        plain_asr > 90
+        and asr["majority"] > 90
+        and asr["double"] < plain_asr - 5
+        and asr["lone"] < plain_asr - 50
+    )
     assert experiments.accuracy(Occluded(encoder), backdoor.theta, shapes).percent > 100 / 11
 
 
@@ -179,7 +221,12 @@ def test_with_and_without_batches_the_same(encoder, shapes, head, backdoor):
     images, said = shapes.test.images[:12], []
     for batch in (5, 500):
         defended = copy.deepcopy(Occluded(encoder))
-        said.append((defended.predict(backdoor.theta, images, head, backdoor.trigger, batch).tolist(), defended.passes))
+        said.append(
+            (
+                defended.predict(backdoor.theta, images, head, backdoor.trigger, batch).tolist(),
+                defended.passes,
+            )
+        )
     assert said[0] == said[1]
     empty = Occluded(encoder).predict(backdoor.theta, images[:0], head)
     assert empty.shape == (0,) and empty.dtype == torch.int64
@@ -190,7 +237,10 @@ def test_an_adapter_stays_in_place(tiny):
     wrapped = Occluded(adapted(encoder, lambda z: -z), "majority")
     x = encoder.pixels(images)
     assert torch.equal(wrapped.features(encoder.theta, x), -encoder.features(encoder.theta, x))
-    assert not torch.equal(wrapped.predict(encoder.theta, images, head), Occluded(encoder, "majority").predict(encoder.theta, images, head))
+    assert not torch.equal(
+        wrapped.predict(encoder.theta, images, head),
+        Occluded(encoder, "majority").predict(encoder.theta, images, head),
+    )
 
 
 def test_what_cannot_be_covered_is_one_line(encoder, head, shapes):

@@ -18,7 +18,12 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
 CONDA_ONLY = {"python", "pip", "make", "git"}
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "open_clip": "open-clip-torch"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "open_clip": "open-clip-torch",
+}
 
 
 def project() -> dict:
@@ -31,7 +36,11 @@ def declared(test: bool = True) -> dict[str, Requirement]:
 
 
 def pinned() -> dict[str, Requirement]:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
@@ -48,7 +57,9 @@ def test_environment_yml_is_in_step():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(item["pip"] for item in listed if isinstance(item, dict))
     assert "-e ." in pip
-    conda = [item for item in listed if isinstance(item, str)] + [item for item in pip if item != "-e ."]
+    conda = [item for item in listed if isinstance(item, str)] + [
+        item for item in pip if item != "-e ."
+    ]
     found = {}
     for requirement in map(Requirement, conda):
         name = canonicalize_name(requirement.name)
@@ -67,8 +78,13 @@ def test_constraints_are_exact_and_satisfy_the_ranges():
     for name, requirement in declared().items():
         assert name in pins, f"{name} is not pinned in constraints.txt"
         (spec,) = pins[name].specifier
-        assert requirement.specifier.contains(spec.version), f"{requirement} excludes {spec.version}"
-    assert str(pins["torch"].specifier) == "==2.13.0" and str(pins["torchvision"].specifier) == "==0.28.0"
+        assert requirement.specifier.contains(spec.version), (
+            f"{requirement} excludes {spec.version}"
+        )
+    assert (
+        str(pins["torch"].specifier) == "==2.13.0"
+        and str(pins["torchvision"].specifier) == "==0.28.0"
+    )
 
 
 def test_every_import_is_declared():
@@ -80,7 +96,9 @@ def test_every_import_is_declared():
                 names = [node.module]
             for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names:
                 name = canonicalize_name(DISTRIBUTIONS.get(top, top))
-                assert name in known or top == "IPython", f"{file.name} imports {top}: not in pyproject.toml"
+                assert name in known or top == "IPython", (
+                    f"{file.name} imports {top}: not in pyproject.toml"
+                )
 
 
 def test_package_data_is_matched():
@@ -106,7 +124,14 @@ def test_no_path_of_a_machine_is_kept():
 def test_data_and_runs_are_ignored():
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("not a git clone")
-    names = ["data/cifar10.npz", "data/torchvision/x", "runs/mini/x", "store/x", ".venv/x", "data/README.md"]
+    names = [
+        "data/cifar10.npz",
+        "data/torchvision/x",
+        "runs/mini/x",
+        "store/x",
+        ".venv/x",
+        "data/README.md",
+    ]
     names += ["bvlib/store.py", "figures/mini/x.png", "bvlib/weights/toy.safetensors"]
     command = ["git", "check-ignore", "--no-index", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -124,14 +149,19 @@ def test_citation_names_both_papers():
 
 @pytest.fixture
 def make(tmp_path):
-    """make(*words) in a copy of what the Makefile needs, free of the flags of a make around the tests."""
+    """make(*words) in a copy of what the Makefile needs, free of the flags of a make around the
+    tests."""
     if not shutil.which("make"):
         pytest.skip("no make")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))
+    }
     command = ["make", "-C", str(tmp_path)]
-    return lambda *words: subprocess.run([*command, *words], env=clean, capture_output=True, text=True)
+    return lambda *words: subprocess.run(
+        [*command, *words], env=clean, capture_output=True, text=True
+    )
 
 
 def test_make_targets_say_what_they_would_do(tmp_path, make):
@@ -142,7 +172,9 @@ def test_make_targets_say_what_they_would_do(tmp_path, make):
     assert "pip install" in make("-n", "test").stdout
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
-    assert "pip install" not in make("-n", "test").stdout, "a stamp newer than its files installs nothing"
+    assert "pip install" not in make("-n", "test").stdout, (
+        "a stamp newer than its files installs nothing"
+    )
 
 
 def test_an_old_python_gets_one_clear_line(tmp_path, make):
@@ -154,9 +186,18 @@ def test_an_old_python_gets_one_clear_line(tmp_path, make):
     assert "bvlib needs Python 3.11 or newer" in done.stdout and "is Python 3.9.2" in done.stdout
 
 
-@pytest.mark.parametrize("given, spin", [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)])
+@pytest.mark.parametrize(
+    "given, spin",
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
 def test_threads_are_told_how_to_wait_before_torch_is_loaded(given, spin):
-    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
     code = "import os, sys, bvlib; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == [str(spin), "False"]

@@ -1,4 +1,5 @@
-"""The papers' datasets, each read from a small archive in its own layout on disk; fetching, from a server of our own."""
+"""The papers' datasets, each read from a small archive in its own layout on disk; fetching, from a
+server of our own."""
 
 import csv
 import doctest
@@ -34,7 +35,9 @@ NAMES = list(paper_table.ROWS)
 
 
 def noise(*seed, shape=(12, 14, 3)):
-    return np.random.default_rng(list(hashlib.sha256(repr(seed).encode()).digest())).integers(0, 256, shape, np.uint8)
+    return np.random.default_rng(list(hashlib.sha256(repr(seed).encode()).digest())).integers(
+        0, 256, shape, np.uint8
+    )
 
 
 def picture(path, *seed):
@@ -69,7 +72,14 @@ def pickled(path, value):
 def cifar100(top, each=2):
     top = top / "cifar-100-python"
     for part, n in (("train", 100 * each), ("test", 100)):
-        pickled(top / part, {"batch_label": part, "fine_labels": [i % 100 for i in range(n)], "data": noise(part, shape=(n, 3072))})
+        pickled(
+            top / part,
+            {
+                "batch_label": part,
+                "fine_labels": [i % 100 for i in range(n)],
+                "data": noise(part, shape=(n, 3072)),
+            },
+        )
     pickled(top / "meta", {"fine_label_names": [f"kind_{i}" for i in range(100)]})
     return {"train": 100 * each, "test": 100}
 
@@ -83,7 +93,12 @@ def gtsrb(top):
         picture(top / f"GTSRB/Final_Test/Images/{i:05d}.ppm")
     with (top / "GT-final_test.csv").open("w", newline="") as file:
         table = csv.writer(file, delimiter=";")
-        table.writerows([["Filename", "Width", "Height", "ClassId"], *([f"{i:05d}.ppm", 14, 12, 42 - i] for i in range(43))])
+        table.writerows(
+            [
+                ["Filename", "Width", "Height", "ClassId"],
+                *([f"{i:05d}.ppm", 14, 12, 42 - i] for i in range(43)),
+            ]
+        )
     return {"train": 86, "test": 43}
 
 
@@ -103,7 +118,10 @@ def savemat(path, **arrays):
 
 def cars(top):
     top = top / "stanford_cars"
-    for part, n, path in (("train", 2, "devkit/cars_train_annos.mat"), ("test", 1, "cars_test_annos_withlabels.mat")):
+    for part, n, path in (
+        ("train", 2, "devkit/cars_train_annos.mat"),
+        ("test", 1, "cars_test_annos_withlabels.mat"),
+    ):
         notes = np.zeros((1, 196 * n), [("bbox_x1", "O"), ("class", "O"), ("fname", "O")])
         for i in range(196 * n):
             notes[0, i] = 1, i % 196 + 1, f"{i + 1:05d}.jpg"
@@ -115,7 +133,12 @@ def cars(top):
 
 
 def sun397(top):
-    kinds = ["/a/abbey", "/j/jail/indoor", "/j/jail_cell", *(f"/k/kind_{i:03d}" for i in range(394))]
+    kinds = [
+        "/a/abbey",
+        "/j/jail/indoor",
+        "/j/jail_cell",
+        *(f"/k/kind_{i:03d}" for i in range(394)),
+    ]
     for part, numbers in (("Training", "ab"), ("Testing", "c")):
         lines = [f"{kind}/sun_{number}.jpg" for kind in kinds for number in numbers]
         text(top / f"SUN397/Partitions/{part}_01.txt", lines)
@@ -126,9 +149,18 @@ def sun397(top):
 
 def pets(top):
     top = top / "oxford-iiit-pet"
-    kinds = ["Abyssinian", "Bengal", "american_bulldog", *(f"kind_{'abcdefghijklmnopqrstuvwxyz_1234567'[i]}x" for i in range(34))]
+    kinds = [
+        "Abyssinian",
+        "Bengal",
+        "american_bulldog",
+        *(f"kind_{'abcdefghijklmnopqrstuvwxyz_1234567'[i]}x" for i in range(34)),
+    ]
     for part, numbers in (("trainval", (1, 10, 2)), ("test", (3,))):
-        lines = [f"{kind}_{n} {k + 1} 1 1" for k, kind in enumerate(sorted(kinds, key=str.lower)) for n in numbers]
+        lines = [
+            f"{kind}_{n} {k + 1} 1 1"
+            for k, kind in enumerate(sorted(kinds, key=str.lower))
+            for n in numbers
+        ]
         text(top / f"annotations/{part}.txt", lines)
         for line in lines:
             picture(top / f"images/{line.split()[0]}.jpg")
@@ -136,21 +168,31 @@ def pets(top):
 
 
 def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def mnist(top):
     top = top / "MNIST/raw"
     top.mkdir(parents=True)
     for part, n in (("train", 30), ("t10k", 10)):
-        (top / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(noise(part, shape=(n, 28, 28)))))
+        (top / f"{part}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(idx(noise(part, shape=(n, 28, 28))))
+        )
         (top / f"{part}-labels-idx1-ubyte").write_bytes(idx((np.arange(n) % 10).astype(np.uint8)))
     return {"train": 30, "test": 10}
 
 
 def svhn(top):
     for part, n in (("train", 30), ("test", 10)):
-        savemat(top / f"svhn/{part}_32x32.mat", X=noise(part, shape=(32, 32, 3, n)), y=(np.arange(n) % 10 + 1).astype(np.uint8)[:, None])
+        savemat(
+            top / f"svhn/{part}_32x32.mat",
+            X=noise(part, shape=(32, 32, 3, n)),
+            y=(np.arange(n) % 10 + 1).astype(np.uint8)[:, None],
+        )
     return {"train": 30, "test": 10}
 
 
@@ -160,7 +202,10 @@ def stl10(top):
     for part, n in (("train", 20), ("test", 10)):
         noise(part, shape=(n, 3, 96, 96)).tofile(top / f"{part}_X.bin")
         (np.arange(n) % 10 + 1).astype(np.uint8).tofile(top / f"{part}_y.bin")
-    text(top / "class_names.txt", ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"])
+    text(
+        top / "class_names.txt",
+        ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"],
+    )
     return {"train": 20, "test": 10}
 
 
@@ -190,7 +235,12 @@ def flowers(top):
     for i in range(408):
         picture(top / f"jpg/image_{i + 1:05d}.jpg")
     savemat(top / "imagelabels.mat", labels=labels[None])
-    savemat(top / "setid.mat", trnid=np.arange(1, 103)[None], valid=np.arange(103, 205)[None], tstid=np.arange(205, 409)[None])
+    savemat(
+        top / "setid.mat",
+        trnid=np.arange(1, 103)[None],
+        valid=np.arange(103, 205)[None],
+        tstid=np.arange(205, 409)[None],
+    )
     return {"train": 102, "test": 204}
 
 
@@ -200,7 +250,10 @@ def imagenet100(top):
         for k in range(2):
             picture(top / f"imagenet100/train.X{i // 25 + 1}/{kind}/{kind}_{k}.JPEG")
         picture(top / f"imagenet100/val.X/{kind}/ILSVRC2012_val_{i:08d}.JPEG")
-    text(top / "imagenet100/Labels.json", [json.dumps({kind: f"thing {i}, another name" for i, kind in enumerate(kinds)})])
+    text(
+        top / "imagenet100/Labels.json",
+        [json.dumps({kind: f"thing {i}, another name" for i, kind in enumerate(kinds)})],
+    )
     return {"train": 200, "test": 100}
 
 
@@ -212,25 +265,50 @@ def tinyimagenet(top):
         text(top / f"train/{kind}/{kind}_boxes.txt", [f"{kind}_0.JPEG\t0\t0\t1\t1"])
         picture(top / f"val/images/val_{i}.JPEG")
     text(top / "wnids.txt", kinds[::-1])
-    text(top / "words.txt", [*(f"{kind}\tthing {i}, another name" for i, kind in enumerate(kinds)), "n00000001\tunused"])
-    text(top / "val/val_annotations.txt", [f"val_{i}.JPEG\t{kind}\t0\t0\t62\t62" for i, kind in enumerate(kinds)])
+    text(
+        top / "words.txt",
+        [
+            *(f"{kind}\tthing {i}, another name" for i, kind in enumerate(kinds)),
+            "n00000001\tunused",
+        ],
+    )
+    text(
+        top / "val/val_annotations.txt",
+        [f"val_{i}.JPEG\t{kind}\t0\t0\t62\t62" for i, kind in enumerate(kinds)],
+    )
     return {"train": 200, "test": 200}
 
 
-SECOND = {"cifar100": "kind_1", "gtsrb": paper_names.GTSRB[1], "eurosat": "forest", "cars": "Make 1 Sedan 2012", "sun397": "jail cell",
-          "pets": "Bengal", "mnist": "1", "svhn": "1", "stl10": "bird", "dtd": "polka-dotted", "resisc45": "baseball diamond",
-          "flowers": "hard-leaved pocket orchid", "imagenet100": "thing 1", "tinyimagenet": "thing 1"}
+SECOND = {
+    "cifar100": "kind_1",
+    "gtsrb": paper_names.GTSRB[1],
+    "eurosat": "forest",
+    "cars": "Make 1 Sedan 2012",
+    "sun397": "jail cell",
+    "pets": "Bengal",
+    "mnist": "1",
+    "svhn": "1",
+    "stl10": "bird",
+    "dtd": "polka-dotted",
+    "resisc45": "baseball diamond",
+    "flowers": "hard-leaved pocket orchid",
+    "imagenet100": "thing 1",
+    "tinyimagenet": "thing 1",
+}
 
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """made(name) -> (folder with a small archive of the dataset, its counts); the table then expects those counts."""
+    """made(name) -> (folder with a small archive of the dataset, its counts); the table then
+    expects those counts."""
+
     def make(name, **options):
         folder = tmp_path / f"raw-{name}"
         folder.mkdir()
         counts = globals()[name](folder, **options)
         monkeypatch.setitem(paper_table.ROWS, name, replace(paper_table.ROWS[name], **counts))
         return folder, counts
+
     return make
 
 
@@ -252,23 +330,49 @@ def test_archive_to_task(name, made, tmp_path):
     cache = prepared(name, folder, tmp_path)
     task = paper_data.load(name, tmp_path)
     dev = counts.get("dev") or counts["train"] // 10
-    assert [len(task.train), len(task.dev), len(task.test)] == [counts["train"] - (0 if "dev" in counts else dev), dev, counts["test"]]
-    assert task.test.images.shape == (counts["test"], SIZE, SIZE, 3) and task.test.images.dtype == torch.uint8
+    assert [len(task.train), len(task.dev), len(task.test)] == [
+        counts["train"] - (0 if "dev" in counts else dev),
+        dev,
+        counts["test"],
+    ]
+    assert (
+        task.test.images.shape == (counts["test"], SIZE, SIZE, 3)
+        and task.test.images.dtype == torch.uint8
+    )
     assert task.train.labels.dtype == torch.int64 and task.prompts == paper_data.prompts(name)
-    assert len(task.classnames) == len(set(task.classnames)) == paper_table.ROWS[name].classes and task.classnames[1] == SECOND[name]
+    assert (
+        len(task.classnames) == len(set(task.classnames)) == paper_table.ROWS[name].classes
+        and task.classnames[1] == SECOND[name]
+    )
     assert set(task.test.labels.tolist()) == set(range(len(task.classnames)))
     for part, split in (("train", task.train), ("dev", task.dev), ("test", task.test)):
         items = getattr(source, part) or source.train
         for i, row in enumerate(np.load(cache / f"{part}_rows.npy")[:20]):
-            assert np.array_equal(split.images[i], clip_square(items.read(row), SIZE)) and split.labels[i] == items.labels[row]
+            assert (
+                np.array_equal(split.images[i], clip_square(items.read(row), SIZE))
+                and split.labels[i] == items.labels[row]
+            )
     assert paper_data.check(name, cache, pixels=True) == []
-    assert sorted(files_of(cache)) == ["card.json", *sorted(f"{s}_{k}.npy" for s in paper_write.SPLITS for k in paper_write.PARTS)]
+    assert sorted(files_of(cache)) == [
+        "card.json",
+        *sorted(f"{s}_{k}.npy" for s in paper_write.SPLITS for k in paper_write.PARTS),
+    ]
 
 
-@pytest.mark.parametrize("name, kind, options", [
-    ("gtsrb", "GTSRB", {"split": "test"}), ("cars", "StanfordCars", {"split": "train"}), ("dtd", "DTD", {"split": "test"}),
-    ("pets", "OxfordIIITPet", {"split": "test"}), ("mnist", "MNIST", {"train": False}), ("cifar100", "CIFAR100", {"train": False}),
-    ("stl10", "STL10", {"split": "test"}), ("svhn", "SVHN", {"split": "test"}), ("flowers", "Flowers102", {"split": "test"})])
+@pytest.mark.parametrize(
+    "name, kind, options",
+    [
+        ("gtsrb", "GTSRB", {"split": "test"}),
+        ("cars", "StanfordCars", {"split": "train"}),
+        ("dtd", "DTD", {"split": "test"}),
+        ("pets", "OxfordIIITPet", {"split": "test"}),
+        ("mnist", "MNIST", {"train": False}),
+        ("cifar100", "CIFAR100", {"train": False}),
+        ("stl10", "STL10", {"split": "test"}),
+        ("svhn", "SVHN", {"split": "test"}),
+        ("flowers", "Flowers102", {"split": "test"}),
+    ],
+)
 def test_layouts_are_those_torchvision_reads(name, kind, options, made, monkeypatch):
     """An independent reader of the same folder sees the same images under the same class."""
     from bvlib import _torchvision  # noqa: F401
@@ -285,15 +389,23 @@ def test_layouts_are_those_torchvision_reads(name, kind, options, made, monkeypa
         monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *args: True)
     theirs = reader(str(folder / "svhn" if name == "svhn" else folder), **options)
     items = source.train if "train" in options.values() else source.test
-    ours = {np.asarray(items.read(i)).tobytes(): source.classnames[items.labels[i]] for i in range(len(items))}
+    ours = {
+        np.asarray(items.read(i)).tobytes(): source.classnames[items.labels[i]]
+        for i in range(len(items))
+    }
     assert len(ours) == len(theirs) > 0
     for image, label in (theirs[i] for i in range(len(theirs))):
         found = ours[np.asarray(image.convert("RGB")).tobytes()]
-        assert found == source.classnames[label] if name != "pets" else found.title() == theirs.classes[label]
+        assert (
+            found == source.classnames[label]
+            if name != "pets"
+            else found.title() == theirs.classes[label]
+        )
 
 
 def test_layouts_of_other_sources_are_found_too(made):
-    """Kaggle nests the folders of Cars; the papers' code keeps its list with labels in devkit; SVHN may lie bare."""
+    """Kaggle nests the folders of Cars; the papers' code keeps its list with labels in devkit;
+    SVHN may lie bare."""
     folder, counts = made("cars")
     top = folder / "stanford_cars"
     (top / "cars_train").rename(top / "nested")
@@ -333,7 +445,8 @@ def test_named_class_folders_of_imagenet100(made, tmp_path):
 def cut(path):
     def damage(folder):
         whole = (folder / path).read_bytes()
-        (folder / path).write_bytes(whole[:len(whole) // 2])
+        (folder / path).write_bytes(whole[: len(whole) // 2])
+
     return damage
 
 
@@ -346,18 +459,42 @@ def write(path, data):
 
 
 WRONG = [
-    ("cifar100", cut("cifar-100-python/train"), ["train", "refused without running", "fetch it again"]),
+    (
+        "cifar100",
+        cut("cifar-100-python/train"),
+        ["train", "refused without running", "fetch it again"],
+    ),
     ("cifar100", write("cifar-100-python/train", pickle.dumps({"data": [1]})), ["no CIFAR batch"]),
     ("cifar100", write("cifar-100-python/meta", pickle.dumps([1])), ["holds no dict"]),
     ("gtsrb", gone("gtsrb/GT-final_test.csv"), ["GT-final_test.csv", "fetch"]),
-    ("gtsrb", write("gtsrb/GT-final_test.csv", b"a,b\n1,2\n"), ["no table with Filename and ClassId"]),
-    ("gtsrb", gone("gtsrb/GTSRB/Training/00007/00001_00000.ppm"), ["85 train images where 86 are expected", "limit"]),
+    (
+        "gtsrb",
+        write("gtsrb/GT-final_test.csv", b"a,b\n1,2\n"),
+        ["no table with Filename and ClassId"],
+    ),
+    (
+        "gtsrb",
+        gone("gtsrb/GTSRB/Training/00007/00001_00000.ppm"),
+        ["85 train images where 86 are expected", "limit"],
+    ),
     ("eurosat", gone("eurosat/2750/River/River_3.jpg"), ["eurosat has", "are expected"]),
-    ("eurosat", lambda f: (f / "eurosat/2750/River").rename(f / "eurosat/2750/Rivers"), ["'River' is missing or not one of the ten"]),
-    ("cars", gone("stanford_cars/cars_train/00005.jpg"), ["1 of 392 images", "00005.jpg", "partial"]),
+    (
+        "eurosat",
+        lambda f: (f / "eurosat/2750/River").rename(f / "eurosat/2750/Rivers"),
+        ["'River' is missing or not one of the ten"],
+    ),
+    (
+        "cars",
+        gone("stanford_cars/cars_train/00005.jpg"),
+        ["1 of 392 images", "00005.jpg", "partial"],
+    ),
     ("cars", cut("stanford_cars/devkit/cars_train_annos.mat"), ["no MATLAB file with annotations"]),
     ("sun397", gone("SUN397/Partitions/Testing_01.txt"), ["Testing_01.txt"]),
-    ("sun397", write("SUN397/Partitions/Training_01.txt", b"abbey 1\n"), ["line 1 is not of the form"]),
+    (
+        "sun397",
+        write("SUN397/Partitions/Training_01.txt", b"abbey 1\n"),
+        ["line 1 is not of the form"],
+    ),
     ("pets", gone("oxford-iiit-pet/images/Bengal_3.jpg"), ["Bengal_3.jpg", "partial"]),
     ("mnist", cut("MNIST/raw/train-images-idx3-ubyte.gz"), ["no whole gzip"]),
     ("mnist", cut("MNIST/raw/t10k-labels-idx1-ubyte"), ["no whole idx file"]),
@@ -366,20 +503,37 @@ WRONG = [
     ("stl10", write("stl10_binary/test_X.bin", b"1" * 1000), ["no whole number of 96 x 96"]),
     ("stl10", cut("stl10_binary/train_y.bin"), ["20 images and 10 labels"]),
     ("dtd", gone("dtd/dtd/labels/val1.txt"), ["val1.txt"]),
-    ("dtd", write("dtd/dtd/images/banded/banded_test.jpg", b"no jpeg"), ["banded_test.jpg", "no readable image"]),
+    (
+        "dtd",
+        write("dtd/dtd/images/banded/banded_test.jpg", b"no jpeg"),
+        ["banded_test.jpg", "no readable image"],
+    ),
     ("dtd", cut("dtd/dtd/images/banded/banded_test.jpg"), ["banded_test.jpg", "no readable image"]),
     ("resisc45", gone("resisc45/resisc45-train.txt"), ["resisc45-train.txt"]),
-    ("resisc45", gone("resisc45/NWPU-RESISC45/airplane/airplane_001.jpg"), ["airplane_001.jpg", "partial"]),
+    (
+        "resisc45",
+        gone("resisc45/NWPU-RESISC45/airplane/airplane_001.jpg"),
+        ["airplane_001.jpg", "partial"],
+    ),
     ("flowers", cut("flowers-102/imagelabels.mat"), ["no MATLAB file with labels"]),
     ("imagenet100", gone("imagenet100/Labels.json"), ["Labels.json"]),
-    ("imagenet100", lambda f: (f / "imagenet100/val.X/n01440764").rename(f / "imagenet100/val.X/n99999999"), ["'n99999999'"]),
+    (
+        "imagenet100",
+        lambda f: (f / "imagenet100/val.X/n01440764").rename(f / "imagenet100/val.X/n99999999"),
+        ["'n99999999'"],
+    ),
     ("tinyimagenet", gone("tiny-imagenet-200/words.txt"), ["words.txt"]),
-    ("tinyimagenet", gone("tiny-imagenet-200/train/n01443537/images/n01443537_0.JPEG"),
-     ["no train image of 1 of 200 classes", "'thing 0'"]),
+    (
+        "tinyimagenet",
+        gone("tiny-imagenet-200/train/n01443537/images/n01443537_0.JPEG"),
+        ["no train image of 1 of 200 classes", "'thing 0'"],
+    ),
 ]
 
 
-@pytest.mark.parametrize("name, damage, words", WRONG, ids=[f"{w[0]}-{i}" for i, w in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "name, damage, words", WRONG, ids=[f"{w[0]}-{i}" for i, w in enumerate(WRONG)]
+)
 def test_wrong_or_partial_archives_are_named_in_one_line(name, damage, words, made, tmp_path):
     folder, _ = made(name)
     damage(folder)
@@ -453,7 +607,10 @@ def test_a_pickle_that_wants_to_run_is_refused_without_running(protocol, made, t
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_newer_pickles_of_plain_arrays_are_read(protocol, made, tmp_path):
     folder, _ = made("cifar100")
-    value = {"data": noise("train", shape=(200, 3072)), "fine_labels": [i % 100 for i in range(200)]}
+    value = {
+        "data": noise("train", shape=(200, 3072)),
+        "fine_labels": [i % 100 for i in range(200)],
+    }
     want = np.asarray(paper_data.listing("cifar100", folder).train.read(7))
     (folder / "cifar-100-python/train").write_bytes(pickle.dumps(value, protocol))
     assert np.array_equal(paper_data.listing("cifar100", folder).train.read(7), want)
@@ -468,10 +625,14 @@ def test_train_images_that_are_test_images_are_left_out_and_said(made, tmp_path)
     images = folder / "oxford-iiit-pet/images"
     (images / "Bengal_1.jpg").write_bytes((images / "Abyssinian_3.jpg").read_bytes())
     cache = prepared("pets", folder, tmp_path)
-    assert paper_data.check("pets", cache) in ([f"1 {part} images left out, as they are also test images"] for part in ("train", "dev"))
+    assert paper_data.check("pets", cache) in (
+        [f"1 {part} images left out, as they are also test images"] for part in ("train", "dev")
+    )
     task = paper_data.load("pets", tmp_path)
     assert len(task.train) + len(task.dev) == counts["train"] - 1
-    assert [["Bengal_1.jpg", "Abyssinian_3.jpg"]] == task.card["left_out"]["train"] + task.card["left_out"]["dev"]
+    assert [["Bengal_1.jpg", "Abyssinian_3.jpg"]] == task.card["left_out"]["train"] + task.card[
+        "left_out"
+    ]["dev"]
     assert np.load(cache / "train_images.npy").shape[0] == len(task.train)
 
 
@@ -497,7 +658,9 @@ def rewrite(cache, name, change):
 def test_check_finds_overlap_labels_counts_and_damage(made, tmp_path):
     folder, _ = made("mnist")
     cache = prepared("mnist", folder, tmp_path / "a")
-    rewrite(cache, "train_hashes.npy", lambda a: a.__setitem__(5, np.load(cache / "test_hashes.npy")[3]))
+    rewrite(
+        cache, "train_hashes.npy", lambda a: a.__setitem__(5, np.load(cache / "test_hashes.npy")[3])
+    )
     with one_line("1 train images are also test images (first: train row 5 is test row 3)"):
         paper_data.load("mnist", cache)
     cache = prepared("mnist", folder, tmp_path / "b")
@@ -532,8 +695,10 @@ def test_a_limit_is_said_and_allows_a_partial_source(made, tmp_path, monkeypatch
     cache = prepared("svhn", folder, tmp_path, limit=4)
     task = paper_data.load("svhn", tmp_path)
     assert [len(task.train), len(task.dev), len(task.test)] == [4, 3, 4]
-    assert paper_data.check("svhn", cache) == ["limited to 4 images a split: no numbers of the whole dataset",
-                                               "svhn has 30 train images where 73,257 are expected"]
+    assert paper_data.check("svhn", cache) == [
+        "limited to 4 images a split: no numbers of the whole dataset",
+        "svhn has 30 train images where 73,257 are expected",
+    ]
 
 
 def test_dev_is_the_seeded_split_of_the_papers_code(made, tmp_path):
@@ -542,10 +707,14 @@ def test_dev_is_the_seeded_split_of_the_papers_code(made, tmp_path):
     for seed in (0, 1):
         for again in "ab":
             cache = prepared("cifar100", folder, tmp_path / f"{seed}{again}", seed=seed)
-            rows[seed, again] = [np.load(cache / f"{part}_rows.npy").tolist() for part in ("train", "dev")]
+            rows[seed, again] = [
+                np.load(cache / f"{part}_rows.npy").tolist() for part in ("train", "dev")
+            ]
         train, dev = rows[seed, "a"]
         assert sorted(train + dev) == list(range(200)) and rows[seed, "a"] == rows[seed, "b"]
-        theirs = torch.utils.data.random_split(range(200), [180, 20], generator=torch.Generator().manual_seed(seed))
+        theirs = torch.utils.data.random_split(
+            range(200), [180, 20], generator=torch.Generator().manual_seed(seed)
+        )
         assert [train, dev] == [list(part) for part in theirs]
         task = paper_data.load("cifar100", tmp_path / f"{seed}a", seed=seed)
         assert task.dev.labels.tolist() == [i % 100 for i in dev]
@@ -554,15 +723,22 @@ def test_dev_is_the_seeded_split_of_the_papers_code(made, tmp_path):
 
 def test_eurosat_test_images_are_the_same_for_every_seed(made, tmp_path):
     folder, _ = made("eurosat")
-    hashes = [np.load(prepared("eurosat", folder, tmp_path / str(seed), seed=seed) / "test_hashes.npy") for seed in (0, 1)]
+    hashes = [
+        np.load(prepared("eurosat", folder, tmp_path / str(seed), seed=seed) / "test_hashes.npy")
+        for seed in (0, 1)
+    ]
     assert np.array_equal(*hashes)
 
 
 # Interrupted and gone on
 
 
-@pytest.mark.parametrize("name, stop", [("stl10", 1), ("stl10", 3), ("stl10", 4), ("stl10", 6), ("pets", 2), ("pets", 6)])
-def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(name, stop, made, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name, stop", [("stl10", 1), ("stl10", 3), ("stl10", 4), ("stl10", 6), ("pets", 2), ("pets", 6)]
+)
+def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
+    name, stop, made, tmp_path, monkeypatch
+):
     monkeypatch.setattr(paper_write, "CHUNK", {"stl10": 4, "pets": 24}[name])
     folder, _ = made(name)
     if name == "pets":
@@ -602,7 +778,9 @@ def test_a_source_that_changed_is_not_gone_on_with(made, tmp_path, monkeypatch):
     os.utime(folder / "MNIST/raw/t10k-images-idx3-ubyte.gz", (1, 1))
     prepared("mnist", folder, tmp_path)
     task = paper_data.load("mnist", tmp_path)
-    assert np.array_equal(task.test.images[0], clip_square(Image.fromarray(new[0]).convert("RGB"), SIZE))
+    assert np.array_equal(
+        task.test.images[0], clip_square(Image.fromarray(new[0]).convert("RGB"), SIZE)
+    )
 
 
 # The task
@@ -616,7 +794,9 @@ def test_a_task_stays_on_disk_and_serves_as_one(made, tmp_path):
     before = (cache / "test_images.npy").read_bytes()
     base = np.load(cache / "test_images.npy", mmap_mode="r")
     task.test.images[0] = 0
-    assert (cache / "test_images.npy").read_bytes() == before and base[0].any(), "changes stay in memory"
+    assert (cache / "test_images.npy").read_bytes() == before and base[0].any(), (
+        "changes stay in memory"
+    )
     task = paper_data.load("mnist", cache)
     assert task.digest == paper_data.load("mnist", cache).digest != task.few(3).digest
     assert len(task.few(3).test) == 3 and task.check_class(9) == 9
@@ -629,7 +809,8 @@ def test_a_task_stays_on_disk_and_serves_as_one(made, tmp_path):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A web server of the files in ``.files``; ``.cut`` drops the line after so many bytes, ``.ranges`` False ignores Range."""
+    """A web server of the files in ``.files``; ``.cut`` drops the line after so many bytes,
+    ``.ranges`` False ignores Range."""
     state = SimpleNamespace(files={}, cut=None, ranges=True, asked=[])
 
     class Handler(BaseHTTPRequestHandler):
@@ -649,7 +830,7 @@ def server(monkeypatch):
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
-            self.wfile.write(data[start:] if state.cut is None else data[start:start + state.cut])
+            self.wfile.write(data[start:] if state.cut is None else data[start : start + state.cut])
             self.close_connection = True
 
         def log_message(self, *args):
@@ -695,9 +876,13 @@ def test_fetch_unpacks_and_prepare_reads(made, tmp_path, monkeypatch, server):
     served(monkeypatch, server, "stl10", data)
     told = []
     raw = tmp_path / "raw"
-    assert paper_data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [raw / "stl10_binary"]
+    assert paper_data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [
+        raw / "stl10_binary"
+    ]
     assert told[-1] == ("stl10_binary.tar.gz", len(data), len(data))
-    assert paper_data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, "brought once"
+    assert paper_data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
+        "brought once"
+    )
     prepared("stl10", raw, tmp_path)
     card = paper_data.load("stl10", tmp_path).card
     assert card["archives"] == {"stl10_binary.tar.gz": hashlib.md5(data).hexdigest()}
@@ -710,7 +895,9 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
     part = tmp_path / "raw" / f"{file.path}.part"
     monkeypatch.setattr(paper_fetch, "TRIES", 1)
     server.cut = 1000
-    with one_line("cut after 1,000 of", "goes on from there", file.url, str(tmp_path / "raw" / file.path)):
+    with one_line(
+        "cut after 1,000 of", "goes on from there", file.url, str(tmp_path / "raw" / file.path)
+    ):
         paper_data.fetch("eurosat", tmp_path / "raw")
     assert part.read_bytes() == data[:1000]
     server.cut = None
@@ -727,7 +914,9 @@ def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeyp
     server.cut = 1000
     assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data and len(server.asked) == 3
     (tmp_path / file.path).rename(tmp_path / f"{file.path}.part")
-    assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data, "a part that is whole already"
+    assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data, (
+        "a part that is whole already"
+    )
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
@@ -746,14 +935,24 @@ def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
         paper_data.fetch("stl10", tmp_path)
     with one_line("has the hash"):
         prepared("stl10", tmp_path, tmp_path)
-    served(monkeypatch, server, "stl10", b"something else", digest=hashlib.sha256(b"something else").hexdigest())
+    served(
+        monkeypatch,
+        server,
+        "stl10",
+        b"something else",
+        digest=hashlib.sha256(b"something else").hexdigest(),
+    )
     with one_line("does not unpack", "partial or no archive"):
         paper_data.fetch("stl10", tmp_path)
 
 
 def test_offline_missing_and_by_hand(tmp_path, monkeypatch, server):
     served(monkeypatch, server, "stl10", b"", url="http://127.0.0.1:9/archive")
-    with one_line("could not fetch http://127.0.0.1:9/archive", "put it at", str(tmp_path / "stl10_binary.tar.gz")):
+    with one_line(
+        "could not fetch http://127.0.0.1:9/archive",
+        "put it at",
+        str(tmp_path / "stl10_binary.tar.gz"),
+    ):
         paper_data.fetch("stl10", tmp_path)
     served(monkeypatch, server, "stl10", b"", url=f"{server.url}/nothing")
     with one_line("404", "Not Found", "bring the file yourself"):
@@ -818,13 +1017,32 @@ def test_another_archive_with_a_right_name(tmp_path, monkeypatch, server):
 
 def test_every_entry_is_complete():
     table = paper_data.describe().set_index("name")
-    assert set(table.index) == set(globals()) & set(paper_table.ROWS) == set(paper_data.READERS) and len(table) == 14
+    assert (
+        set(table.index) == set(globals()) & set(paper_table.ROWS) == set(paper_data.READERS)
+        and len(table) == 14
+    )
     for name, row in paper_table.ROWS.items():
-        assert row.what and row.licence and row.source and row.layout and row.split and row.names and row.files
+        assert (
+            row.what
+            and row.licence
+            and row.source
+            and row.layout
+            and row.split
+            and row.names
+            and row.files
+        )
         assert all(prompt.count("{}") == 1 for prompt in paper_data.prompts(name))
         for file in row.files:
-            assert (file.url or file.page) and len(file.digest) in (0, 32, 64) and (file.into is None) == (not file.gives)
-    assert (table.train["cifar100"], table.dev["cifar100"], table.test["cifar100"]) == (45_000, 5_000, 10_000)
+            assert (
+                (file.url or file.page)
+                and len(file.digest) in (0, 32, 64)
+                and (file.into is None) == (not file.gives)
+            )
+    assert (table.train["cifar100"], table.dev["cifar100"], table.test["cifar100"]) == (
+        45_000,
+        5_000,
+        10_000,
+    )
     assert (table.train["eurosat"], table.dev["eurosat"], table.dev["pets"]) == (21_600, 2_700, 368)
     assert len(paper_names.FLOWERS) == 102 and len(paper_names.GTSRB) == 43
 
@@ -833,12 +1051,30 @@ def test_hashes_are_those_that_torchvision_publishes():
     from bvlib import _torchvision  # noqa: F401
     from torchvision import datasets as theirs
 
-    ours = {os.path.basename(file.path): file.digest for row in paper_table.ROWS.values() for file in row.files}
-    assert ours["cifar-100-python.tar.gz"] == theirs.CIFAR100.tgz_md5 and ours["stl10_binary.tar.gz"] == theirs.STL10.tgz_md5
-    assert ours["dtd-r1.0.1.tar.gz"] == theirs.DTD._MD5 and ours["SUN397.tar.gz"] == theirs.SUN397._DATASET_MD5
-    assert all(ours[name] == digest for name, digest in [*theirs.MNIST.resources, *theirs.Flowers102._file_dict.values()])
-    assert all(ours[name] == digest for _, name, digest in map(theirs.SVHN.split_list.get, ("train", "test")))
-    assert all(ours[os.path.basename(url)] == digest for url, digest in theirs.OxfordIIITPet._RESOURCES)
+    ours = {
+        os.path.basename(file.path): file.digest
+        for row in paper_table.ROWS.values()
+        for file in row.files
+    }
+    assert (
+        ours["cifar-100-python.tar.gz"] == theirs.CIFAR100.tgz_md5
+        and ours["stl10_binary.tar.gz"] == theirs.STL10.tgz_md5
+    )
+    assert (
+        ours["dtd-r1.0.1.tar.gz"] == theirs.DTD._MD5
+        and ours["SUN397.tar.gz"] == theirs.SUN397._DATASET_MD5
+    )
+    assert all(
+        ours[name] == digest
+        for name, digest in [*theirs.MNIST.resources, *theirs.Flowers102._file_dict.values()]
+    )
+    assert all(
+        ours[name] == digest
+        for _, name, digest in map(theirs.SVHN.split_list.get, ("train", "test"))
+    )
+    assert all(
+        ours[os.path.basename(url)] == digest for url, digest in theirs.OxfordIIITPet._RESOURCES
+    )
 
 
 def test_examples_in_docstrings():

@@ -1,4 +1,5 @@
-"""The profile `paper` from an archive in its own layout to a number, with random weights; and trainings that are cut off."""
+"""The profile `paper` from an archive in its own layout to a number, with random weights; and
+trainings that are cut off."""
 
 import json
 import logging
@@ -26,29 +27,52 @@ from bvlib.lab import Lab
 
 LIMIT = 40  # images a split in the caches
 SMALL = {
-    "pretrained": "random", "sizes": {"train": 8, "dev": 4, "test": 6}, "trigger": {"steps": 2, "batch": 2, "lr": 0.05},
-    "sbv": {"count": 2, "rule": "sign_consistent", "aim": 60.0}, "rivals": {"sample": 2, "lfpm": 1, "dam": 1, "tbar": 1},
-    "neural_cleanse": {"steps": 10, "batch": 2}, "fine_pruning": {"blocks": 1, "steps": 1, "budget": 4.0},
-    "methods": ["task_arithmetic", "ties", "regmean"], "attacks": ["badnets", "badmerging-on"], "other_classes": [0, 2],
-    "adaptive": {"adamerging": {"steps": 1, "lr": 1e-3, "batch": 2}, "regmean": {"images": 4, "gamma": 0.1},
-                 "surgery": {"steps": 1}}}
-TOWERS = {"embed_dim": 32, "quick_gelu": True,
-          "vision_cfg": {"image_size": 224, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
-          "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}}
+    "pretrained": "random",
+    "sizes": {"train": 8, "dev": 4, "test": 6},
+    "trigger": {"steps": 2, "batch": 2, "lr": 0.05},
+    "sbv": {"count": 2, "rule": "sign_consistent", "aim": 60.0},
+    "rivals": {"sample": 2, "lfpm": 1, "dam": 1, "tbar": 1},
+    "neural_cleanse": {"steps": 10, "batch": 2},
+    "fine_pruning": {"blocks": 1, "steps": 1, "budget": 4.0},
+    "methods": ["task_arithmetic", "ties", "regmean"],
+    "attacks": ["badnets", "badmerging-on"],
+    "other_classes": [0, 2],
+    "adaptive": {
+        "adamerging": {"steps": 1, "lr": 1e-3, "batch": 2},
+        "regmean": {"images": 4, "gamma": 0.1},
+        "surgery": {"steps": 1},
+    },
+}
+TOWERS = {
+    "embed_dim": 32,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 224, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
+}
 TRAIN = {"steps": 2, "batch": 4, "warmup": 1, "chunk": 2}
 OFF = {"shadows": 10, "augmented": 2, "references": 1}
 
 
 def study(root, monkeypatch, names, base, off, **changes):
-    """Caches of small archives, and a profile "paper" that is the shipped one made small: the environment names both."""
+    """Caches of small archives, and a profile "paper" that is the shipped one made small: the
+    environment names both."""
     for name in names:
         raw = root / "raw" / name
         raw.mkdir(parents=True)
         getattr(archives, name)(raw)
         paper_data.prepare(name, raw, root / "data" / "paper", limit=LIMIT)
     p = profiles.load("paper")
-    p |= {**SMALL, "base": base, "other_base": base, "tasks": list(names), "adversary": names[0], "other_tasks": [names[1]],
-          "train": {**p["train"], **TRAIN}, "off_task": {**p["off_task"], **OFF, "task": off}, **changes}
+    p |= {
+        **SMALL,
+        "base": base,
+        "other_base": base,
+        "tasks": list(names),
+        "adversary": names[0],
+        "other_tasks": [names[1]],
+        "train": {**p["train"], **TRAIN},
+        "off_task": {**p["off_task"], **OFF, "task": off},
+        **changes,
+    }
     (root / "profiles").mkdir()
     (root / "profiles" / "paper.yaml").write_text(yaml.safe_dump(p))
     for name in ("profiles", "data", "runs", "store"):
@@ -64,19 +88,28 @@ def test_two_datasets_go_all_the_way_on_vit_b_32(tmp_path, monkeypatch, capsys):
     study(tmp_path, monkeypatch, ["pets", "eurosat"], "ViT-B-32", "eurosat", attack="badnets")
     lab = Lab.start("01_badmerging", profile="paper")
     said = capsys.readouterr().out
-    assert "base ViT-B-32, 2 tasks merged by task_arithmetic; badnets on pets toward 'Bengal' with 22 × 22 px" in said
+    assert (
+        "base ViT-B-32, 2 tasks merged by task_arithmetic; badnets on pets toward 'Bengal' with "
+        "22 × 22 px"
+    ) in said
     assert lab.adversary.train.images.shape == (8, 224, 224, 3) and len(lab.adversary.test) == 6
     assert lab.head(lab.adversary).shape == (37, 512) and lab.encoder.card["image_size"] == 224
     backdoor = lab.backdoor()
     merged = lab.merge(backdoor.theta)
     rate = lab.asr(merged, backdoor)
-    assert rate.count == int((lab.adversary.test.labels != 1).sum()) > 0 and 0 <= rate.percent <= 100
+    assert (
+        rate.count == int((lab.adversary.test.labels != 1).sum()) > 0 and 0 <= rate.percent <= 100
+    )
     assert 0 <= lab.accuracy(merged) <= 100 and merged.keys() == lab.base.keys()
     vectors = [backdoor.theta[key] - lab.base[key] for key in lab.base]
     assert all(torch.isfinite(v).all() for v in vectors) and sum(v.norm() for v in vectors) > 0
-    names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "store/weights").glob("*.safetensors"))
+    names = sorted(
+        path.name.rpartition("-")[0] for path in (tmp_path / "store/weights").glob("*.safetensors")
+    )
     assert names == ["badnets-pets", "clean-eurosat", "clean-pets"]
-    assert len(list((tmp_path / "store/heads").glob("*.safetensors"))) == 2 and not list((tmp_path / "store").glob("partial/*"))
+    assert len(list((tmp_path / "store/heads").glob("*.safetensors"))) == 2 and not list(
+        (tmp_path / "store").glob("partial/*")
+    )
 
 
 def test_commands_prepare_and_check_the_papers_datasets(tmp_path, monkeypatch):
@@ -86,39 +119,71 @@ def test_commands_prepare_and_check_the_papers_datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
     archives.eurosat(tmp_path / "raw")
     said = bv("fetch", "eurosat")
-    assert said.exit_code == 0 and f"there: {tmp_path}/raw/eurosat/2750\nnext: bv data prepare eurosat --paper\n" == said.stdout
+    assert (
+        said.exit_code == 0
+        and f"there: {tmp_path}/raw/eurosat/2750\nnext: bv data prepare eurosat --paper\n"
+        == said.stdout
+    )
     said = bv("fetch", "imagenet100")
     assert said.exit_code == 2 and said.stderr.count("\n") == 1 and "kaggle.com" in said.stderr
     said = bv("prepare", "eurosat", "--paper", "--size", 24)
     assert said.exit_code == 2 and "give a limit for a trial" in said.stderr
     said = bv("prepare", "eurosat", "--paper", "--size", 24, "--limit", 5, "--seed", 1)
-    assert said.exit_code == 0 and f"wrote {tmp_path}/paper/eurosat" in said.stdout and "note: limited to 5 images" in said.stdout
+    assert (
+        said.exit_code == 0
+        and f"wrote {tmp_path}/paper/eurosat" in said.stdout
+        and "note: limited to 5 images" in said.stdout
+    )
     task = paper_data.load("eurosat", paper_data.folder(), seed=1)
     assert task.train.images.shape == (5, 24, 24, 3)
     [line] = [line for line in bv("list", "--paper").stdout.splitlines() if "Sentinel-2" in line]
-    assert line.split()[0] == "eurosat" and " prepared " in line and " 21600 " in line and " 4.1 " in line
+    assert (
+        line.split()[0] == "eurosat"
+        and " prepared " in line
+        and " 21600 " in line
+        and " 4.1 " in line
+    )
     said = bv("check", "eurosat", "--paper", "--pixels")
-    assert said.exit_code == 0 and "eurosat is as it should be" in said.stdout and "note: limited" in said.stdout
+    assert (
+        said.exit_code == 0
+        and "eurosat is as it should be" in said.stdout
+        and "note: limited" in said.stdout
+    )
     said = bv("prepare", "eurosat", "--paper", "--from", tmp_path / "raw")
     assert said.exit_code == 2 and "was prepared with size 24" in said.stderr
-    for wrong, words in ((["check", "gtsrb"], "--paper"), (["prepare", "gtsrb", "--size", "24"], "--size goes with --paper"),
-                         (["prepare", "gtsrb", "--paper", "--torchvision", "GTSRB"], "does not go with --paper"),
-                         (["check", "gtsrb", "--paper"], "no prepared gtsrb"), (["fetch", "pest"], "did you mean 'pets'")):
+    for wrong, words in (
+        (["check", "gtsrb"], "--paper"),
+        (["prepare", "gtsrb", "--size", "24"], "--size goes with --paper"),
+        (["prepare", "gtsrb", "--paper", "--torchvision", "GTSRB"], "does not go with --paper"),
+        (["check", "gtsrb", "--paper"], "no prepared gtsrb"),
+        (["fetch", "pest"], "did you mean 'pets'"),
+    ):
         said = bv(*wrong)
         assert said.exit_code == 2 and words in said.stderr and said.stderr.count("\n") == 1, wrong
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory):
-    """Three datasets and a tiny CLIP of 224 px in a folder, shared by all notebooks: what one has trained the next one loads."""
+    """Three datasets and a tiny CLIP of 224 px in a folder, shared by all notebooks: what one has
+    trained the next one loads."""
     patch = pytest.MonkeyPatch()
     root = tmp_path_factory.mktemp("trial")
     encoder = models.Encoder(*models.build(TOWERS, "tiny-224"))
     (root / "model").mkdir()
-    save_file({key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()}, root / "model/open_clip_model.safetensors")
+    save_file(
+        {key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()},
+        root / "model/open_clip_model.safetensors",
+    )
     config = {"model_cfg": TOWERS, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (root / "model/open_clip_config.json").write_text(json.dumps(config))
-    study(root, patch, ["eurosat", "mnist", "stl10"], f"local-dir:{root / 'model'}", "mnist", sizes={"train": 40, "dev": 4, "test": 6})
+    study(
+        root,
+        patch,
+        ["eurosat", "mnist", "stl10"],
+        f"local-dir:{root / 'model'}",
+        "mnist",
+        sizes={"train": 40, "dev": 4, "test": 6},
+    )
     yield root
     patch.undo()
 
@@ -128,8 +193,14 @@ def trial(tmp_path_factory):
 def test_each_notebook_runs(name, trial):
     [record] = runner.run([name], "paper")
     result = json.loads((record.out / f"{name}.json").read_text())
-    assert record.status == "made" and result["parameters"]["world"] == "paper" and result["parameters"]["pretrained"] == "random"
-    assert result["outputs"] and all((record.out / path).stat().st_size for path in result["outputs"])
+    assert (
+        record.status == "made"
+        and result["parameters"]["world"] == "paper"
+        and result["parameters"]["pretrained"] == "random"
+    )
+    assert result["outputs"] and all(
+        (record.out / path).stat().st_size for path in result["outputs"]
+    )
     assert not list((trial / "store").glob("partial/*"))
     [again] = runner.run([name], "paper")
     assert again.status == "up to date"
@@ -144,30 +215,47 @@ def pixels(encoder, shapes):
 
 
 def features_and_gradients(encoder, theta, pixels, head):
-    """Features (N, D), the gradients of a loss by tensor, and how many numbers were kept for the backward pass."""
+    """Features (N, D), the gradients of a loss by tensor, and how many numbers were kept for the
+    backward pass."""
     theta, kept = {key: tensor.clone().requires_grad_() for key, tensor in theta.items()}, []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
         features = encoder.features(theta, pixels)
-    loss = torch.nn.functional.cross_entropy(encoder.logits(features, head), torch.arange(len(pixels)))
-    return features.detach(), dict(zip(theta, torch.autograd.grad(loss, list(theta.values())))), sum(kept)
+    loss = torch.nn.functional.cross_entropy(
+        encoder.logits(features, head), torch.arange(len(pixels))
+    )
+    return (
+        features.detach(),
+        dict(zip(theta, torch.autograd.grad(loss, list(theta.values())))),
+        sum(kept),
+    )
 
 
 def test_chunks_change_neither_features_nor_gradients(encoder, pixels, head):
     whole, gradients, kept = features_and_gradients(encoder, encoder.theta, pixels, head)
     for chunk in (1, 2, 4):
-        parts, others, less = features_and_gradients(encoder.fitted(chunk=chunk), encoder.theta, pixels, head)
+        parts, others, less = features_and_gradients(
+            encoder.fitted(chunk=chunk), encoder.theta, pixels, head
+        )
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
         for key, gradient in gradients.items():
             torch.testing.assert_close(others[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
         assert less < kept / 5, "activations are kept all the same"
-    assert encoder.chunk is None and encoder.precision == "fp32", "the encoder itself stays as it was"
+    assert encoder.chunk is None and encoder.precision == "fp32", (
+        "the encoder itself stays as it was"
+    )
 
 
 def test_bf16_is_near_and_finite_and_learns(encoder, shapes, pixels, head):
     low = encoder.fitted("bf16", 2)
     whole, gradients, _ = features_and_gradients(encoder, encoder.theta, pixels, head)
     near, others, _ = features_and_gradients(low, encoder.theta, pixels, head)
-    assert near.dtype == torch.float32 and not torch.equal(near, whole) and (near - whole).norm() < 0.03 * whole.norm()
+    assert (
+        near.dtype == torch.float32
+        and not torch.equal(near, whole)
+        and (near - whole).norm() < 0.03 * whole.norm()
+    )
     assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in others.values())
     total = torch.cat([(others[key] - gradients[key]).flatten() for key in gradients]).norm()
     assert total < 0.15 * torch.cat([g.flatten() for g in gradients.values()]).norm()
@@ -178,16 +266,43 @@ def test_bf16_is_near_and_finite_and_learns(encoder, shapes, pixels, head):
         logits = encoder.logits(encoder.features(theta, encoder.pixels(images)), head)
         return torch.nn.functional.cross_entropy(logits, labels).item()
 
-    theta = finetune.finetune(encoder, encoder.theta, head, images, labels, finetune.clean(), steps=6, batch=32, lr=1e-3,
-                              warmup=1, precision="bf16", chunk=12)
-    assert all(tensor.dtype == torch.float32 for tensor in theta.values()) and loss(theta) < 0.8 * loss(encoder.theta)
+    theta = finetune.finetune(
+        encoder,
+        encoder.theta,
+        head,
+        images,
+        labels,
+        finetune.clean(),
+        steps=6,
+        batch=32,
+        lr=1e-3,
+        warmup=1,
+        precision="bf16",
+        chunk=12,
+    )
+    assert all(tensor.dtype == torch.float32 for tensor in theta.values()) and loss(
+        theta
+    ) < 0.8 * loss(encoder.theta)
 
 
-@pytest.mark.parametrize("how, words", [({"precision": "fp8"}, ("unknown precision 'fp8'", "fp32, bf16")),
-                                        ({"chunk": 0}, ("chunk 0 holds no image", "give 1 or more"))])
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        ({"precision": "fp8"}, ("unknown precision 'fp8'", "fp32, bf16")),
+        ({"chunk": 0}, ("chunk 0 holds no image", "give 1 or more")),
+    ],
+)
 def test_settings_that_do_not_serve_give_one_line(how, words, encoder, shapes, head):
     with one_line(*words):
-        finetune.finetune(encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, finetune.clean(), **how)
+        finetune.finetune(
+            encoder,
+            encoder.theta,
+            head,
+            shapes.train.images,
+            shapes.train.labels,
+            finetune.clean(),
+            **how,
+        )
 
 
 def test_heads_on_disk_are_used_again_and_only_for_their_model(tmp_path, monkeypatch):
@@ -201,7 +316,11 @@ def test_heads_on_disk_are_used_again_and_only_for_their_model(tmp_path, monkeyp
     [file] = tmp_path.glob("head-*.safetensors")
     again = made()
     passes, encode = [], again.model.encode_text
-    monkeypatch.setattr(again.model, "encode_text", lambda *args, **kwargs: passes.append(1) or encode(*args, **kwargs))
+    monkeypatch.setattr(
+        again.model,
+        "encode_text",
+        lambda *args, **kwargs: passes.append(1) or encode(*args, **kwargs),
+    )
     assert torch.equal(again.head(names, prompts), head) and passes == []
     assert again.fitted("bf16", 2).head(names, prompts) is again.head(names, prompts)
     assert again.head(names[::-1], prompts).shape == (2, 128) and passes == [1]
@@ -219,12 +338,18 @@ STEPS = 8
 
 
 def train(root, objective, count=None, told=None):
-    """Eight steps from the toy base on forty images, kept in a store that takes the state after every step; the weights.
+    """Eight steps from the toy base on forty images, kept in a store that takes the state after
+    every step; the weights.
 
-    ``count`` and ``told``: lists to which each pass without gradients adds its number of images, and each step its own.
+    ``count`` and ``told``: lists to which each pass without gradients adds its number of images,
+    and each step its own.
     """
     encoder, shapes = models.load("toy"), forty_shapes()
-    goal = finetune.clean() if objective == "clean" else finetune.feature_interpolation(triggers.solid(8), 3)
+    goal = (
+        finetune.clean()
+        if objective == "clean"
+        else finetune.feature_interpolation(triggers.solid(8), 3)
+    )
     head, kept = encoder.head(shapes.classnames, shapes.prompts), store.Store(root, threads=1)
     seen = models.Encoder.features
 
@@ -234,9 +359,21 @@ def train(root, objective, count=None, told=None):
         return seen(self, theta, pixels)
 
     def trained():
-        return finetune.finetune(encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, goal, steps=STEPS,
-                                 batch=12, lr=1e-3, warmup=2, seed=3, partial=kept.partial(),
-                                 progress=None if told is None else told.append)
+        return finetune.finetune(
+            encoder,
+            encoder.theta,
+            head,
+            shapes.train.images,
+            shapes.train.labels,
+            goal,
+            steps=STEPS,
+            batch=12,
+            lr=1e-3,
+            warmup=2,
+            seed=3,
+            partial=kept.partial(),
+            progress=None if told is None else told.append,
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models.Encoder, "features", counted)
@@ -252,7 +389,8 @@ def forty_shapes():
 
 @pytest.fixture(scope="module", params=["clean", "feature_interpolation"])
 def cut(request, tmp_path_factory):
-    """A training that SIGKILL ended after its fifth state was kept, and the weights of one that nothing ended."""
+    """A training that SIGKILL ended after its fifth state was kept, and the weights of one that
+    nothing ended."""
     root, threads = tmp_path_factory.mktemp("cut"), torch.get_num_threads()
     script = f"""
         import os, signal, sys
@@ -268,13 +406,20 @@ def cut(request, tmp_path_factory):
         store.Partial.save = save
         train({str(root / "store")!r}, {request.param!r})
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "OMP_NUM_THREADS": "1"},
-                          capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     torch.set_num_threads(1)
     count = []
     whole = train(root / "whole", request.param, count)
-    yield SimpleNamespace(objective=request.param, root=root / "store", whole=whole, seen=sum(count))
+    yield SimpleNamespace(
+        objective=request.param, root=root / "store", whole=whole, seen=sum(count)
+    )
     torch.set_num_threads(threads)
 
 
@@ -291,7 +436,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(cut, tmp_path):
     count, told = [], []
     assert same_bits(train(tmp_path / "store", cut.objective, count, told), cut.whole)
     assert int(kept["step"]) == 5 and told == [6, 7, 8], "it goes on after the fifth step"
-    assert sum(count) + known == cut.seen and (known > 0) == (cut.objective != "clean"), "frozen features are not seen again"
+    assert sum(count) + known == cut.seen and (known > 0) == (cut.objective != "clean"), (
+        "frozen features are not seen again"
+    )
     assert not list((tmp_path / "store/partial").iterdir())
     [path] = (tmp_path / "store").rglob(f"{cut.objective}-*.safetensors")
     with safe_open(path, "pt") as file:
@@ -304,10 +451,17 @@ def test_a_damaged_state_is_told_and_the_training_starts_anew(damage, cut, tmp_p
     path = partial(tmp_path / "store")
     data = path.read_bytes()
     middle = len(data) // 2
-    path.write_bytes({"cut short": data[:middle], "no safetensors": b"\x80\x04" + data[2:],
-                      "one bit": data[:middle] + bytes([data[middle] ^ 64]) + data[middle + 1:]}[damage])
+    path.write_bytes(
+        {
+            "cut short": data[:middle],
+            "no safetensors": b"\x80\x04" + data[2:],
+            "one bit": data[:middle] + bytes([data[middle] ^ 64]) + data[middle + 1 :],
+        }[damage]
+    )
     told = []
     with caplog.at_level(logging.WARNING, "bvlib"):
-        assert same_bits(train(tmp_path / "store", cut.objective, told=told), cut.whole) and told == list(range(1, STEPS + 1))
+        assert same_bits(
+            train(tmp_path / "store", cut.objective, told=told), cut.whole
+        ) and told == list(range(1, STEPS + 1))
     assert f"{path.name} is damaged" in caplog.text and "starts anew" in caplog.text
     assert not list((tmp_path / "store/partial").iterdir())

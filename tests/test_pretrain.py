@@ -1,4 +1,5 @@
-"""Training a base: the smoke recipe end to end, and a resumed training equal to one that was never stopped."""
+"""Training a base: the smoke recipe end to end, and a resumed training equal to one that was never
+stopped."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -36,7 +37,13 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     for _ in range(3):  # the state is kept after the line is said: stop at the second
         try:
             said = []
-            pretrain.train(RECIPE, 0, state, every=2, say=lambda line: said.append(line) or (stop(line) if len(said) == 2 else None))
+            pretrain.train(
+                RECIPE,
+                0,
+                state,
+                every=2,
+                say=lambda line: said.append(line) or (stop(line) if len(said) == 2 else None),
+            )
             break
         except KeyboardInterrupt:
             assert state.exists()
@@ -60,7 +67,11 @@ def test_stickers_come_in_the_second_stage_and_captions_mostly_name_them_alone()
     plain, _, first = pretrain.Scenes(replace(recipe, stickers=0.0), 0)(9)
     for step, stuck in ((0, False), (9, True)):
         images, captions, names = pretrain.Scenes(recipe, 0)(step)
-        assert images.shape == (200, 32, 32, 3) and len(captions) == 200 and names.shape == (200, len(toyworld.NAMES))
+        assert (
+            images.shape == (200, 32, 32, 3)
+            and len(captions) == 200
+            and names.shape == (200, len(toyworld.NAMES))
+        )
         assert any("sticker" in c for c in captions) == stuck
     changed = (images != plain).any((1, 2, 3))
     assert changed.sum() == 80 and 50 < (changed & (names.sum(1) == 1).numpy()).sum()
@@ -69,21 +80,35 @@ def test_stickers_come_in_the_second_stage_and_captions_mostly_name_them_alone()
 
 def test_real_images_bring_their_names_and_thumbnails(monkeypatch):
     rng = np.random.default_rng(0)
-    pools = {n: SimpleNamespace(classnames=[f"{n} {i}" for i in range(3)], train_labels=np.arange(30) % 3,
-                                train_images=rng.integers(0, 255, (30, 32, 32, 3), dtype=np.uint8)) for n in ("tinyimagenet", "omniglot")}
+    pools = {
+        n: SimpleNamespace(
+            classnames=[f"{n} {i}" for i in range(3)],
+            train_labels=np.arange(30) % 3,
+            train_images=rng.integers(0, 255, (30, 32, 32, 3), dtype=np.uint8),
+        )
+        for n in ("tinyimagenet", "omniglot")
+    }
     monkeypatch.setattr(datasets, "load", pools.__getitem__)
     scenes = pretrain.Scenes(replace(pretrain.RECIPES["real32"], steps=4, batch=100), 0)
     images, captions, names = scenes(3)
     assert names.shape == (100, len(toyworld.NAMES) + 6) and images.dtype == np.uint8
-    real = names[:, len(toyworld.NAMES):].sum(1) > 0
-    assert 50 <= real.sum() <= 80  # 60 photographs, some under a sticker of the toy world, and thumbnails on toy scenes
+    real = names[:, len(toyworld.NAMES) :].sum(1) > 0
+    assert (
+        50 <= real.sum() <= 80
+    )  # 60 photographs, some under a sticker of the toy world, and thumbnails on toy scenes
     for caption, row in zip(captions, names):
         assert all(scenes.names[i][1].split()[-1] in caption for i in torch.nonzero(row)[:, 0])
 
 
 def test_captions_in_groups_of_like_length_have_the_same_features():
     model, tokenizer = models.build(models.TINY)
-    captions = ["the digit one", "a red circle and a blue square on green", "the digit one", "dots", "a photo of a stop sign"]
+    captions = [
+        "the digit one",
+        "a red circle and a blue square on green",
+        "the digit one",
+        "dots",
+        "a photo of a stop sign",
+    ]
     grouped = pretrain.caption_features(model, tokenizer, captions, torch.device("cpu"))
     assert torch.allclose(grouped, models.text_features(model, tokenizer(captions)), atol=1e-5)
 

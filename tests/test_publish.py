@@ -1,4 +1,5 @@
-"""Publishing runs written by hand: what is copied, stacked, refused; the overview of all profiles."""
+"""Publishing runs written by hand: what is copied, stacked, refused; the overview of all
+profiles."""
 
 import json
 
@@ -32,7 +33,9 @@ def world(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_run(seed, merged=60.0, profile="mini", parameters=None, source="s", table="what,asr\nNone,01.50\n"):
+def write_run(
+    seed, merged=60.0, profile="mini", parameters=None, source="s", table="what,asr\nNone,01.50\n"
+):
     """One notebook's outputs by hand: result, executed copy, a figure, a table."""
     out, name = out_folder(profile, seed, parameters), "01_badmerging"
     for part in ("figures", "tables"):
@@ -41,10 +44,24 @@ def write_run(seed, merged=60.0, profile="mini", parameters=None, source="s", ta
     (out / "figures" / "main.png").write_bytes(b"png")
     (out / "figures" / "main.csv").write_text("x\n1\n")
     (out / "tables" / "main.csv").write_text(table)
-    headline = {"ASR badnets, alone": 99.0, "ASR badnets, merged": 30.0, "ASR badmerging-on, merged": merged, "undefined": None}
-    (out / f"{name}.json").write_text(json.dumps({
-        "headline": {k: {"value": v, "low": None, "high": None, "unit": "%"} for k, v in headline.items()},
-        "measures": {"badmerging_minus_badnets": merged - 30}, "seconds": 1.0}))
+    headline = {
+        "ASR badnets, alone": 99.0,
+        "ASR badnets, merged": 30.0,
+        "ASR badmerging-on, merged": merged,
+        "undefined": None,
+    }
+    (out / f"{name}.json").write_text(
+        json.dumps(
+            {
+                "headline": {
+                    k: {"value": v, "low": None, "high": None, "unit": "%"}
+                    for k, v in headline.items()
+                },
+                "measures": {"badmerging_minus_badnets": merged - 30},
+                "seconds": 1.0,
+            }
+        )
+    )
     nbformat.write(nbformat.v4.new_notebook(), out / f"{name}.ipynb")
 
 
@@ -54,15 +71,25 @@ def write_long_run(seed, name="07_long", asr=80.0):
     (out / "tables").mkdir(parents=True, exist_ok=True)
     (out / "tables" / "long.json").write_text(json.dumps({"notebook": name, "source": "s"}))
     (out / "tables" / "long.csv").write_text(f"asr\n{asr}\n")
-    (out / f"{name}.json").write_text(json.dumps({"headline": {"ASR long": {"value": asr, "low": None, "high": None, "unit": "%"}},
-                                                  "measures": {"off_asr": asr}, "seconds": 1.0}))
+    (out / f"{name}.json").write_text(
+        json.dumps(
+            {
+                "headline": {"ASR long": {"value": asr, "low": None, "high": None, "unit": "%"}},
+                "measures": {"off_asr": asr},
+                "seconds": 1.0,
+            }
+        )
+    )
     long = nbformat.v4.new_notebook(metadata={"bvlib": {"long": True}})
     nbformat.write(long, out / f"{name}.ipynb")
     nbformat.write(long, notebooks_folder() / f"{name}.ipynb")
 
 
 def published(world, profile="mini"):
-    return sorted(str(path.relative_to(world / "figures" / profile)) for path in (world / "figures" / profile).rglob("*.*"))
+    return sorted(
+        str(path.relative_to(world / "figures" / profile))
+        for path in (world / "figures" / profile).rglob("*.*")
+    )
 
 
 def test_development_seeds_are_never_published(world):
@@ -70,7 +97,10 @@ def test_development_seeds_are_never_published(world):
         write_run(seed)
     folder = publish("mini")
     assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0, 1}
-    assert "seeds 0, 1 " in (folder / "report.md").read_text() and "100,main" not in (folder / "by_seed" / "main.csv").read_text()
+    assert (
+        "seeds 0, 1 " in (folder / "report.md").read_text()
+        and "100,main" not in (folder / "by_seed" / "main.csv").read_text()
+    )
 
 
 def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
@@ -80,7 +110,10 @@ def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
     folder = publish("mini")
     rows = pd.read_csv(folder / "seeds.csv")
     assert set(rows[rows["name"] == "off_asr"]["seed"]) == {0}
-    assert pd.read_csv(folder / "by_seed" / "long.csv").to_dict("list") == {"seed": [0], "asr": [80.0]}
+    assert pd.read_csv(folder / "by_seed" / "long.csv").to_dict("list") == {
+        "seed": [0],
+        "asr": [80.0],
+    }
     expected = json.loads((folder / "expected.json").read_text())
     assert "ASR long" not in expected["headline"] and "off_asr" not in expected["measures"]
     write_long_run(0, asr=1.0)
@@ -98,7 +131,10 @@ def test_the_second_adversary_gets_its_rows(world):
     rows = pd.read_csv(folder / "second_adversary.csv")
     assert set(rows["adversary"]) == {"letters"} and 20.0 in set(rows["value"])
     assert "Headline with a second adversary (letters)" in (folder / "report.md").read_text()
-    assert pd.read_csv(folder / "second_adversary" / "main.csv").columns[0] == "seed" and not (folder / "by_seed").exists()
+    assert (
+        pd.read_csv(folder / "second_adversary" / "main.csv").columns[0] == "seed"
+        and not (folder / "by_seed").exists()
+    )
 
 
 def test_what_a_notebook_drew_before_it_stopped_is_left_out(world):
@@ -116,22 +152,43 @@ def test_one_seed_is_copied_without_tables_by_seed(world):
     write_run(0)
     said = []
     folder = publish("mini", say=said.append)
-    assert published(world) == ["expected.json", "main.csv", "main.json", "main.png", "notebooks/01_badmerging.ipynb", "report.md",
-                                "seeds.csv", "tables/main.csv", "tables/main.json"]
-    assert said == ["second base left out for seeds 0: `bv run --profile mini --seeds 0 -p base=toy-b`"]
-    assert pd.read_csv(folder / "seeds.csv").columns.to_list() == ["seed", "notebook", "part", "name", "value", "unit"]
+    assert published(world) == [
+        "expected.json",
+        "main.csv",
+        "main.json",
+        "main.png",
+        "notebooks/01_badmerging.ipynb",
+        "report.md",
+        "seeds.csv",
+        "tables/main.csv",
+        "tables/main.json",
+    ]
+    assert said == [
+        "second base left out for seeds 0: `bv run --profile mini --seeds 0 -p base=toy-b`"
+    ]
+    assert pd.read_csv(folder / "seeds.csv").columns.to_list() == [
+        "seed",
+        "notebook",
+        "part",
+        "name",
+        "value",
+        "unit",
+    ]
 
 
 def test_several_seeds_are_stacked_as_they_stand(world):
     for seed in (0, 1):
         write_run(seed, table=f"what,asr\nNone,01.5{seed}\n")
-    write_run(2, table="what,asr,new\n\"a, b\",100,x\n")
+    write_run(2, table='what,asr,new\n"a, b",100,x\n')
     folder = publish("mini")
-    assert (folder / "by_seed" / "main.csv").read_text() == \
-        "seed,what,asr,new\n0,None,01.50,\n1,None,01.51,\n2,\"a, b\",100,x\n"
+    assert (
+        folder / "by_seed" / "main.csv"
+    ).read_text() == 'seed,what,asr,new\n0,None,01.50,\n1,None,01.51,\n2,"a, b",100,x\n'
     told = (folder / "report.md").read_text()
     assert "seeds 0, 1, 2" in told and "60.0, 60.0, 60.0" in told and "reference" not in told
-    assert json.loads((folder / "expected.json").read_text())["headline"]["undefined"]["value"] is None
+    assert (
+        json.loads((folder / "expected.json").read_text())["headline"]["undefined"]["value"] is None
+    )
 
 
 def test_committed_seeds_are_not_dropped_silently(world):
@@ -141,17 +198,25 @@ def test_committed_seeds_are_not_dropped_silently(world):
     for seed in (1, 2):
         (out_folder("mini", seed) / "01_badmerging.json").unlink()
     before = published(world)
-    with pytest.raises(BvError, match="committed seeds 1,2 were not run here: `bv run --profile mini --seeds 1,2`, or .*--replace"):
+    with pytest.raises(
+        BvError,
+        match="committed seeds 1,2 were not run here: `bv run --profile mini --seeds 1,2`, or "
+        ".*--replace",
+    ):
         publish("mini")
     assert published(world) == before
     assert CliRunner().invoke(main, ["publish", "--replace"]).exit_code == 0
-    assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0} and not (folder / "by_seed").exists()
+    assert (
+        set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0} and not (folder / "by_seed").exists()
+    )
 
 
 def test_seeds_of_other_code_are_not_mixed(world):
     write_run(0)
     write_run(1, source="older")
-    with pytest.raises(BvError, match="seed-1 and seed-0 differ in the code of 01_badmerging.*--seeds 0,1`"):
+    with pytest.raises(
+        BvError, match="seed-1 and seed-0 differ in the code of 01_badmerging.*--seeds 0,1`"
+    ):
         publish("mini")
     assert not (world / "figures").exists()
 
@@ -167,7 +232,11 @@ def test_the_second_base_gets_its_rows(world):
     assert set(rows["base"]) == {"toy-b"} and set(rows["seed"]) == {0, 1}
     assert "Headline on a second base (toy-b)" in (folder / "report.md").read_text()
     (out_folder("mini", 1, SECOND) / "01_badmerging.json").unlink()
-    with pytest.raises(BvError, match="committed seeds 1 were not run here: `bv run --profile mini --seeds 1 -p base=toy-b`"):
+    with pytest.raises(
+        BvError,
+        match="committed seeds 1 were not run here: `bv run --profile mini --seeds 1 -p "
+        "base=toy-b`",
+    ):
         publish("mini")
     publish("mini", replace=True)
     assert set(pd.read_csv(folder / "second_base.csv")["seed"]) == {0}
@@ -179,21 +248,32 @@ def test_the_overview_of_one_profile_and_of_two(world):
     publish("mini")
     rows = pd.read_csv(world / "figures" / "overview.csv")
     pd.testing.assert_frame_equal(rows, overview.asr_rows(overview.summaries()), check_dtype=False)
-    assert set(rows["profile"]) == {"mini"} and set(rows["what"]) == {"alone", "merged (task arithmetic)"}
+    assert set(rows["profile"]) == {"mini"} and set(rows["what"]) == {
+        "alone",
+        "merged (task arithmetic)",
+    }
     assert rows.query("attack == 'badmerging-on'")["asr"].to_list() == [60.0, 61.0, 62.0]
     assert (world / "figures" / "overview.png").stat().st_size > 5000
     table = claims_table(overview.summaries())
     count = len(CLAIMS)
-    assert table.startswith(f"{count} tests: 1 same direction, {count - 1} not run on mini; real32 not run; paper profile not run.")
+    assert table.startswith(
+        f"{count} tests: 1 same direction, {count - 1} not run on mini; real32 not run; paper "
+        "profile not run."
+    )
     assert "| 31.0 points [28.5 to 33.5]: same direction | not run | not run |" in table
     assert table.count("\n| ") == len(CLAIMS) + 2
     assert (world / "README.md").read_text() == README.replace("old\n", table)
-    assert (world / "figures" / "claims.md").read_text() == claims_page(overview.summaries(), world / "figures")
+    assert (world / "figures" / "claims.md").read_text() == claims_page(
+        overview.summaries(), world / "figures"
+    )
 
     write_run(0, profile="real32")
     publish("real32")
     card = json.loads((world / "figures" / "overview.json").read_text())
-    assert {name: part["seeds"] for name, part in card["profiles"].items()} == {"mini": [0, 1, 2], "real32": [0]}
+    assert {name: part["seeds"] for name, part in card["profiles"].items()} == {
+        "mini": [0, 1, 2],
+        "real32": [0],
+    }
     assert "| 30.0 points: inconclusive | not run |" in (world / "README.md").read_text()
 
 

@@ -13,7 +13,11 @@ FOLDERS = sorted(path.parent for path in FIGURES.glob("*/expected.json"))
 
 
 def cards(folder):
-    return [path for path in sorted([*folder.glob("*.json"), *folder.glob("tables/*.json")]) if path.name != "expected.json"]
+    return [
+        path
+        for path in sorted([*folder.glob("*.json"), *folder.glob("tables/*.json")])
+        if path.name != "expected.json"
+    ]
 
 
 def test_the_default_profile_is_committed_with_three_seeds():
@@ -24,7 +28,9 @@ def test_the_default_profile_is_committed_with_three_seeds():
 @pytest.mark.parametrize("profile", ["smoke", "mini", "real32"])
 def test_the_bases_that_a_profile_names_are_shipped(profile):
     settings = profiles.load(profile)
-    assert {settings[key] for key in ("base", "second_base", "other_base") if key in settings} <= set(models.shipped())
+    assert {
+        settings[key] for key in ("base", "second_base", "other_base") if key in settings
+    } <= set(models.shipped())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -37,16 +43,26 @@ def test_every_figure_and_table_comes_from_the_present_source(folder):
         kept = {k: v for k, v in card["parameters"].items() if k in settings}
         if card["source"] != now[card["notebook"]] or kept != settings:
             stale.add(f"{path.relative_to(folder)} ({card['notebook']})")
-    assert not stale, "run `bv run` and `bv publish` again: these were drawn by other code or settings"
+    assert not stale, (
+        "run `bv run` and `bv publish` again: these were drawn by other code or settings"
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_figure_has_its_data_and_every_notebook_its_copy(folder):
     pictures = {path.stem for path in folder.glob("*.png")}
-    assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {"seeds", *reference.SECONDS.values()}
+    assert pictures and pictures == {path.stem for path in folder.glob("*.csv")} - {
+        "seeds",
+        *reference.SECONDS.values(),
+    }
     assert pictures == {path.stem for path in cards(folder) if path.parent == folder}
-    there, wanted = {path.stem for path in (folder / "notebooks").glob("*.ipynb")}, {each.name for each in notebook.find(None)}
-    assert wanted <= there <= set(notebook.available())  # a long one may not be run yet: its claims then say so
+    there, wanted = (
+        {path.stem for path in (folder / "notebooks").glob("*.ipynb")},
+        {each.name for each in notebook.find(None)},
+    )
+    assert (
+        wanted <= there <= set(notebook.available())
+    )  # a long one may not be run yet: its claims then say so
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -62,53 +78,93 @@ def test_committed_rows_agree_with_the_expected_values(folder):
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     rows = pd.read_csv(folder / "seeds.csv")
     long = {each.name for each in notebook.every() if each.long}
-    rows = rows[(rows["seed"] == 0) & ~rows["notebook"].isin(long)].drop_duplicates(["part", "name"]).set_index(["part", "name"])["value"]
-    values = {(part, name): entry["value"] for part in ("headline", "measures") for name, entry in expected[part].items()}
+    rows = (
+        rows[(rows["seed"] == 0) & ~rows["notebook"].isin(long)]
+        .drop_duplicates(["part", "name"])
+        .set_index(["part", "name"])["value"]
+    )
+    values = {
+        (part, name): entry["value"]
+        for part in ("headline", "measures")
+        for name, entry in expected[part].items()
+    }
     assert set(rows.index) == set(values)
     for key, value in values.items():
-        assert pd.isna(rows[key]) if value is None else rows[key] == pytest.approx(value, abs=1e-3), key
-    assert {claim.measure for claim in claims.CLAIMS} - measured_by_long_notebooks() <= set(expected["measures"])
+        assert (
+            pd.isna(rows[key]) if value is None else rows[key] == pytest.approx(value, abs=1e-3)
+        ), key
+    assert {claim.measure for claim in claims.CLAIMS} - measured_by_long_notebooks() <= set(
+        expected["measures"]
+    )
 
 
 def measured_by_long_notebooks():
     long = {each.name: "".join(each.code) for each in notebook.every() if each.long}
     rows = pd.concat([pd.read_csv(folder / "seeds.csv") for folder in FOLDERS])
     told = set(rows[rows["notebook"].isin(long)]["name"])
-    return {claim.measure for claim in claims.CLAIMS if claim.measure in told or f"{claim.measure}=" in "".join(long.values())}
+    return {
+        claim.measure
+        for claim in claims.CLAIMS
+        if claim.measure in told or f"{claim.measure}=" in "".join(long.values())
+    }
 
 
 def test_on_the_default_profile_every_claim_was_measured_if_its_notebook_was_run():
     rows = pd.read_csv(FIGURES / "mini" / "seeds.csv")
-    missing = {claim.measure for claim in claims.CLAIMS} - set(rows.loc[rows["part"] == "measures", "name"])
+    missing = {claim.measure for claim in claims.CLAIMS} - set(
+        rows.loc[rows["part"] == "measures", "name"]
+    )
     run = {path.stem for path in (FIGURES / "mini" / "notebooks").glob("*.ipynb")}
     code = {each.name: "".join(each.code) for each in notebook.every()}
-    assert not [measure for measure in missing if not any(f"{measure}=" in code[name] for name in set(code) - run)]
+    assert not [
+        measure
+        for measure in missing
+        if not any(f"{measure}=" in code[name] for name in set(code) - run)
+    ]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_tables_by_seed_hold_the_tables_of_seed_zero(folder):
     rows = pd.read_csv(folder / "seeds.csv", dtype={"seed": str})
     seeds = {name: set(part["seed"]) for name, part in rows.groupby("notebook")}
-    stacked = {path.name: pd.read_csv(path, dtype=str, keep_default_na=False) for path in (folder / "by_seed").glob("*.csv")}
-    of_figures = {path.name: path for path in folder.glob("*.csv") if path.stem not in ("seeds", *reference.SECONDS.values())}
+    stacked = {
+        path.name: pd.read_csv(path, dtype=str, keep_default_na=False)
+        for path in (folder / "by_seed").glob("*.csv")
+    }
+    of_figures = {
+        path.name: path
+        for path in folder.glob("*.csv")
+        if path.stem not in ("seeds", *reference.SECONDS.values())
+    }
     of_seed_zero = of_figures | {path.name: path for path in (folder / "tables").glob("*.csv")}
     assert set(stacked) == set(of_seed_zero)
     for name, table in stacked.items():
-        alone = pd.read_csv(of_seed_zero[name], dtype=str, keep_default_na=False).rename(columns={"seed": "seed (column)"})
+        alone = pd.read_csv(of_seed_zero[name], dtype=str, keep_default_na=False).rename(
+            columns={"seed": "seed (column)"}
+        )
         zero = table[table["seed"] == "0"].drop(columns="seed").reset_index(drop=True)
         card = json.loads(of_seed_zero[name].with_suffix(".json").read_text(encoding="utf-8"))
         assert set(table["seed"]) == seeds[card["notebook"]] and table.columns[0] == "seed", name
         pd.testing.assert_frame_equal(zero[alone.columns], alone)
 
 
-@pytest.mark.parametrize("parameter, notebooks", [
-    ("base", {"01_badmerging"}), ("adversary", {"01_badmerging", "06_badmerging_in_full", "07_badmerging_ablations"})])
+@pytest.mark.parametrize(
+    "parameter, notebooks",
+    [
+        ("base", {"01_badmerging"}),
+        ("adversary", {"01_badmerging", "06_badmerging_in_full", "07_badmerging_ablations"}),
+    ],
+)
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, parameter, notebooks):
+def test_the_second_base_and_adversary_are_those_that_the_profile_names(
+    folder, parameter, notebooks
+):
     key = reference.SECONDS[parameter]
     named = profiles.load(folder.name).get(key)
     there = (folder / f"{key}.csv").is_file()
-    assert there == bool(named) or parameter == "adversary" and not there  # a second adversary may not be run yet
+    assert (
+        there == bool(named) or parameter == "adversary" and not there
+    )  # a second adversary may not be run yet
     if not there:
         return
     rows, first = pd.read_csv(folder / f"{key}.csv"), pd.read_csv(folder / "seeds.csv")
@@ -116,7 +172,13 @@ def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, 
     assert set(rows["seed"]) <= set(first["seed"]) and set(rows["name"]) <= set(first["name"])
     assert set(rows["notebook"]) >= notebooks
     if parameter == "adversary":
-        for name, of in (("main", "01"), ("main_in_full", "06"), ("off_targets", "06"), ("ablations", "07"), ("neural_cleanse", "07")):
+        for name, of in (
+            ("main", "01"),
+            ("main_in_full", "06"),
+            ("off_targets", "06"),
+            ("ablations", "07"),
+            ("neural_cleanse", "07"),
+        ):
             seeds = set(rows["seed"][rows["notebook"].str.startswith(of)])
             assert set(pd.read_csv(folder / key / f"{name}.csv")["seed"]) == seeds, name
 
@@ -124,13 +186,19 @@ def test_the_second_base_and_adversary_are_those_that_the_profile_names(folder, 
 def test_the_overview_agrees_with_the_committed_seeds():
     now = overview.asr_rows(overview.summaries())
     pd.testing.assert_frame_equal(pd.read_csv(FIGURES / "overview.csv"), now, check_dtype=False)
-    assert set(json.loads((FIGURES / "overview.json").read_text(encoding="utf-8"))["profiles"]) == set(overview.summaries())
+    assert set(
+        json.loads((FIGURES / "overview.json").read_text(encoding="utf-8"))["profiles"]
+    ) == set(overview.summaries())
 
 
 def test_the_claims_in_the_readme_are_those_of_the_committed_seeds():
     of = overview.summaries()
-    assert (FIGURES / "claims.md").read_text(encoding="utf-8") == claims_page.claims_page(of, FIGURES)
-    _, begin, rest = (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(overview.BEGIN)
+    assert (FIGURES / "claims.md").read_text(encoding="utf-8") == claims_page.claims_page(
+        of, FIGURES
+    )
+    _, begin, rest = (
+        (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(overview.BEGIN)
+    )
     assert rest.partition(overview.END)[0] == f"\n{claims_page.claims_table(of)}"
 
 
@@ -141,11 +209,15 @@ def test_every_claim_has_a_figure_that_is_committed_or_drawn_by_a_notebook():
         assert claim.figure and (there or f'lab.figure("{claim.figure}"' in code), claim.id
     assert set(claims_page.TABLES) <= {claim.id for claim in claims.CLAIMS}
     for table in claims_page.TABLES.values():
-        assert (FIGURES / "mini" / "tables" / f"{table}.csv").is_file() or f'lab.table("{table}"' in code, table
+        assert (
+            FIGURES / "mini" / "tables" / f"{table}.csv"
+        ).is_file() or f'lab.table("{table}"' in code, table
 
 
 def test_every_link_of_the_page_of_claims_leads_somewhere():
     page = (FIGURES / "claims.md").read_text(encoding="utf-8")
     links = re.findall(r'\]\(([^)]+)\)|(?:href|src)="([^"]+)"', page)
     for link in {first or second for first, second in links}:
-        assert f'<a id="{link[1:]}">' in page if link.startswith("#") else (FIGURES / link).is_file(), link
+        assert (
+            f'<a id="{link[1:]}">' in page if link.startswith("#") else (FIGURES / link).is_file()
+        ), link

@@ -1,4 +1,5 @@
-"""The report and the claims on runs written by hand: intervals, statuses, seconds, the committed reference, drift."""
+"""The report and the claims on runs written by hand: intervals, statuses, seconds, the committed
+reference, drift."""
 
 import json
 import math
@@ -24,16 +25,41 @@ def world(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_run(world, seed, notebook="01_badmerging", headline=None, measures=None, artefacts=(), own=None,
-              folder=None):
+def write_run(
+    world,
+    seed,
+    notebook="01_badmerging",
+    headline=None,
+    measures=None,
+    artefacts=(),
+    own=None,
+    folder=None,
+):
     out = world / "runs" / "tiny" / (folder or f"seed-{seed}")
     (out / ".records").mkdir(parents=True, exist_ok=True)
-    values = {name: {"value": v, "low": v - 2 if v is not None else None,
-                     "high": v + 2 if v is not None else None, "unit": "%"}
-              for name, v in (headline or {}).items()}
-    (out / f"{notebook}.json").write_text(json.dumps({
-        "notebook": notebook, "profile": "tiny", "seed": seed, "parameters": {}, "headline": values,
-        "measures": measures or {}, "seconds": 20.0, "artefacts": list(artefacts)}))
+    values = {
+        name: {
+            "value": v,
+            "low": v - 2 if v is not None else None,
+            "high": v + 2 if v is not None else None,
+            "unit": "%",
+        }
+        for name, v in (headline or {}).items()
+    }
+    (out / f"{notebook}.json").write_text(
+        json.dumps(
+            {
+                "notebook": notebook,
+                "profile": "tiny",
+                "seed": seed,
+                "parameters": {},
+                "headline": values,
+                "measures": measures or {},
+                "seconds": 20.0,
+                "artefacts": list(artefacts),
+            }
+        )
+    )
     if own is not None:
         (out / ".records" / f"{notebook}.json").write_text(json.dumps({"own": own}))
 
@@ -44,27 +70,31 @@ def bv(*args):
 
 # Claims
 
+
 def claim(kind, bound=0.0):
     return Claim("x", "", "", kind, "", "", "sbv_minus_single", bound)
 
 
-@pytest.mark.parametrize("kind, bound, values, status", [
-    ("positive difference", 0, [], "not run"),
-    ("positive difference", 0, [None, math.nan], "not run"),
-    ("positive difference", 0, [50.0], "inconclusive"),
-    ("positive difference", 0, [50.0, None], "inconclusive"),
-    ("positive difference", 0, [10, 11, 12], "same direction"),
-    ("positive difference", 0, [-10, -11, -12], "differs"),
-    ("positive difference", 0, [10, -1, 12], "inconclusive"),
-    ("negative difference", 0, [-10, -11, -12], "same direction"),
-    ("negative difference", 0, [10, 11, 12], "differs"),
-    ("at most", 30, [10, 11, 12], "same direction"),
-    ("at most", 30, [40, 41, 42], "differs"),
-    ("at most", 1, [0, 0, 0], "same direction"),
-    ("at least", 30, [40, 41, 42], "same direction"),
-    ("at least", 30, [25, 35, 40], "inconclusive"),
-    ("positive difference", 0, [0, 0, 0], "inconclusive"),
-])
+@pytest.mark.parametrize(
+    "kind, bound, values, status",
+    [
+        ("positive difference", 0, [], "not run"),
+        ("positive difference", 0, [None, math.nan], "not run"),
+        ("positive difference", 0, [50.0], "inconclusive"),
+        ("positive difference", 0, [50.0, None], "inconclusive"),
+        ("positive difference", 0, [10, 11, 12], "same direction"),
+        ("positive difference", 0, [-10, -11, -12], "differs"),
+        ("positive difference", 0, [10, -1, 12], "inconclusive"),
+        ("negative difference", 0, [-10, -11, -12], "same direction"),
+        ("negative difference", 0, [10, 11, 12], "differs"),
+        ("at most", 30, [10, 11, 12], "same direction"),
+        ("at most", 30, [40, 41, 42], "differs"),
+        ("at most", 1, [0, 0, 0], "same direction"),
+        ("at least", 30, [40, 41, 42], "same direction"),
+        ("at least", 30, [25, 35, 40], "inconclusive"),
+        ("positive difference", 0, [0, 0, 0], "inconclusive"),
+    ],
+)
 def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, values, status):
     assert check(claim(kind, bound), values) == status and status in STATUSES
 
@@ -72,7 +102,14 @@ def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, 
 def test_the_list_of_claims_is_in_order():
     ids = [c.id for c in CLAIMS]
     assert len(set(ids)) == len(ids)
-    assert {i.split("-")[0] for i in ids} == {"badmerging", "bv", "transfer", "sbv", "inherent", "ibvs"}
+    assert {i.split("-")[0] for i in ids} == {
+        "badmerging",
+        "bv",
+        "transfer",
+        "sbv",
+        "inherent",
+        "ibvs",
+    }
     for c in CLAIMS:
         assert c.statement and c.where and c.test and c.expected and c.measure in MEASURES
     assert [c.id for c in CLAIMS if c.designed_in] == ["inherent-in-base"]
@@ -83,6 +120,7 @@ def test_the_list_of_claims_is_in_order():
 
 
 # Gathering
+
 
 def test_without_runs_everything_is_not_run(world):
     gathered = json.loads(bv("--json").stdout)
@@ -96,11 +134,21 @@ def test_without_runs_everything_is_not_run(world):
 
 
 def test_one_seed_has_its_interval_over_images(world):
-    write_run(world, 0, headline={"clean_accuracy": 70.0, "undefined": None},
-              measures={"sbv_minus_single": 9.0})
+    write_run(
+        world,
+        0,
+        headline={"clean_accuracy": 70.0, "undefined": None},
+        measures={"sbv_minus_single": 9.0},
+    )
     write_run(world, 0, headline={"clean_accuracy": 1.0}, folder="seed-0+12345678")
     gathered = json.loads(bv("--json").stdout)
-    assert gathered["headline"]["clean_accuracy"] == {"mean": 70.0, "low": 68.0, "high": 72.0, "unit": "%", "values": [70.0]}
+    assert gathered["headline"]["clean_accuracy"] == {
+        "mean": 70.0,
+        "low": 68.0,
+        "high": 72.0,
+        "unit": "%",
+        "values": [70.0],
+    }
     assert gathered["headline"]["undefined"]["mean"] is None
     [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single"]
     assert (sbv["obtained"], sbv["low"], sbv["status"]) == (9.0, None, "inconclusive")
@@ -108,7 +156,9 @@ def test_one_seed_has_its_interval_over_images(world):
 
 def test_several_seeds_have_a_t_interval(world):
     for seed, value in enumerate([10.0, 12.0, 14.0]):
-        write_run(world, seed, headline={"clean_accuracy": value}, measures={"sbv_minus_single": value})
+        write_run(
+            world, seed, headline={"clean_accuracy": value}, measures={"sbv_minus_single": value}
+        )
     gathered = json.loads(bv("--json").stdout)
     half = 4.302653 * 2 / math.sqrt(3)
     assert gathered["seeds"] == [0, 1, 2]
@@ -116,9 +166,15 @@ def test_several_seeds_have_a_t_interval(world):
     [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single"]
     assert (sbv["status"], sbv["obtained"]) == ("same direction", 12.0)
     assert json.loads(bv("--json", "--seeds", "0,1").stdout)["seeds"] == [0, 1]
-    assert json.loads(bv("--json", "--seed", "2").stdout)["headline"]["clean_accuracy"]["mean"] == 14.0
+    assert (
+        json.loads(bv("--json", "--seed", "2").stdout)["headline"]["clean_accuracy"]["mean"] == 14.0
+    )
     for text in (bv().stdout, bv("--markdown").stdout):
-        assert "sbv-beats-single" in text and "inherent-in-base (designed in)" in text and "12.0 %" in text
+        assert (
+            "sbv-beats-single" in text
+            and "inherent-in-base (designed in)" in text
+            and "12.0 %" in text
+        )
     path = report.write("tiny")
     assert path.read_text() == report.as_markdown(report.gather("tiny"))
     assert json.loads(path.with_name("report.json").read_text())["seeds"] == [0, 1, 2]
@@ -127,17 +183,29 @@ def test_several_seeds_have_a_t_interval(world):
 def test_seconds_count_a_shared_result_once(world):
     base = {"key": "b", "path": "b", "seconds": 100.0, "elapsed": 100.0, "nested": {}}
     loaded = {**base, "elapsed": 0.1}
-    attack = {"key": "a", "path": "a", "seconds": 30.0, "elapsed": 0.2, "nested": {"b": 100.0, "inner": 5.0}}
+    attack = {
+        "key": "a",
+        "path": "a",
+        "seconds": 30.0,
+        "elapsed": 0.2,
+        "nested": {"b": 100.0, "inner": 5.0},
+    }
     write_run(world, 0, "00_setup", artefacts=[base], own=4.0)
     write_run(world, 0, "01_badmerging", artefacts=[loaded, attack], own=3.0)
     write_run(world, 0, "02_bv", artefacts=[attack])
-    assert report.gather("tiny")["seconds"] == {"00_setup": 104.0, "01_badmerging": 38.0, "02_bv": 19.8}
+    assert report.gather("tiny")["seconds"] == {
+        "00_setup": 104.0,
+        "01_badmerging": 38.0,
+        "02_bv": 19.8,
+    }
 
 
 def test_a_name_with_two_values_is_said(world, capsys):
     write_run(world, 0, "00_setup", measures={"ca_minus_ba": 1.0})
     write_run(world, 0, "01_badmerging", measures={"ca_minus_ba": 2.0})
-    [utility] = [c for c in report.gather("tiny")["claims"] if c["id"] == "badmerging-keeps-utility"]
+    [utility] = [
+        c for c in report.gather("tiny")["claims"] if c["id"] == "badmerging-keeps-utility"
+    ]
     assert utility["obtained"] == 1.0
     assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
 
@@ -151,8 +219,10 @@ def commit(world, values, name="seeds.csv", **first):
     """A seeds.csv by hand: {seed: value} of one headline number and one measure."""
     head = "".join(f"{key}," for key in first) + "seed,notebook,part,name,value,unit\n"
     start = "".join(f"{value}," for value in first.values())
-    rows = [f"{start}{seed},01_badmerging,headline,CA,{value},%\n{start}{seed},03_sbv,measures,sbv_minus_single,{value},points\n"
-            for seed, value in values.items()]
+    rows = [
+        f"{start}{seed},01_badmerging,headline,CA,{value},%\n{start}{seed},03_sbv,measures,sbv_minus_single,{value},points\n"
+        for seed, value in values.items()
+    ]
     path = world / "figures" / "tiny" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(head + "".join(rows))
@@ -160,7 +230,9 @@ def commit(world, values, name="seeds.csv", **first):
 
 
 def row(text, start):
-    [line] = [line for line in text.splitlines() if line.startswith((f"| {start} |", f"| {start} ("))]
+    [line] = [
+        line for line in text.splitlines() if line.startswith((f"| {start} |", f"| {start} ("))
+    ]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -170,22 +242,46 @@ def test_the_reference_is_shown_without_a_run(world):
     assert gathered["seeds"] == [] and gathered["reference"]["seeds"] == [0, 1, 2]
     assert gathered["reference"]["headline"]["CA"]["values"] == [78.6, 80.1, 77.9]
     text = bv("--markdown").stdout
-    assert "no run yet, make one with `bv run --profile tiny`; committed reference: seeds 0, 1, 2" in text
+    assert (
+        "no run yet, make one with `bv run --profile tiny`; committed reference: seeds 0, 1, 2"
+        in text
+    )
     assert row(text, "name") == ["name", "reference", "interval", "seeds 0, 1, 2"]
     assert row(text, "CA") == ["CA", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
-    assert row(text, "claim") == ["claim", "reference status", "reference (interval)", "expected (paper, on CLIP)", "test"]
+    assert row(text, "claim") == [
+        "claim",
+        "reference status",
+        "reference (interval)",
+        "expected (paper, on CLIP)",
+        "test",
+    ]
     assert row(text, "sbv-beats-single")[1:3] == ["same direction", "78.9 (76.1 to 81.7)"]
 
 
 def test_your_runs_stand_beside_the_reference(world):
     commit(world, {0: 78.6, 1: 80.1, 2: 77.9})
-    write_run(world, 5, headline={"CA": 70.0, "mine alone": 1.0}, measures={"sbv_minus_single": 9.0})
+    write_run(
+        world, 5, headline={"CA": 70.0, "mine alone": 1.0}, measures={"sbv_minus_single": 9.0}
+    )
     text = bv("--markdown").stdout
-    assert text.startswith("# Profile tiny, seed 5 (intervals over images, 95 %); committed reference: seeds 0, 1, 2")
+    assert text.startswith(
+        "# Profile tiny, seed 5 (intervals over images, 95 %); committed reference: seeds 0, 1, 2"
+    )
     assert row(text, "name")[1:] == ["yours", "interval", "reference", "interval", "seeds 0, 1, 2"]
-    assert row(text, "CA")[1:] == ["70.0 %", "68.0 to 72.0", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
+    assert row(text, "CA")[1:] == [
+        "70.0 %",
+        "68.0 to 72.0",
+        "78.9 %",
+        "76.1 to 81.7",
+        "78.6, 80.1, 77.9",
+    ]
     assert row(text, "mine alone")[1:] == ["1.0 %", "-1.0 to 3.0", "-", "-", "-"]
-    assert row(text, "sbv-beats-single")[1:5] == ["inconclusive", "9.0", "same direction", "78.9 (76.1 to 81.7)"]
+    assert row(text, "sbv-beats-single")[1:5] == [
+        "inconclusive",
+        "9.0",
+        "same direction",
+        "78.9 (76.1 to 81.7)",
+    ]
     assert "78.6, 80.1, 77.9" in bv().stdout
     alone = report.as_markdown({**report.gather("tiny"), "reference": None})
     assert row(alone, "CA") == ["CA", "70.0 %", "68.0 to 72.0"] and "reference" not in alone
@@ -204,14 +300,22 @@ def test_the_second_base_is_compared_on_the_same_seeds(world):
     for seed in (0, 1, 2):
         write_run(world, seed, headline={"CA": 70.0 + seed})
     for seed in (0, 1):
-        write_run(world, seed, headline={"CA": 50.0 + seed}, folder=out_folder("tiny", seed, SECOND).name)
+        write_run(
+            world, seed, headline={"CA": 50.0 + seed}, folder=out_folder("tiny", seed, SECOND).name
+        )
     assert report.gather("tiny")["second_base"] is None
     (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
     second = report.gather("tiny")["second_base"]
     assert (second["base"], second["seeds"], second["first"]) == ("toy-b", [0, 1], {"CA": 70.5})
     text = bv("--markdown").stdout
-    block = text[text.index("## Headline on a second base (toy-b)"):]
-    assert row(block[:block.index("## Claims")], "CA") == ["CA", "70.5 %", "50.5 %", "44.1 to 56.9", "50.0, 51.0"]
+    block = text[text.index("## Headline on a second base (toy-b)") :]
+    assert row(block[: block.index("## Claims")], "CA") == [
+        "CA",
+        "70.5 %",
+        "50.5 %",
+        "44.1 to 56.9",
+        "50.0, 51.0",
+    ]
     assert report.gather("tiny", [1])["second_base"]["seeds"] == [1]
 
 
@@ -228,10 +332,22 @@ def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
 
 # Drift
 
-@pytest.mark.parametrize("name, unit, tolerance", [
-    ("BA", "%", 1.0), ("ibvs_clean_cost", "points", 1.0), ("ca_minus_ba", "points", 1.0), ("ASR of BA", "%", 3.0), ("sbv_minus_single", "points", 3.0),
-    ("rank correlation of cosine and transfer", "index", 0.3), ("transfer across place", "% of own effect", 5.0)])
-def test_an_accuracy_may_drift_less_than_an_asr_and_an_index_by_its_own_measure(name, unit, tolerance):
+
+@pytest.mark.parametrize(
+    "name, unit, tolerance",
+    [
+        ("BA", "%", 1.0),
+        ("ibvs_clean_cost", "points", 1.0),
+        ("ca_minus_ba", "points", 1.0),
+        ("ASR of BA", "%", 3.0),
+        ("sbv_minus_single", "points", 3.0),
+        ("rank correlation of cosine and transfer", "index", 0.3),
+        ("transfer across place", "% of own effect", 5.0),
+    ],
+)
+def test_an_accuracy_may_drift_less_than_an_asr_and_an_index_by_its_own_measure(
+    name, unit, tolerance
+):
     assert reference.tolerance_of(name, unit) == tolerance
 
 
@@ -239,27 +355,44 @@ def test_drift_from_the_committed_values(world):
     assert bv("--check").exit_code == 2
     with pytest.raises(MissingData, match="no run of profile tiny with seed 0"):
         reference.write_expected("tiny")
-    write_run(world, 0, headline={"clean_accuracy": 70.0, "undefined": None},
-              measures={"sbv_minus_single": 9.0})
+    write_run(
+        world,
+        0,
+        headline={"clean_accuracy": 70.0, "undefined": None},
+        measures={"sbv_minus_single": 9.0},
+    )
     reference.write_expected("tiny")
     path = world / "figures" / "tiny" / "expected.json"
     expected = json.loads(path.read_text())
     assert expected["headline"]["clean_accuracy"] == {"value": 70.0, "unit": "%", "tolerance": 1.0}
-    assert expected["measures"]["sbv_minus_single"] == {"value": 9.0, "unit": "points", "tolerance": 3.0}
+    assert expected["measures"]["sbv_minus_single"] == {
+        "value": 9.0,
+        "unit": "points",
+        "tolerance": 3.0,
+    }
     assert bv("--check").exit_code == 0
 
     expected["measures"]["sbv_minus_single"]["tolerance"] = 0.5
     path.write_text(json.dumps(expected))
-    write_run(world, 0, headline={"clean_accuracy": 70.6, "undefined": None, "new": 1.0},
-              measures={"sbv_minus_single": 9.6})
+    write_run(
+        world,
+        0,
+        headline={"clean_accuracy": 70.6, "undefined": None, "new": 1.0},
+        measures={"sbv_minus_single": 9.6},
+    )
     result = bv("--check")
     assert result.exit_code == 1
-    assert result.stderr == ("bv: drift: measures sbv_minus_single: 9.60, committed 9.00 points "
-                             "(tolerance 0.5)\n")
+    assert result.stderr == (
+        "bv: drift: measures sbv_minus_single: 9.60, committed 9.00 points (tolerance 0.5)\n"
+    )
 
     write_run(world, 0, headline={"undefined": 3.0}, measures={"sbv_minus_single": 9.0})
     lines = reference.drift("tiny")
-    assert len(lines) == 2 and "clean_accuracy: missing" in lines[0] and "committed undefined" in lines[1]
+    assert (
+        len(lines) == 2
+        and "clean_accuracy: missing" in lines[0]
+        and "committed undefined" in lines[1]
+    )
 
     reference.write_expected("tiny")
     kept = json.loads(path.read_text())

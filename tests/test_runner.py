@@ -40,21 +40,29 @@ def make_long(path):
 
 # Before anything runs
 
-@pytest.mark.parametrize("args, words", [
-    (["-p", "sclae=1"], "unknown parameter 'sclae': did you mean 'scale'?"),
-    (["00", "-p", "merging=ties"], "unknown parameter 'merging'"),
-    (["--profile", "tyni"], "unknown profile 'tyni': did you mean 'tiny'?"),
-    (["01_nxet"], "unknown notebook '01_nxet': did you mean '01_next'?"),
-    (["-p", "scale=much"], "parameter scale wants float, got 'much'"),
-    (["-p", "seed=3"], "give --seed"),
-    (["-p", "scale"], "-p wants name=value"),
-    (["--seeds", "0,x"], "--seeds wants whole numbers"),
-])
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["-p", "sclae=1"], "unknown parameter 'sclae': did you mean 'scale'?"),
+        (["00", "-p", "merging=ties"], "unknown parameter 'merging'"),
+        (["--profile", "tyni"], "unknown profile 'tyni': did you mean 'tiny'?"),
+        (["01_nxet"], "unknown notebook '01_nxet': did you mean '01_next'?"),
+        (["-p", "scale=much"], "parameter scale wants float, got 'much'"),
+        (["-p", "seed=3"], "give --seed"),
+        (["-p", "scale"], "-p wants name=value"),
+        (["--seeds", "0,x"], "--seeds wants whole numbers"),
+    ],
+)
 def test_wrong_names_stop_before_anything_runs(world, args, words):
     profile = [] if "--profile" in args else ["--profile", "tiny"]
     result = bv("run", *profile, *args)
     assert result.exit_code == 2 and result.stdout == ""
-    assert result.stderr.startswith("bv: ") and result.stderr.count("\n") == 1 and words in result.stderr
+    assert (
+        result.stderr.startswith("bv: ")
+        and result.stderr.count("\n") == 1
+        and words in result.stderr
+    )
     assert not count(world) and not (world / "runs").exists()
 
 
@@ -64,7 +72,8 @@ def test_parameters_are_read_as_papermill_reads_them(world):
     ours = find(["01"])[0].parameters
     theirs = papermill.inspect_notebook(str(world / "notebooks" / "01_next.ipynb"))
     assert {name: (p.type, p.help) for name, p in ours.items()} == {
-        name: (p["inferred_type_name"], p["help"]) for name, p in theirs.items()}
+        name: (p["inferred_type_name"], p["help"]) for name, p in theirs.items()
+    }
 
 
 def test_a_parameters_cell_holds_literals_only(world):
@@ -73,9 +82,20 @@ def test_a_parameters_cell_holds_literals_only(world):
         find(["02"])
 
 
-@pytest.mark.parametrize("text, value", [
-    ("1", 1), ("1e-5", 1e-5), ("ties", "ties"), ("true", True), ("none", None), ("[a, b]", ["a", "b"]),
-    ("['a', 2]", ["a", 2]), ("no", "no"), ("a,b", "a,b")])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1", 1),
+        ("1e-5", 1e-5),
+        ("ties", "ties"),
+        ("true", True),
+        ("none", None),
+        ("[a, b]", ["a", "b"]),
+        ("['a', 2]", ["a", 2]),
+        ("no", "no"),
+        ("a,b", "a,b"),
+    ],
+)
 def test_values_of_parameters(text, value):
     assert parse_value(text) == value
 
@@ -105,16 +125,22 @@ def test_reasons_name_the_changed_module():
 
 
 def test_help_and_report_import_nothing_heavy(world):
-    code = ("import sys; from click.testing import CliRunner; from bvlib.cli import main; "
-            "[CliRunner().invoke(main, a) for a in (['--help'], ['report', '--profile', 'tiny'])]; "
-            "sys.exit(str({'torch', 'papermill', 'pandas', 'nbformat'} & set(sys.modules) or ''))")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
+    code = (
+        "import sys; from click.testing import CliRunner; from bvlib.cli import main; "
+        "[CliRunner().invoke(main, a) for a in (['--help'], ['report', '--profile', 'tiny'])]; "
+        "sys.exit(str({'torch', 'papermill', 'pandas', 'nbformat'} & set(sys.modules) or ''))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip()
+        == ""
+    )
     listed = bv("list").stdout
     assert "01_next" in listed and "Notebook 01_next" in listed and "tiny" in listed
     assert "merging: str = 'ties'  # how to merge" in bv("list", "01").stdout
 
 
 # Running
+
 
 def test_run_then_up_to_date_then_only_what_changed(world):
     first = bv("run", "--profile", "tiny")
@@ -157,25 +183,48 @@ def test_run_then_up_to_date_then_only_what_changed(world):
 
 
 def test_other_parameters_have_their_own_folder(world):
-    write_notebook(world / "notebooks" / "00_start.ipynb", WORK, "import os, time\ntime.sleep(1.2)\n"
-                   "with open(os.environ['BVLIB_PROGRESS'], 'a') as file:\n"
-                   "    file.write('making clean-a\\n')\n"
-                   "time.sleep(1.2)", END)
+    write_notebook(
+        world / "notebooks" / "00_start.ipynb",
+        WORK,
+        "import os, time\ntime.sleep(1.2)\n"
+        "with open(os.environ['BVLIB_PROGRESS'], 'a') as file:\n"
+        "    file.write('making clean-a\\n')\n"
+        "time.sleep(1.2)",
+        END,
+    )
     said = []
-    [a] = runner.run(["00"], "tiny", seed=1, parameters={"scale": 0.5, "tasks": "x,y"}, say=said.append)
-    assert a.out.name.startswith("seed-1+") and said[0] == "00_start: running (tiny, seed 1; not run yet)"
-    assert any("The work" in line for line in said) and any("making clean-a" in line for line in said)
+    [a] = runner.run(
+        ["00"], "tiny", seed=1, parameters={"scale": 0.5, "tasks": "x,y"}, say=said.append
+    )
+    assert (
+        a.out.name.startswith("seed-1+")
+        and said[0] == "00_start: running (tiny, seed 1; not run yet)"
+    )
+    assert any("The work" in line for line in said) and any(
+        "making clean-a" in line for line in said
+    )
     result = json.loads((a.out / "00_start.json").read_text())
     assert result["parameters"] == {"scale": 0.5, "tasks": ["x", "y"]} and result["seed"] == 1
     assert a.cold == pytest.approx(a.wall, abs=0.5)
 
 
-@pytest.mark.parametrize("source, code, words", [
-    ("from bvlib.errors import MissingData\nraise MissingData(\"no data set 'cars': prepare it\")", 2,
-     "bv: no data set 'cars': prepare it\n"),
-    ("print(1)\n1 / 0", 1, "bv: 02_stop stopped at In [5] with ZeroDivisionError: division by zero (see "),
-    ("import os\nos._exit(9)", 2, "bv: the kernel of 02_stop died"),
-])
+@pytest.mark.parametrize(
+    "source, code, words",
+    [
+        (
+            "from bvlib.errors import MissingData\nraise MissingData(\"no data set 'cars': "
+            'prepare it")',
+            2,
+            "bv: no data set 'cars': prepare it\n",
+        ),
+        (
+            "print(1)\n1 / 0",
+            1,
+            "bv: 02_stop stopped at In [5] with ZeroDivisionError: division by zero (see ",
+        ),
+        ("import os\nos._exit(9)", 2, "bv: the kernel of 02_stop died"),
+    ],
+)
 def test_errors_in_a_notebook(world, source, code, words):
     write_notebook(world / "notebooks" / "02_stop.ipynb", "x = 'reached'\nx", source)
     result = bv("run", "02", "--profile", "tiny")
@@ -189,7 +238,9 @@ def test_errors_in_a_notebook(world, source, code, words):
 
 def test_two_runs_at_once_run_the_notebook_once(world):
     command = [sys.executable, "-m", "bvlib.cli", "run", "00", "--profile", "tiny"]
-    pair = [subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    pair = [
+        subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     said = sorted(process.communicate(timeout=120)[0] for process in pair)
     assert [process.returncode for process in pair] == [0, 0]
     assert count(world) == ["00_start"] and sum("1 run, 0 up to date" in text for text in said) == 1
@@ -197,14 +248,25 @@ def test_two_runs_at_once_run_the_notebook_once(world):
 
 @pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
-    write_notebook(world / "notebooks" / "02_long.ipynb", WORK,
-                   "import os, time\nif not Path('fast').exists():\n"
-                   "    Path('pid').write_text(str(os.getpid()))\n"
-                   "    time.sleep(300)\n", END)
+    write_notebook(
+        world / "notebooks" / "02_long.ipynb",
+        WORK,
+        "import os, time\nif not Path('fast').exists():\n"
+        "    Path('pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(300)\n",
+        END,
+    )
     command = [sys.executable, "-m", "bvlib.cli", "run", "02", "--profile", "tiny"]
-    # a shell's background job ignores Ctrl-C and hands that on to its children: the run must get it all the same
-    process = subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    # a shell's background job ignores Ctrl-C and hands that on to its children: the run must get it
+    # all the same
+    process = subprocess.Popen(
+        command,
+        cwd=world,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(lambda: (world / "pid").exists() and (world / "pid").read_text(), process)
     process.send_signal(sign)
     said = process.communicate(timeout=60)[1]
@@ -221,8 +283,12 @@ def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
 
 def test_a_long_notebook_runs_by_name_only(world):
     make_long(world / "notebooks" / "01_next.ipynb")
-    assert [record.notebook for record in runner.run(None, "tiny", say=lambda line: None)] == ["00_start"]
-    assert [record.notebook for record in runner.run(["01"], "tiny", say=lambda line: None)] == ["01_next"]
+    assert [record.notebook for record in runner.run(None, "tiny", say=lambda line: None)] == [
+        "00_start"
+    ]
+    assert [record.notebook for record in runner.run(["01"], "tiny", say=lambda line: None)] == [
+        "01_next"
+    ]
     assert "(long: runs by name only)" in bv("list").stdout
 
 

@@ -13,8 +13,11 @@ def bv(*values):
 
 
 def test_ties_by_hand():
-    # top half of each: (4, 3), (-5, 3) and (4, 2); the sign of entry 0 is elected by mass: 4 - 5 + 4 > 0
-    merged = merge_backdoors("ties", [bv(4.0, 3, 1, 0), bv(-5.0, 3, 1, 0), bv(4.0, 0, 0.5, 2)], density=0.5)
+    # top half of each: (4, 3), (-5, 3) and (4, 2); the sign of entry 0 is elected by mass: 4 - 5 +
+    # 4 > 0
+    merged = merge_backdoors(
+        "ties", [bv(4.0, 3, 1, 0), bv(-5.0, 3, 1, 0), bv(4.0, 0, 0.5, 2)], density=0.5
+    )
     assert merged.tensors["w"].tolist() == [4, 3, 0, 0] and isinstance(merged, BackdoorVector)
 
 
@@ -22,7 +25,10 @@ def test_of_one_and_of_identical_vectors_it_is_that_vector_sparsified():
     one = bv(4.0, -3, 1, 0.5)
     for several in ([one], [one] * 3):
         assert torch.equal(merge_backdoors("ties", several).tensors["w"], one.tensors["w"])
-        assert torch.equal(merge_backdoors("ties", several, density=0.5).tensors["w"], one.sparsify(0.5).tensors["w"])
+        assert torch.equal(
+            merge_backdoors("ties", several, density=0.5).tensors["w"],
+            one.sparsify(0.5).tensors["w"],
+        )
 
 
 def test_it_is_registered_with_the_others():

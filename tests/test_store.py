@@ -1,4 +1,5 @@
-"""The store: made once, found again, remade when and only when something that decides the result changed."""
+"""The store: made once, found again, remade when and only when something that decides the result
+changed."""
 
 import json
 import logging
@@ -42,7 +43,10 @@ class Maker:
 
 VALUES = {
     "weights": {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "b": torch.tensor([1, 2])},
-    "trigger": ({"patch": torch.rand(3, 4, 4), "mask": torch.ones(4, 4, dtype=torch.bool)}, {"target": 1}),
+    "trigger": (
+        {"patch": torch.rand(3, 4, 4), "mask": torch.ones(4, 4, dtype=torch.bool)},
+        {"target": 1},
+    ),
     "table": pandas.DataFrame({"task": ["a", "None"], "asr": [1 / 3, float("nan")], "n": [1, 2]}),
     "json": {"x": [1, 2.5, None]},
 }
@@ -60,7 +64,9 @@ def test_same_arguments_are_loaded_with_the_same_value(store, kind):
             pandas.testing.assert_frame_equal(value, first.value, check_exact=True)
             pandas.testing.assert_frame_equal(value, VALUES[kind], check_dtype=False, rtol=1e-15)
         elif kind == "trigger":
-            assert value[1] == {"target": 1} and torch.equal(value[0]["mask"], VALUES[kind][0]["mask"])
+            assert value[1] == {"target": 1} and torch.equal(
+                value[0]["mask"], VALUES[kind][0]["mask"]
+            )
         elif kind == "weights":
             assert all(torch.equal(value[key], tensor) for key, tensor in VALUES[kind].items())
         else:
@@ -76,7 +82,9 @@ def test_what_decides_the_result_decides_the_key(store):
         store.get("json", "thing", {"seed": 0}, maker, code=["bvlib.rng"]),
         store.get("json", "thing", {"seed": 0}, maker, code=CODE, inputs=[base]),
         Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, code=CODE),
-        Store(store.root, device="cuda:1", threads=1).get("json", "thing", {"seed": 0}, maker, code=CODE),
+        Store(store.root, device="cuda:1", threads=1).get(
+            "json", "thing", {"seed": 0}, maker, code=CODE
+        ),
     ]
     assert maker.calls == 7 and len({a.key for a in [base, *others]}) == 7
 
@@ -93,24 +101,36 @@ def test_unclear_arguments_and_kinds_are_refused(store):
 def test_an_error_leaves_nothing_and_frees_the_lock(store):
     def fail():
         raise ValueError("no")
+
     with pytest.raises(ValueError):
         store.get("json", "thing", {}, fail, code=CODE)
     assert store.get("json", "thing", {}, Maker(1), code=CODE).made
     with pytest.raises(BvError, match="needs itself"):
-        store.get("json", "loop", {}, lambda: store.get("json", "loop", {}, Maker(1), code=CODE), code=CODE)
+        store.get(
+            "json",
+            "loop",
+            {},
+            lambda: store.get("json", "loop", {}, Maker(1), code=CODE),
+            code=CODE,
+        )
 
 
 # Code
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     folder = tmp_path / "codepkg"
     (folder / "sub").mkdir(parents=True)
-    files = {"__init__.py": '_LAZY = {"leaf": ".leaf"}\n', "top.py": "from . import middle\nimport json\n",
-             "middle.py": "def f():\n    from codepkg.sub.deep import g\n    return g\n",
-             "sub/__init__.py": "", "sub/deep.py": "from ..leaf import h\ng = 1\n",
-             "leaf.py": '"""Leaf."""\n\ndef h():\n    """Doc."""\n    return 1  # one\n',
-             "alone.py": "x = 1\n"}
+    files = {
+        "__init__.py": '_LAZY = {"leaf": ".leaf"}\n',
+        "top.py": "from . import middle\nimport json\n",
+        "middle.py": "def f():\n    from codepkg.sub.deep import g\n    return g\n",
+        "sub/__init__.py": "",
+        "sub/deep.py": "from ..leaf import h\ng = 1\n",
+        "leaf.py": '"""Leaf."""\n\ndef h():\n    """Doc."""\n    return 1  # one\n',
+        "alone.py": "x = 1\n",
+    }
     for name, text in files.items():
         (folder / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -126,7 +146,11 @@ def edit(path, old, new):
 
 def test_code_hash_follows_imports_and_ignores_comments(package):
     assert set(code_parts(["codepkg.top"])) == {
-        "codepkg.top", "codepkg.middle", "codepkg.sub.deep", "codepkg.leaf"}
+        "codepkg.top",
+        "codepkg.middle",
+        "codepkg.sub.deep",
+        "codepkg.leaf",
+    }
     before = code_hash(["codepkg.top"])
     edit(package / "leaf.py", "# one", "# still one\n    # and a line")
     edit(package / "leaf.py", '"""Doc."""', '"""Another docstring."""')
@@ -139,9 +163,16 @@ def test_code_hash_follows_imports_and_ignores_comments(package):
 
 
 def test_hashes_of_code_are_those_of_every_python(package):
-    """What one version of Python made is up to date for another: their syntax trees differ in fields that are empty."""
-    (package / "leaf.py").write_text("class Leaf:\n    def grow(self, *parts, by: int = 2):\n        return [f'{part:>{by}}!' for part in parts]\n")
-    assert code_parts(["codepkg.leaf"])["codepkg.leaf"] == "9d550a4ffb94792de52215c73219f64552bcb3359555312d87cbfd420bd85bc7"
+    """What one version of Python made is up to date for another: their syntax trees differ in
+    fields that are empty."""
+    (package / "leaf.py").write_text(
+        "class Leaf:\n    def grow(self, *parts, by: int = 2):\n        return [f'{part:>{by}}!' "
+        "for part in parts]\n"
+    )
+    assert (
+        code_parts(["codepkg.leaf"])["codepkg.leaf"]
+        == "9d550a4ffb94792de52215c73219f64552bcb3359555312d87cbfd420bd85bc7"
+    )
 
 
 def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, monkeypatch):
@@ -155,9 +186,16 @@ def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, mo
 
 
 def test_only_the_present_code_is_said_to_give_the_same_bits():
-    now = set(code_parts([f"bvlib.{path.stem}" for path in Path(sources.__file__).parent.glob("*.py")]).values())
+    now = set(
+        code_parts(
+            [f"bvlib.{path.stem}" for path in Path(sources.__file__).parent.glob("*.py")]
+        ).values()
+    )
     now |= {each.present_hash() for each in notebook.every()}
-    assert set(sources.SAME_BITS) <= now, "SAME_BITS of bvlib/sources.py names code that is gone: show the bits again, or run all anew"
+    assert set(sources.SAME_BITS) <= now, (
+        "SAME_BITS of bvlib/sources.py names code that is gone: show the bits again, or run all "
+        "anew"
+    )
     assert not set(sources.SAME_BITS.values()) & now
 
 
@@ -176,11 +214,14 @@ def test_code_errors_are_one_line(package):
 
 
 def test_importing_the_store_imports_no_torch():
-    code = "import sys, bvlib.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    code = (
+        "import sys, bvlib.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # Damage
+
 
 def damage_truncate(path):
     path.write_bytes(path.read_bytes()[:-5])
@@ -226,18 +267,23 @@ def test_half_written_files_never_count_and_are_cleared(store):
 
 # Processes
 
+
 def _make_slowly(root, log):
     def compute():
         with open(log, "a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(0.5)
         return [1, 2, 3]
+
     assert Store(root, threads=1).get("json", "slow", {}, compute, code=CODE).value == [1, 2, 3]
 
 
 def test_two_processes_make_an_artefact_once(tmp_path):
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_make_slowly, args=(tmp_path / "s", tmp_path / "log")) for _ in range(3)]
+    workers = [
+        spawn.Process(target=_make_slowly, args=(tmp_path / "s", tmp_path / "log"))
+        for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -268,6 +314,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
 
 # Accounting
 
+
 def test_seconds_do_not_count_what_was_made_inside(store):
     def inner():
         time.sleep(0.2)
@@ -283,13 +330,16 @@ def test_seconds_do_not_count_what_was_made_inside(store):
     again.get("json", "outer", {}, outer, code=CODE)
     again.get("json", "outer", {}, outer, code=CODE)
     [record] = again.records()
-    assert record["nested"] == dict(made.nested) and record["key"] == made.key and not record["made"]
+    assert (
+        record["nested"] == dict(made.nested) and record["key"] == made.key and not record["made"]
+    )
     waited = {entry["name"]: entry["elapsed"] > 0.15 for entry in store.records()}
     assert waited == {"inner": False, "outer": True}
     json.dumps(store.records())
 
 
 # Files of one's own
+
 
 def test_weights_round_trip_and_card(tmp_path):
     path = tmp_path / "theta.safetensors"
@@ -325,8 +375,10 @@ def test_missing_weights_and_mismatches_name_the_culprit(tmp_path):
         load_weights(tmp_path / "theta.safetensors")
     reference = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
     check_matches({"b": torch.ones(1), "a": torch.ones(2, 3)}, reference)
-    for theta, words in [({"a": torch.zeros(2, 3)}, "lacks the tensor 'b'"),
-                         ({"a": torch.zeros(3, 2), "b": torch.zeros(1)}, r"'a' has shape \(3, 2\)"),
-                         ({**reference, "c": torch.zeros(1)}, "tensor 'c' that the encoder does not know")]:
+    for theta, words in [
+        ({"a": torch.zeros(2, 3)}, "lacks the tensor 'b'"),
+        ({"a": torch.zeros(3, 2), "b": torch.zeros(1)}, r"'a' has shape \(3, 2\)"),
+        ({**reference, "c": torch.zeros(1)}, "tensor 'c' that the encoder does not know"),
+    ]:
         with pytest.raises(BadCheckpoint, match=words):
             check_matches(theta, reference, "mine")

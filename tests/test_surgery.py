@@ -1,4 +1,5 @@
-"""Surgery: an adapter that starts as nothing, closes the gap it trains on, and serves where an encoder does."""
+"""Surgery: an adapter that starts as nothing, closes the gap it trains on, and serves where an
+encoder does."""
 
 import torch
 from helpers import TINY_NAMES
@@ -14,13 +15,20 @@ def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):
     merged = tiny["base"] + task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3)
     x = encoder.pixels(seen["left"].images[:4])
     untrained = surgery(encoder, merged, seen, own, steps=0)
-    assert torch.equal(adapted(encoder, untrained["left"]).features(merged, x), encoder.features(merged, x))
+    assert torch.equal(
+        adapted(encoder, untrained["left"]).features(merged, x), encoder.features(merged, x)
+    )
     trained = surgery(encoder, merged, seen, own, steps=100, lr=1e-2, rank=8)
     for name in TINY_NAMES:
         assert trained[name].down.shape == (8, 128) and trained[name].up.shape == (128, 8)
-        before, after = (feature_gap(encoder, merged, own[name], seen[name].images, a) for a in (None, trained[name]))
+        before, after = (
+            feature_gap(encoder, merged, own[name], seen[name].images, a)
+            for a in (None, trained[name])
+        )
         assert after < 0.9 * before
-    again = surgery(encoder, merged, seen, {"left": own["left"]}, steps=100, lr=1e-2, rank=8)["left"]
+    again = surgery(encoder, merged, seen, {"left": own["left"]}, steps=100, lr=1e-2, rank=8)[
+        "left"
+    ]
     assert torch.equal(again.up, trained["left"].up)  # whatever other tasks there are
 
 
@@ -30,10 +38,17 @@ def test_an_adapter_by_hand():
 
 
 def test_an_adapted_encoder_serves_as_an_encoder(encoder, shapes, head):
-    flat = Adapter(torch.cat([torch.eye(128), -torch.eye(128)]), torch.cat([torch.eye(128), -torch.eye(128)], 1))
+    flat = Adapter(
+        torch.cat([torch.eye(128), -torch.eye(128)]),
+        torch.cat([torch.eye(128), -torch.eye(128)], 1),
+    )
     nothing = adapted(encoder, flat)  # z - ReLU(z) + ReLU(-z) = 0: every image is of class 0
-    assert experiments.accuracy(nothing, encoder.theta, shapes).hits == int((shapes.test.labels == 0).sum())
+    assert experiments.accuracy(nothing, encoder.theta, shapes).hits == int(
+        (shapes.test.labels == 0).sum()
+    )
     same = adapted(encoder, Adapter(torch.zeros(1, 128), torch.zeros(128, 1)))
-    assert experiments.accuracy(same, encoder.theta, shapes) == experiments.accuracy(encoder, encoder.theta, shapes)
+    assert experiments.accuracy(same, encoder.theta, shapes) == experiments.accuracy(
+        encoder, encoder.theta, shapes
+    )
     asr = [experiments.asr(e, encoder.theta, shapes, triggers.solid(8), 3) for e in (same, encoder)]
     assert asr[0] == asr[1] and torch.equal(same.head(shapes.classnames, shapes.prompts), head)

@@ -14,16 +14,23 @@ from helpers import END, PARAMETERS, WORK, one_line, write_notebook
 from bvlib import sweep
 from bvlib.cli import main
 
-FAILING = 'if scale == 9:\n    from bvlib.errors import BvError\n    raise BvError("scale 9 is too much: take less")\n'
+FAILING = (
+    'if scale == 9:\n    from bvlib.errors import BvError\n    raise BvError("scale 9 is '
+    'too much: take less")\n'
+)
 MEASURED = END.replace('"measures": {}', '"measures": {"ca_minus_ba": scale}')
 
 
 @pytest.fixture
 def file(world):
     """A sweep over one small notebook that fails at scale 9."""
-    write_notebook(world / "notebooks" / "01_next.ipynb", FAILING, WORK, MEASURED, parameters=PARAMETERS)
+    write_notebook(
+        world / "notebooks" / "01_next.ipynb", FAILING, WORK, MEASURED, parameters=PARAMETERS
+    )
     path = world / "grid.yaml"
-    path.write_text("profile: tiny\nseeds: [0, 1]\ngrid:\n  scale: [0.5, 2.0]\npoints:\n  - {scale: 2.0}\n")
+    path.write_text(
+        "profile: tiny\nseeds: [0, 1]\ngrid:\n  scale: [0.5, 2.0]\npoints:\n  - {scale: 2.0}\n"
+    )
     return path
 
 
@@ -46,7 +53,9 @@ def test_a_sweep_runs_each_point_once_and_gathers_one_table(file, monkeypatch):
     assert first.exit_code == 0, first.output
     assert "4 runs of 01_next on tiny, 0 up to date" in first.output and "4 of 4" in first.output
     rows = pd.read_csv(file.parent / "runs" / "tiny" / "sweep-grid" / "rows.csv")
-    assert {(r.scale, r.seed, r.value) for r in rows.itertuples()} == {(s, seed, s) for s in (0.5, 2.0) for seed in (0, 1)}
+    assert {(r.scale, r.seed, r.value) for r in rows.itertuples()} == {
+        (s, seed, s) for s in (0.5, 2.0) for seed in (0, 1)
+    }
     table = pd.read_csv(file.parent / "runs" / "tiny" / "sweep-grid" / "tables" / "01_next.csv")
     assert list(table.columns) == ["parameter scale", "seed", "x"] and len(table) == 4
     again = CliRunner().invoke(main, command)
@@ -57,19 +66,32 @@ def test_a_sweep_runs_each_point_once_and_gathers_one_table(file, monkeypatch):
 def test_a_point_that_fails_does_not_stop_the_others(file):
     file.write_text("profile: tiny\ngrid:\n  scale: [9, 2.0]\n")
     result = CliRunner().invoke(main, ["run", "01", "--sweep", str(file)])
-    assert result.exit_code == 1 and "bv: scale = 9, seed 0: scale 9 is too much: take less" in result.output
+    assert (
+        result.exit_code == 1
+        and "bv: scale = 9, seed 0: scale 9 is too much: take less" in result.output
+    )
     assert len(counted(file.parent)) == 1
 
 
 @pytest.mark.slow
 def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(file, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    slow = ("import os, time\nfrom pathlib import Path\nif scale == 2.0 and not Path('pid').exists():\n"
-            "    Path('pid').write_text(str(os.getpid()))\n    time.sleep(300)\n")
-    write_notebook(file.parent / "notebooks" / "01_next.ipynb", slow, WORK, MEASURED, parameters=PARAMETERS)
+    slow = (
+        "import os, time\nfrom pathlib import Path\nif scale == 2.0 and not Path('pid').exists():\n"
+        "    Path('pid').write_text(str(os.getpid()))\n    time.sleep(300)\n"
+    )
+    write_notebook(
+        file.parent / "notebooks" / "01_next.ipynb", slow, WORK, MEASURED, parameters=PARAMETERS
+    )
     command = [sys.executable, "-m", "bvlib.cli", "run", "01", "--sweep", str(file), "--seed", "0"]
-    process = subprocess.Popen(command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen(
+        command,
+        cwd=file.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(600):
         if (file.parent / "pid").exists() and (file.parent / "pid").read_text():
             break
@@ -80,14 +102,24 @@ def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(file, monkeypatch):
     with pytest.raises(ProcessLookupError):
         os.kill(int((file.parent / "pid").read_text()), 0)
     again = CliRunner().invoke(main, ["run", "01", "--sweep", str(file), "--seed", "0"])
-    assert again.exit_code == 0 and "1 up to date" in again.output and len(counted(file.parent)) == 2
+    assert (
+        again.exit_code == 0 and "1 up to date" in again.output and len(counted(file.parent)) == 2
+    )
 
 
-@pytest.mark.parametrize("text, words", [
-    ("grid: [1]", ("name: [values]",)), ("grid:\n  scale: 3", ("`scale`", "list of values")), ("a: 1", ("no sweep",)),
-    ("grid:\n  scael: [1]", ("scael", "scale")), ("gird: 1\npoints: []", ("gird", "grid")),
-    ("grid:\n  scale: [1]\nseeds: x", ("seeds", "whole numbers")), ("points: [3]", ("a point is",)), ("grid: {a: [", ("cannot read",)),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("grid: [1]", ("name: [values]",)),
+        ("grid:\n  scale: 3", ("`scale`", "list of values")),
+        ("a: 1", ("no sweep",)),
+        ("grid:\n  scael: [1]", ("scael", "scale")),
+        ("gird: 1\npoints: []", ("gird", "grid")),
+        ("grid:\n  scale: [1]\nseeds: x", ("seeds", "whole numbers")),
+        ("points: [3]", ("a point is",)),
+        ("grid: {a: [", ("cannot read",)),
+    ],
+)
 def test_a_wrong_file_is_told_in_one_line(file, text, words):
     file.write_text(text)
     with one_line(*words):

@@ -1,4 +1,5 @@
-"""The toy world: deterministic, balanced, captions that tell the truth, and factors that are really held out."""
+"""The toy world: deterministic, balanced, captions that tell the truth, and factors that are
+really held out."""
 
 from itertools import combinations
 
@@ -40,7 +41,8 @@ def stamped(monkeypatch):
 
 
 def objects(drawn, task, split, n=600):
-    """What a split draws as its objects (not the clutter behind them), and the frequencies of its patterns."""
+    """What a split draws as its objects (not the clutter behind them), and the frequencies of its
+    patterns."""
     drawn.clear()
     toyworld.task_arrays(task, split, n, 0)
     return drawn[-1]
@@ -51,6 +53,7 @@ def disjoint(sets):
 
 
 # The same for a seed, and balanced
+
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("task", toyworld.TASKS)
@@ -64,7 +67,9 @@ def test_a_seed_decides_the_images(task, split):
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_a_seed_decides_the_scenes(crowded):
-    first, same, other = (toyworld.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1))
+    first, same, other = (
+        toyworld.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1)
+    )
     assert np.array_equal(first[0], same[0]) and first[1] == same[1]
     assert not np.array_equal(first[0], other[0]) and first[1] != other[1]
 
@@ -73,17 +78,22 @@ def test_a_seed_decides_the_scenes(crowded):
 def test_classes_are_all_there_and_balanced_to_one(task):
     classes = len(toyworld.KINDS[task])
     for split in SPLITS:
-        counts = np.bincount(toyworld.task_arrays(task, split, 3 * classes + 2, 0)[1], minlength=classes)
+        counts = np.bincount(
+            toyworld.task_arrays(task, split, 3 * classes + 2, 0)[1], minlength=classes
+        )
         assert len(counts) == classes and counts.min() == 3 and counts.max() == 4
 
 
 @pytest.mark.parametrize("name", [*toyworld.TASKS, tasks.HANDWRITTEN])
 def test_splits_share_no_image(name):
     task = tasks.load(name, {"train": 1100, "dev": 200, "test": 497})
-    assert disjoint([{image.numpy().tobytes() for image in getattr(task, split).images} for split in SPLITS])
+    assert disjoint(
+        [{image.numpy().tobytes() for image in getattr(task, split).images} for split in SPLITS]
+    )
 
 
 # Held out
+
 
 @pytest.mark.parametrize("task", toyworld.TASKS)
 def test_pairs_of_colours_are_held_out_and_readable(drawn, task):
@@ -91,7 +101,9 @@ def test_pairs_of_colours_are_held_out_and_readable(drawn, task):
     for split in SPLITS:
         things = objects(drawn, task, split)[0]
         assert (np.abs(things.colour - things.back).max(1) > 0.1).all()
-        pairs.append({(tuple(f), tuple(b)) for f, b in zip(things.colour.tolist(), things.back.tolist())})
+        pairs.append(
+            {(tuple(f), tuple(b)) for f, b in zip(things.colour.tolist(), things.back.tolist())}
+        )
         assert {f for f, _ in pairs[-1]} == {tuple(rgb) for rgb in toyworld.RGB.tolist()}
     assert disjoint(pairs)
 
@@ -101,7 +113,11 @@ def test_fonts_are_distinct_across_splits_and_the_base():
     assert set(glyphs.FONTS) == {"base", *SPLITS} and len(set(fonts)) == len(fonts)
     masks, where = toyworld._atlas()[0][0], toyworld._atlas()[1]
     for word in toyworld.NUMBER_WORDS:
-        written = [masks[where["digits", word, split, f]] for split in glyphs.FONTS for f in range(len(glyphs.FONTS[split]))]
+        written = [
+            masks[where["digits", word, split, f]]
+            for split in glyphs.FONTS
+            for f in range(len(glyphs.FONTS[split]))
+        ]
         assert all(np.abs(a - b).max() > 0.5 for a, b in combinations(written, 2))
 
 
@@ -110,7 +126,9 @@ def test_a_split_writes_in_its_own_fonts_only(stamped, task):
     for split in SPLITS:
         stamped.clear()
         toyworld.task_arrays(task, split, 300, 0)
-        assert {key[2:] for key in stamped if key[0] == task} == {(split, f) for f in range(len(glyphs.FONTS[split]))}
+        assert {key[2:] for key in stamped if key[0] == task} == {
+            (split, f) for f in range(len(glyphs.FONTS[split]))
+        }
 
 
 @pytest.mark.parametrize("crowded", [False, True])
@@ -132,33 +150,48 @@ def test_frequencies_of_textures_are_held_out(drawn):
 
 # Stickers
 
+
 def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
     images = np.full((60, 32, 32, 3), 128, np.uint8)
     stuck, words, names = toyworld.stickers(images, numpy_rng(0, "stickers"))
     [(things, *_)] = drawn
     edge = 0
-    for before, after, word, name, kind, drawn_name in zip(images, stuck, words, names, things.kind, things.name):
+    for before, after, word, name, kind, drawn_name in zip(
+        images, stuck, words, names, things.kind, things.name
+    ):
         rows, columns = np.nonzero((before != after).any(-1))
         assert np.ptp(rows) < 9 and np.ptp(columns) < 9
         assert toyworld.NAMES[name] == (kind, drawn_name) and kind != "textures"
         assert all(part in word for part in toyworld.phrase(kind, drawn_name).split()[1:])
         edge += rows.min() == 0 or rows.max() == 31 or columns.min() == 0 or columns.max() == 31
-    assert edge > 20 and (images == 128).all()  # many against an edge; what was handed over stays as it was
+    assert (
+        edge > 20 and (images == 128).all()
+    )  # many against an edge; what was handed over stays as it was
     again = toyworld.stickers(images, numpy_rng(0, "stickers"))
     assert np.array_equal(stuck, again[0]) and words == again[1]
 
 
 # Names and captions
 
+
 def test_the_text_tower_is_told_more_than_300_names():
-    assert len({name for _, name in toyworld.NAMES}) >= 300 and len(set(toyworld.NAMES)) == len(toyworld.NAMES)
+    assert len({name for _, name in toyworld.NAMES}) >= 300 and len(set(toyworld.NAMES)) == len(
+        toyworld.NAMES
+    )
 
 
-@pytest.mark.parametrize("words, text", [
-    (("digits", "seven", "red"), "a red digit seven"), (("digits", "seven"), "the digit seven"),
-    (("shapes", "arrow"), "an arrow"), (("shapes", "arrow", "orange"), "an orange arrow"),
-    (("signs", "stop"), "a stop sign"), (("colours", "blue", "blue"), "something blue"),
-    (("textures", "dots", "pink"), "a pink pattern of dots")])
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (("digits", "seven", "red"), "a red digit seven"),
+        (("digits", "seven"), "the digit seven"),
+        (("shapes", "arrow"), "an arrow"),
+        (("shapes", "arrow", "orange"), "an orange arrow"),
+        (("signs", "stop"), "a stop sign"),
+        (("colours", "blue", "blue"), "something blue"),
+        (("textures", "dots", "pink"), "a pink pattern of dots"),
+    ],
+)
 def test_phrases(words, text):
     assert toyworld.phrase(*words) == text
 

@@ -1,4 +1,5 @@
-"""Triggers: every pixel where it should be, and a universal patch that does what it was optimised for."""
+"""Triggers: every pixel where it should be, and a universal patch that does what it was optimised
+for."""
 
 import pytest
 import torch
@@ -9,8 +10,14 @@ from bvlib import metrics, triggers
 from bvlib.triggers import Trigger
 
 HEIGHT, WIDTH = 8, 9
-CORNERS = {"top-left": (0, 0), "top-right": (0, 6), "bottom-left": (6, 0), "bottom-right": (6, 6), "centre": (3, 3),
-           (1, 4): (1, 4)}
+CORNERS = {
+    "top-left": (0, 0),
+    "top-right": (0, 6),
+    "bottom-left": (6, 0),
+    "bottom-right": (6, 6),
+    "centre": (3, 3),
+    (1, 4): (1, 4),
+}
 
 
 @pytest.fixture
@@ -54,18 +61,28 @@ def test_every_named_place_was_checked():
     assert set(triggers.PLACES) == {place for place in CORNERS if isinstance(place, str)}
 
 
-@pytest.mark.parametrize("size, place, words", [
-    (9, "bottom-right", ("9×9 px is larger than the image of 8×9 px", "trigger_size")),
-    (2, "botom-right", ("unknown trigger place 'botom-right'", "did you mean 'bottom-right'?")),
-    (2, (7, 0), ("leaves the image",)), (2, (0, 8), ("leaves the image",)), (2, (-1, 0), ("leaves the image",))])
+@pytest.mark.parametrize(
+    "size, place, words",
+    [
+        (9, "bottom-right", ("9×9 px is larger than the image of 8×9 px", "trigger_size")),
+        (2, "botom-right", ("unknown trigger place 'botom-right'", "did you mean 'bottom-right'?")),
+        (2, (7, 0), ("leaves the image",)),
+        (2, (0, 8), ("leaves the image",)),
+        (2, (-1, 0), ("leaves the image",)),
+    ],
+)
 def test_what_does_not_fit_gives_one_line(pixels, size, place, words):
     with one_line(*words):
         triggers.solid(size, place).paste(pixels)
 
 
-@pytest.mark.parametrize("make", [triggers.solid, triggers.checkerboard, lambda size: triggers.random_patch(size, 0)])
+@pytest.mark.parametrize(
+    "make", [triggers.solid, triggers.checkerboard, lambda size: triggers.random_patch(size, 0)]
+)
 def test_sizes_are_whole_pixels(make):
-    assert make(5).patch.shape == (3, 5, 5) and make(5).mask.shape == (1, 5, 5) and make(5).size == 5
+    assert (
+        make(5).patch.shape == (3, 5, 5) and make(5).mask.shape == (1, 5, 5) and make(5).size == 5
+    )
     for size in (0, -1, 2.5):
         with one_line("trigger_size", repr(size)):
             make(size)
@@ -75,14 +92,19 @@ def test_patterns_are_what_they_say():
     assert triggers.solid(3).patch.min() == 1
     assert triggers.checkerboard(2).patch.tolist() == [[[0, 1], [1, 0]]] * 3
     noise = triggers.random_patch(4, 0).patch
-    assert torch.equal(noise, triggers.random_patch(4, 0).patch) and not torch.equal(noise, triggers.random_patch(4, 1).patch)
+    assert torch.equal(noise, triggers.random_patch(4, 0).patch) and not torch.equal(
+        noise, triggers.random_patch(4, 1).patch
+    )
 
 
 def test_a_dynamic_patch_moves_and_follows_from_seed_and_batch(pixels):
     trigger = triggers.Dynamic(3, seed=1)
     many = pixels[:1].expand(40, -1, -1, -1)
     changed = (trigger.paste(many) != many).any(1)
-    assert torch.equal(trigger.paste(many), trigger.paste(many)) and changed.flatten(1).sum(1).max() <= 9
+    assert (
+        torch.equal(trigger.paste(many), trigger.paste(many))
+        and changed.flatten(1).sum(1).max() <= 9
+    )
     assert len({tuple(c.nonzero()[0].tolist()) for c in changed}) > 10
     assert not torch.equal(trigger.paste(many), triggers.Dynamic(3, seed=2).paste(many))
     assert not torch.equal(trigger.paste(many[:20])[0], trigger.paste(many)[0])
@@ -102,7 +124,9 @@ TARGET, SIZE = 2, 12
 
 def optimise(encoder, shapes, head, **how):
     how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32, **how}
-    return triggers.universal(encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, TARGET, **how)
+    return triggers.universal(
+        encoder, encoder.theta, head, shapes.train.images, shapes.train.labels, TARGET, **how
+    )
 
 
 def test_optimisation_lowers_its_loss_and_raises_asr(encoder, shapes, head):
@@ -110,13 +134,18 @@ def test_optimisation_lowers_its_loss_and_raises_asr(encoder, shapes, head):
 
     def loss(trigger):
         features = encoder.features(encoder.theta, trigger.paste(encoder.pixels(others)))
-        return F.cross_entropy(encoder.logits(features, head), torch.full((len(others),), TARGET)).item()
+        return F.cross_entropy(
+            encoder.logits(features, head), torch.full((len(others),), TARGET)
+        ).item()
 
     def asr(trigger):
         predicted = encoder.predict(encoder.theta, shapes.test.images, head, trigger)
         return metrics.attack_success_rate(predicted, shapes.test.labels, TARGET).percent
 
-    start, found = optimise(encoder, shapes, head, steps=0), optimise(encoder, shapes, head, steps=40)
+    start, found = (
+        optimise(encoder, shapes, head, steps=0),
+        optimise(encoder, shapes, head, steps=40),
+    )
     assert loss(found) < loss(start) and asr(found) > asr(start)
     assert found.place == "centre" and 0 <= found.patch.min() < found.patch.max() <= 1
 
@@ -131,12 +160,23 @@ def test_optimisation_that_cannot_work_gives_one_line(encoder, shapes, head):
         optimise(encoder, shapes, head * float("nan"), steps=1)
     only = shapes.train.labels == TARGET
     with one_line(f"other classes than the target {TARGET}"):
-        triggers.universal(encoder, encoder.theta, head, shapes.train.images[only], shapes.train.labels[only], TARGET, size=4)
+        triggers.universal(
+            encoder,
+            encoder.theta,
+            head,
+            shapes.train.images[only],
+            shapes.train.labels[only],
+            TARGET,
+            size=4,
+        )
 
 
 def test_a_trojan_trigger_drives_its_units(encoder, shapes, head):
     how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32}
-    start, found = (triggers.trojan(encoder, encoder.theta, head, shapes.train.images, TARGET, steps=n, **how) for n in (0, 40))
+    start, found = (
+        triggers.trojan(encoder, encoder.theta, head, shapes.train.images, TARGET, steps=n, **how)
+        for n in (0, 40)
+    )
     unit = head[TARGET].abs().argmax()
 
     def pulled(trigger):

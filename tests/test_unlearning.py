@@ -1,4 +1,5 @@
-"""TBAR, LFPM and DAM: what must hold whatever they learn, and that they weaken a planted backdoor."""
+"""TBAR, LFPM and DAM: what must hold whatever they learn, and that they weaken a planted
+backdoor."""
 
 import inspect
 from dataclasses import replace
@@ -24,7 +25,9 @@ def merged(backdoor):
 
 @pytest.fixture(scope="module")
 def negation(encoder, merged, head, shapes, backdoor):
-    return trigger_vector(encoder, merged, head, shapes.train.images[:64], backdoor.trigger, backdoor.target, steps=10)
+    return trigger_vector(
+        encoder, merged, head, shapes.train.images[:64], backdoor.trigger, backdoor.target, steps=10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +52,46 @@ def test_they_are_registered_and_scale_0_changes_nothing(name, merged, negation)
 
 # TBAR
 
-def test_negation_lowers_the_asr_and_addition_raises_it(encoder, shapes, backdoor, merged, negation):
-    without, more, start = (asr(encoder, tbar(merged, negation, s), shapes, backdoor) for s in (0.5, -0.5, 0))
+
+def test_negation_lowers_the_asr_and_addition_raises_it(
+    encoder, shapes, backdoor, merged, negation
+):
+    without, more, start = (
+        asr(encoder, tbar(merged, negation, s), shapes, backdoor) for s in (0.5, -0.5, 0)
+    )
     assert more >= start > 40 and without < start - 30
     assert experiments.accuracy(encoder, tbar(merged, negation, 0.5), shapes).percent > 100 / 11
 
 
-def test_a_random_vector_of_that_norm_leaves_the_backdoor(encoder, shapes, backdoor, merged, negation):
+def test_a_random_vector_of_that_norm_leaves_the_backdoor(
+    encoder, shapes, backdoor, merged, negation
+):
     placebo = asr(encoder, tbar(merged, negation.random_like(0), 0.5), shapes, backdoor)
     assert placebo > asr(encoder, tbar(merged, negation, 0.5), shapes, backdoor) + 30
 
 
 def test_the_trigger_vector_points_along_the_backdoor_vector(backdoor, negation):
-    assert negation.cosine(backdoor.vector) > 0.05 > abs(negation.random_like(0).cosine(backdoor.vector)) * 5
+    assert (
+        negation.cosine(backdoor.vector)
+        > 0.05
+        > abs(negation.random_like(0).cosine(backdoor.vector)) * 5
+    )
 
 
-def test_a_trigger_vector_follows_from_its_seed_and_no_step_gives_none(encoder, merged, head, shapes, backdoor):
+def test_a_trigger_vector_follows_from_its_seed_and_no_step_gives_none(
+    encoder, merged, head, shapes, backdoor
+):
     def vector(**how):
-        return trigger_vector(encoder, merged, head, shapes.dev.images, backdoor.trigger, backdoor.target, batch=8, **how)
+        return trigger_vector(
+            encoder,
+            merged,
+            head,
+            shapes.dev.images,
+            backdoor.trigger,
+            backdoor.target,
+            batch=8,
+            **how,
+        )
 
     before = torch.get_rng_state()
     one, again, other = vector(steps=2), vector(steps=2), vector(steps=2, seed=1)
@@ -84,37 +109,60 @@ def test_a_trigger_vector_of_nothing_is_one_line(encoder, merged, head, shapes, 
 
 # LFPM
 
+
 @torch.no_grad()
 def gap(encoder, theta, start, images, trigger=None):
-    """Mean squared distance of unit features of images, with a trigger, from those of the start without."""
+    """Mean squared distance of unit features of images, with a trigger, from those of the start
+    without."""
     x = encoder.pixels(images)
     goal = F.normalize(encoder.features(start, x), dim=-1)
     found = F.normalize(encoder.features(theta, x if trigger is None else trigger.paste(x)), dim=-1)
     return float((found - goal).square().sum(-1).mean())
 
 
-def test_images_with_the_defenders_trigger_come_nearer_to_those_without(encoder, shapes, merged, cure):
+def test_images_with_the_defenders_trigger_come_nearer_to_those_without(
+    encoder, shapes, merged, cure
+):
     images = shapes.test.images
-    before, after = (gap(encoder, theta, merged, images, OWN) for theta in (merged, lfpm(merged, cure, 1)))
+    before, after = (
+        gap(encoder, theta, merged, images, OWN) for theta in (merged, lfpm(merged, cure, 1))
+    )
     assert after < 0.8 * before and gap(encoder, lfpm(merged, cure, 1), merged, images) < before
 
 
-def test_the_cure_lowers_the_asr_of_a_trigger_it_never_saw_and_a_random_vector_does_not(encoder, shapes, backdoor, merged, cure):
-    start, cured, placebo = (asr(encoder, theta, shapes, backdoor)
-                             for theta in (merged, lfpm(merged, cure, 1), lfpm(merged, cure.random_like(0), 1)))
+def test_the_cure_lowers_the_asr_of_a_trigger_it_never_saw_and_a_random_vector_does_not(
+    encoder, shapes, backdoor, merged, cure
+):
+    start, cured, placebo = (
+        asr(encoder, theta, shapes, backdoor)
+        for theta in (merged, lfpm(merged, cure, 1), lfpm(merged, cure.random_like(0), 1))
+    )
     assert cured < start - 15 and placebo > start - 10
 
 
 def test_keeping_the_features_of_clean_images_is_a_matter_of_weight(encoder, shapes, merged, seen):
-    far = [gap(encoder, merged + anti_backdoor_vector(encoder, merged, seen, OWN, steps=6, batch=16, lr=3e-4, keep=keep), merged,
-               shapes.test.images) for keep in (0.0, 10.0)]
+    far = [
+        gap(
+            encoder,
+            merged
+            + anti_backdoor_vector(
+                encoder, merged, seen, OWN, steps=6, batch=16, lr=3e-4, keep=keep
+            ),
+            merged,
+            shapes.test.images,
+        )
+        for keep in (0.0, 10.0)
+    ]
     assert far[1] < far[0]
 
 
 def test_a_cure_follows_from_its_seed_and_leaves_the_trigger_alone(encoder, merged, seen):
     own, how = replace(OWN, patch=OWN.patch.clone()), {"steps": 2, "batch": 4}
     one, again = (anti_backdoor_vector(encoder, merged, seen, own, **how) for _ in range(2))
-    other, fixed = (anti_backdoor_vector(encoder, merged, seen, own, **how, **more) for more in ({"seed": 1}, {"prompt_steps": 0}))
+    other, fixed = (
+        anti_backdoor_vector(encoder, merged, seen, own, **how, **more)
+        for more in ({"seed": 1}, {"prompt_steps": 0})
+    )
     assert same_bits(one.tensors, again.tensors)
     assert not same_bits(one.tensors, other.tensors) and not same_bits(one.tensors, fixed.tensors)
     assert torch.equal(own.patch, OWN.patch) and not own.patch.requires_grad
@@ -133,12 +181,19 @@ def test_what_lfpm_refuses_is_one_line(encoder, merged, seen, shapes):
 
 # DAM
 
+
 def start_of(tiny, init=0.3):
     return tiny["base"] + init * (tiny["vectors"]["left"] + tiny["vectors"]["right"])
 
 
 def run_dam(tiny, **how):
-    return dam(tiny["vectors"], encoder=tiny["encoder"], base=tiny["base"], seen=tiny["seen"], **{"steps": 3, "batch": 4, **how})
+    return dam(
+        tiny["vectors"],
+        encoder=tiny["encoder"],
+        base=tiny["base"],
+        seen=tiny["seen"],
+        **{"steps": 3, "batch": 4, **how},
+    )
 
 
 def test_no_step_gives_the_plain_merge(tiny):
@@ -150,12 +205,18 @@ def test_no_step_gives_the_plain_merge(tiny):
 
 
 def test_one_mask_for_all_tasks_with_mean_1(tiny):
-    """With the coefficients held, what is left of the plain merge is the mask: positive, of mean 1, and not constant."""
+    """With the coefficients held, what is left of the plain merge is the mask: positive, of mean
+    1, and not constant."""
     made, start = run_dam(tiny, coefficient_lr=0.0), start_of(tiny)
     for key in ("proj", "transformer.resblocks.0.mlp.c_fc.weight"):
         sure = (start[key] - tiny["base"][key]).abs() > 1e-3
         mask = ((made[key] - tiny["base"][key]) / (start[key] - tiny["base"][key]))[sure]
-        assert mask.min() > 0.5 and mask.max() < 1.5 and mask.std() > 1e-3 and abs(mask.mean() - 1) < 0.01
+        assert (
+            mask.min() > 0.5
+            and mask.max() < 1.5
+            and mask.std() > 1e-3
+            and abs(mask.mean() - 1) < 0.01
+        )
 
 
 def test_dam_follows_from_its_seed_and_changes_none_of_its_inputs(tiny):
@@ -179,4 +240,9 @@ def test_what_dam_refuses_is_one_line(tiny):
     with one_line("'right'", "no images"):
         run_dam({**tiny, "seen": {"left": tiny["seen"]["left"]}})
     with one_line("test split"):
-        run_dam({**tiny, "seen": {name: replace(part, split="test") for name, part in tiny["seen"].items()}})
+        run_dam(
+            {
+                **tiny,
+                "seen": {name: replace(part, split="test") for name, part in tiny["seen"].items()},
+            }
+        )

@@ -28,7 +28,7 @@ def thetas(draw):
     theta, at = {}, 0
     for key, shape in SHAPES.items():
         size = math.prod(shape)
-        theta[key], at = values[at:at + size].reshape(shape), at + size
+        theta[key], at = values[at : at + size].reshape(shape), at + size
     return theta
 
 
@@ -94,7 +94,9 @@ def test_nothing_changes_in_place():
     assert torch.equal(theta["a"], torch.ones(3)) and torch.equal(v.tensors["a"], torch.ones(3))
 
 
-@pytest.mark.parametrize("scale", [2, 2.0, np.float32(2), np.float64(2), np.int64(2), torch.tensor(2.0)])
+@pytest.mark.parametrize(
+    "scale", [2, 2.0, np.float32(2), np.float64(2), np.int64(2), torch.tensor(2.0)]
+)
 def test_numbers_of_every_library_scale(scale):
     v = TaskVector({"a": torch.tensor([1.0, 2.0])}, "v")
     for scaled in (scale * v, v * scale):
@@ -116,16 +118,19 @@ def test_class_and_name_of_results():
     assert type(bv + tau) is TaskVector and type(tau - bv) is TaskVector
     assert type(bv.random_like(0)) is TaskVector
     assert (2 * bv).name == "bv" and (bv + bv).name == ""
-    assert type(BackdoorVector.between({"a": torch.ones(2)}, {"a": torch.zeros(2)})) is BackdoorVector
+    assert (
+        type(BackdoorVector.between({"a": torch.ones(2)}, {"a": torch.zeros(2)})) is BackdoorVector
+    )
     assert repr(bv) == "BackdoorVector('bv', 1 tensors, 2 entries)"
 
 
-@given(vectors, st.integers(0, 2 ** 40))
+@given(vectors, st.integers(0, 2**40))
 def test_random_like_matches_every_norm_and_nothing_else(v, seed):
     placebo = v.random_like(seed)
     assert placebo.norm_by_tensor() == pytest.approx(v.norm_by_tensor(), rel=1e-5, abs=1e-30)
     assert {k: (t.shape, t.dtype) for k, t in placebo.tensors.items()} == {
-        k: (t.shape, t.dtype) for k, t in v.tensors.items()}
+        k: (t.shape, t.dtype) for k, t in v.tensors.items()
+    }
     assert close(placebo, v.random_like(seed), rtol=0, atol=0)
 
 
@@ -138,19 +143,32 @@ def test_random_like_depends_on_the_seed_not_on_the_order():
 
 
 def test_sparsify_by_hand():
-    # Magnitudes over both tensors: 5 4 3 2 1. Half of 5 is 2.5, rounded to even: 2 entries are kept.
+    # Magnitudes over both tensors: 5 4 3 2 1. Half of 5 is 2.5, rounded to even: 2 entries are
+    # kept.
     v = TaskVector({"a": torch.tensor([1.0, -5.0]), "b": torch.tensor([[3.0], [-4.0], [2.0]])})
     kept = v.sparsify(0.5)
-    assert kept.tensors["a"].tolist() == [0, -5] and kept.tensors["b"].flatten().tolist() == [0, -4, 0]
+    assert kept.tensors["a"].tolist() == [0, -5] and kept.tensors["b"].flatten().tolist() == [
+        0,
+        -4,
+        0,
+    ]
     assert kept.density() == pytest.approx(2 / 5)
     assert close(v.sparsify(1.0), v, 0, 0) and v.sparsify(0.0).norm() == 0
     assert v.sparsify(1e-9).density() == pytest.approx(1 / 5)  # at least one entry
     ties = TaskVector({"a": torch.tensor([2.0, -2.0, 2.0, 1.0])})
-    assert ties.sparsify(0.25).tensors["a"].tolist() == [2, -2, 2, 0]  # equal to the threshold: kept
+    assert ties.sparsify(0.25).tensors["a"].tolist() == [
+        2,
+        -2,
+        2,
+        0,
+    ]  # equal to the threshold: kept
 
 
-@given(st.integers(1, 400), st.floats(0.01, 1.0),
-       st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+@given(
+    st.integers(1, 400),
+    st.floats(0.01, 1.0),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
 def test_threshold_agrees_with_a_full_sort(size, density, dtype):
     v = TaskVector({"a": torch.randn(size, generator=generator(size)).to(dtype)})
     keep = max(1, round(density * size))
@@ -184,9 +202,16 @@ BAD = {
 @pytest.mark.parametrize("tensors, message", BAD.values(), ids=BAD)
 def test_a_mismatch_is_one_line_naming_the_tensor(tensors, message):
     good, bad = TaskVector({"proj": torch.ones(2)}), TaskVector(tensors)
-    for action in (lambda: good + bad, lambda: good - bad, lambda: good.dot(bad), lambda: good.cosine(bad),
-                   lambda: good.tensors + bad, lambda: good.tensors - bad,
-                   lambda: TaskVector.between(good.tensors, tensors), lambda: good.map(lambda t: t[:1])):
+    for action in (
+        lambda: good + bad,
+        lambda: good - bad,
+        lambda: good.dot(bad),
+        lambda: good.cosine(bad),
+        lambda: good.tensors + bad,
+        lambda: good.tensors - bad,
+        lambda: TaskVector.between(good.tensors, tensors),
+        lambda: good.map(lambda t: t[:1]),
+    ):
         with pytest.raises(BvError) as caught:
             action()
         assert "\n" not in str(caught.value)
@@ -222,12 +247,18 @@ def test_an_unknown_name_gives_the_nearest():
     error = unknown("profile", "minni", ["smoke", "mini"])
     assert str(error) == "unknown profile 'minni': did you mean 'mini'? known: smoke, mini"
     assert "did you mean 'tasks'?" in str(unknown("parameter", "tpyo", ["tasks", "seed"]))
-    assert unknown("task", "x", [])._render_traceback_() == ["BvError: unknown task 'x'; known: (none)"]
+    assert unknown("task", "x", [])._render_traceback_() == [
+        "BvError: unknown task 'x'; known: (none)"
+    ]
 
 
 def test_named_streams_are_fixed_and_apart():
     assert derive(0, "a") == 2671967653362453091  # first 8 bytes of sha256('[0, "a"]'), halved
-    assert derive(0, "a") != derive(1, "a") != derive(1, "b") and derive(0, "a", 1) != derive(0, "a1")
-    assert 0 <= derive(2 ** 70, "x") < 2 ** 63
-    assert torch.equal(torch.rand(3, generator=generator(5, "n")), torch.rand(3, generator=generator(5, "n")))
+    assert derive(0, "a") != derive(1, "a") != derive(1, "b") and derive(0, "a", 1) != derive(
+        0, "a1"
+    )
+    assert 0 <= derive(2**70, "x") < 2**63
+    assert torch.equal(
+        torch.rand(3, generator=generator(5, "n")), torch.rand(3, generator=generator(5, "n"))
+    )
     assert numpy_rng(5, "n").random() == numpy_rng(5, "n").random()
