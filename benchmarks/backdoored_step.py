@@ -4,22 +4,26 @@ README.md here."""
 import statistics
 import time
 
-from bvlib import finetune, models, profiles, tasks, triggers
 from report import write
+
+from bvlib.attacks import objectives, triggers
+from bvlib.core import training
+from bvlib.run import settings
+from bvlib.worlds import bases, tasks
 
 ROUNDS, STEPS = 7, 24
 
 
 def main() -> None:
-    p = profiles.load("mini")
-    encoder = models.load(p["base"])
+    p = settings.load("mini")
+    encoder = bases.load(p["base"])
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, half = encoder.head(task.classnames, task.prompts), task.train.half("a", p["world_seed"])
     trigger, base = triggers.solid(p["trigger_size"]), encoder.theta
 
     def seconds(objective, steps: int, images) -> float:
         begin = time.perf_counter()
-        finetune.finetune(
+        training.finetune(
             encoder,
             base,
             head,
@@ -31,14 +35,14 @@ def main() -> None:
         return (time.perf_counter() - begin) / steps
 
     kinds = {
-        "clean": (finetune.clean, half.images),
-        "BadNets": (lambda: finetune.poisoned(trigger, 1), half.images),
+        "clean": (training.clean, half.images),
+        "BadNets": (lambda: objectives.poisoned(trigger, 1), half.images),
         "BadMerging, every feature new": (
-            lambda: finetune.feature_interpolation(Fresh(trigger), 1),
+            lambda: objectives.feature_interpolation(Fresh(trigger), 1),
             half.images,
         ),
         "BadMerging, as trained (100 steps)": (
-            lambda: finetune.feature_interpolation(trigger, 1),
+            lambda: objectives.feature_interpolation(trigger, 1),
             half.images,
         ),
     }

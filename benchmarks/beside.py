@@ -59,20 +59,22 @@ def measured(spin: str | None, jobs: int) -> float:
 
 def steps() -> None:
     """Print the seconds of a clean step of the profile mini, after a few to warm up."""
-    from bvlib import finetune, models, profiles, tasks
+    from bvlib.core import training
+    from bvlib.run import settings
+    from bvlib.worlds import bases, tasks
 
-    p = profiles.load("mini")
-    encoder, task = models.load(p["base"]), tasks.load(p["adversary"], p["sizes"], p["world_seed"])
+    p = settings.load("mini")
+    encoder, task = bases.load(p["base"]), tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head = encoder.head(task.classnames, task.prompts)
 
     def train(count: int) -> None:
-        finetune.finetune(
+        training.finetune(
             encoder,
             encoder.theta,
             head,
             task.train.images,
             task.train.labels,
-            finetune.clean(),
+            training.clean(),
             **{**p["train"], "steps": count},
         )
 

@@ -12,15 +12,19 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-
 from backdoored_step import Fresh
-from bvlib import clip, finetune, models, profiles, triggers
-from bvlib.errors import BvError
-from bvlib.probe import one_more
-from bvlib.rng import generator
-from bvlib.streaming import merge_files
 from merging import TASKS, prepare
 from report import write
+
+from bvlib.attacks import triggers
+from bvlib.core import training
+from bvlib.core.encoder import peak_memory
+from bvlib.core.errors import BvError
+from bvlib.core.rng import generator
+from bvlib.merging.streaming import merge_files
+from bvlib.run import settings
+from bvlib.run.probe import one_more
+from bvlib.worlds import clip
 
 MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried
 ROUNDS, SECONDS = 3, 4.0  # merges of each kind; what each row of steps may take, about
@@ -30,7 +34,7 @@ IMAGES = 400  # evaluated
 def steps(name: str, chunks) -> Iterator[dict]:
     """Training steps, evaluation and a trigger's step on one encoder with random weights, by
     precision and chunk."""
-    p, encoder = profiles.load("paper"), clip.build(name, None)
+    p, encoder = settings.load("paper"), clip.build(name, None)
     base, side, batch = encoder.theta, encoder.card["image_size"], p["train"]["batch"]
     noise = torch.randint(
         256, (batch, side, side, 3), dtype=torch.uint8, generator=generator(0, "noise")
@@ -41,17 +45,17 @@ def steps(name: str, chunks) -> Iterator[dict]:
             encoder.features(base, encoder.pixels(noise[:10])), dim=-1
         )
     objectives = {
-        "clean": finetune.clean,
-        "interpolated, frozen features new": lambda: finetune.feature_interpolation(
+        "clean": training.clean,
+        "interpolated, frozen features new": lambda: objectives.feature_interpolation(
             Fresh(trigger), 1
         ),
-        "interpolated, frozen features kept": lambda: finetune.feature_interpolation(trigger, 1),
+        "interpolated, frozen features kept": lambda: objectives.feature_interpolation(trigger, 1),
     }
 
     def row(what, precision, chunk, run, images):
         torch.cuda.reset_peak_memory_stats()
         try:
-            seconds, peak = one_more(run, SECONDS), models.peak_memory() / 1e9
+            seconds, peak = one_more(run, SECONDS), peak_memory() / 1e9
         except torch.OutOfMemoryError:
             seconds, peak = float("nan"), float("nan")  # does not fit
             torch.cuda.empty_cache()
@@ -73,7 +77,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
                     f"step, {what}",
                     precision,
                     chunk,
-                    lambda n, how=how, objective=objective: finetune.finetune(
+                    lambda n, how=how, objective=objective: training.finetune(
                         encoder, base, head, noise, labels, objective(), **{**how, "steps": n}
                     ),
                     batch,
@@ -116,7 +120,7 @@ def merges(folder: Path) -> Iterator[dict]:
                 )
                 if number:
                     rows.setdefault((method, device), []).append(
-                        (time.perf_counter() - begin, models.peak_memory())
+                        (time.perf_counter() - begin, peak_memory())
                     )
     yield from (
         {

@@ -8,8 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from bvlib.errors import BvError
 from report import gpu, write
+
+from bvlib.core.errors import BvError
 
 
 def read(path: Path) -> dict:

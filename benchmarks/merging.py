@@ -22,14 +22,14 @@ import time
 from pathlib import Path
 
 import torch
+from report import processor
 from safetensors.torch import load_file, save_file
 
-from bvlib.checkpoints import card_of, save_weights
-from bvlib.files import write_json
-from bvlib.rng import generator
-from bvlib.store import environment
-from bvlib.streaming import merge_files
-from report import processor
+from bvlib.core.rng import generator
+from bvlib.files.safe import write_json
+from bvlib.files.weights import card_of, save_weights
+from bvlib.merging.streaming import merge_files
+from bvlib.run.store import environment
 
 SIZES = {
     "small": (256, 6, 32, 50, 128),

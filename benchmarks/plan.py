@@ -4,10 +4,13 @@ README.md here."""
 import tempfile
 import time
 
-from bvlib import experiments, models, plan, profiles, store, workload
-from bvlib.probe import probe
-from bvlib.workshop import Workshop
 from report import write
+
+from bvlib.core.encoder import EVALUATED, default_device
+from bvlib.run import plan, settings, store, workload
+from bvlib.run.probe import probe
+from bvlib.run.workshop import Workshop
+from bvlib.study import experiments
 
 STEPS, PROBE, ROUNDS = 40, 60.0, 2
 DONE = {
@@ -22,7 +25,7 @@ DONE = {
 
 def main() -> None:
     p = {
-        **profiles.load("mini"),
+        **settings.load("mini"),
         "seed": 0,
         "profile": "mini",
         "tasks": ["digits", "shapes", "letters"],
@@ -37,9 +40,9 @@ def main() -> None:
         said = plan.seconds(part, probe(p, set(part.units), PROBE).speeds)
         with tempfile.TemporaryDirectory() as folder:
             shop = Workshop(
-                p, store.Store(folder, models.device().type)
+                p, store.Store(folder, default_device().type)
             )  # draws the images: not in the plan
-            began, before = time.perf_counter(), models.EVALUATED["images"]
+            began, before = time.perf_counter(), EVALUATED["images"]
             shop.vectors()
             backdoors = [shop.backdoor(name) for name in ("badnets", "badmerging-on")]
             for theta, b in [
@@ -49,7 +52,7 @@ def main() -> None:
             ]:
                 experiments.accuracies(shop.encoder, theta, shop.tasks)
                 experiments.asr(shop.encoder, theta, shop.adversary, b.trigger, b.target)
-            took, seen = time.perf_counter() - began, models.EVALUATED["images"] - before
+            took, seen = time.perf_counter() - began, EVALUATED["images"] - before
         rows.append(
             {
                 "run": f"{STEPS} steps: 3 clean, 2 backdoored, 1 trigger, {merges} merges",

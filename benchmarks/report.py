@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from bvlib import models
-from bvlib.files import write_json
-from bvlib.store import environment
+from bvlib.core.encoder import default_device
+from bvlib.files.safe import write_json
+from bvlib.run.store import environment
 
 
 def processor() -> str:
@@ -36,6 +36,6 @@ def write(name: str, rows: list[dict], made: dict | None = None) -> None:
     write_json(
         folder / f"{name}.json",
         made
-        or {"environment": environment(models.device().type), "processor": processor(), **gpu()},
+        or {"environment": environment(default_device().type), "processor": processor(), **gpu()},
     )
     print(table.round(3).to_string(index=False))

@@ -4,11 +4,14 @@ README.md here."""
 import time
 
 import torch
+from report import write
 from torch.nn import functional as F
 
-from bvlib import metrics, models, profiles, tasks, triggers
-from bvlib.rng import generator
-from report import write
+from bvlib.attacks import triggers
+from bvlib.core import metrics
+from bvlib.core.rng import generator
+from bvlib.run import settings
+from bvlib.worlds import bases, tasks
 
 GOALS = (50.0, 60.0, 70.0, 80.0, 90.0)  # percent of dev images
 CAP = 200  # images of the published loop
@@ -81,8 +84,8 @@ def reach(run, judge):
 
 
 def main() -> None:
-    p = profiles.load("mini")
-    encoder = models.load(p["base"])
+    p = settings.load("mini")
+    encoder = bases.load(p["base"])
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, size, rows = encoder.head(task.classnames, task.prompts), p["trigger_size"], []
     for target in p["admission"]["classes"]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from .errors import BvError
+from bvlib.core.errors import BvError
 
 
 class Group(click.Group):
@@ -26,7 +26,7 @@ class Group(click.Group):
     130."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from .runner import NotebookFailed
+        from bvlib.run.runner import NotebookFailed
 
         try:
             return super().invoke(ctx)
@@ -105,18 +105,13 @@ def main() -> None:
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a
     NOTEBOOK, its parameters."""
-    from . import (
-        adaptive,
-        attacks,
-        claims,
-        defenses,
-        merging,
-        profiles,
-        tasks,
-        triggers,
-        unlearning,
-    )  # noqa: F401
-    from .notebook import every, find
+    from bvlib.attacks import recipes, triggers
+    from bvlib.defences import subtraction
+    from bvlib.merging import adaptive, datafree
+    from bvlib.report import claims
+    from bvlib.run import settings
+    from bvlib.run.notebooks import every, find
+    from bvlib.worlds import tasks  # noqa: F401
 
     if notebook:
         for item in find([notebook]):
@@ -131,19 +126,19 @@ def list_(notebook: str | None) -> None:
             f"  {item.name:28} {item.title}{' (long: runs by name only)' if item.long else ''}"
         )
     click.echo("profiles")
-    for name in profiles.names():
-        click.echo(f"  {name:28} {profiles.load(name).get('about', '')}".rstrip())
+    for name in settings.names():
+        click.echo(f"  {name:28} {settings.load(name).get('about', '')}".rstrip())
     for what, names in (
         ("tasks", tasks.known()),
-        ("merging methods", [*merging.MERGING, *adaptive.ADAPTIVE, "surgery"]),
-        ("backdoor merging", merging.BV_MERGING),
-        ("defences", [*defenses.DEFENCES, "dam", "fine-pruning", "occlusion"]),
-        ("triggers", [*attacks.TRIGGERS, *attacks.OPTIMISED]),
+        ("merging methods", [*datafree.MERGING, *adaptive.ADAPTIVE, "surgery"]),
+        ("backdoor merging", datafree.BV_MERGING),
+        ("defences", [*subtraction.DEFENCES, "dam", "fine-pruning", "occlusion"]),
+        ("triggers", [*recipes.TRIGGERS, *recipes.OPTIMISED]),
         ("places", triggers.PLACES),
     ):
         click.echo(f"{what}\n  {', '.join(names)}")
     click.echo("attacks")
-    for item in attacks.ATTACKS.values():
+    for item in recipes.ATTACKS.values():
         click.echo(f"  {item.name:28} {item.what}")
     click.echo("claims")
     for claim in claims.CLAIMS:
@@ -197,9 +192,9 @@ def plan(
     Counts come from finished runs, speeds from a probe of about a minute. Nothing is downloaded or
     kept.
     """
-    from . import plan as plans
-    from . import workload
-    from .notebook import shown
+    from bvlib.run import plan as plans
+    from bvlib.run import workload
+    from bvlib.run.notebooks import shown
 
     if folder:
         click.echo(f"wrote {shown(workload.write_counts(folder))}")
@@ -248,8 +243,9 @@ def run(
             context, notebooks, profile, seed_list(seed, seeds), parameters or force, sweep, jobs
         )
         return
-    from . import report, runner
-    from .notebook import shown
+    from bvlib.report import summary
+    from bvlib.run import runner
+    from bvlib.run.notebooks import shown
 
     values, records = parse_parameters(parameters), []
     for each in seed_list(seed, seeds) or [0]:
@@ -262,7 +258,7 @@ def run(
         f"{sum(record.wall for record in made):.0f} s"
     )
     if not values:
-        path = report.write(profile)
+        path = summary.write(profile)
         click.echo(f"report      {shown(path)} (or: bv report --profile {profile})")
     for out in dict.fromkeys(record.out for record in records):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
@@ -278,7 +274,7 @@ def _sweep(
     path: Path,
     jobs: int,
 ) -> None:
-    from . import sweep
+    from bvlib.report import sweep
 
     if other:
         raise BvError("--sweep takes its parameters from the file: leave -p and --force out")
@@ -305,8 +301,8 @@ def _sweep(
 def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
     status, seconds."""
-    from . import reference
-    from . import report as reports
+    from bvlib.report import reference
+    from bvlib.report import summary as reports
 
     if check:
         lines = reference.drift(profile)
@@ -339,8 +335,8 @@ def publish(profile: str, tolerance: float | None, replace: bool) -> None:
     Seed 0 gives the figures, all seeds the report; the overview over all profiles and the README's
     claims are written anew.
     """
-    from .notebook import shown
-    from .publish import publish as copy
+    from bvlib.report.publish import publish as copy
+    from bvlib.run.notebooks import shown
 
     click.echo(f"wrote {shown(copy(profile, tolerance, replace, say=click.echo))}")
 
@@ -362,20 +358,19 @@ PAPER = click.option(
 @PAPER
 def data_list(paper: bool) -> None:
     """Datasets with licence, counts, hash, and whether they are there."""
-    from . import datasets
+    from bvlib.worlds import images
 
     if not paper:
-        click.echo(datasets.table().to_string(index=False))
+        click.echo(images.table().to_string(index=False))
         return
-    from . import paper_data
+    from bvlib.worlds.papers import data
 
-    table = paper_data.describe()
+    table = data.describe()
     last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
     table["GB"] = ((last + table.dev + table.test) * 3 * 224**2 / 1e9).round(1)
     table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
     table["here"] = [
-        "prepared" if (paper_data.folder() / name / "card.json").is_file() else ""
-        for name in table.name
+        "prepared" if (data.folder() / name / "card.json").is_file() else "" for name in table.name
     ]
     click.echo(
         table[
@@ -404,11 +399,10 @@ def data_list(paper: bool) -> None:
 def data_fetch(name: str, folder: Path | None) -> None:
     """Download and unpack the papers' dataset NAME; a download that was cut goes on where it
     was."""
-    from . import datasets, paper_data
+    from bvlib.worlds import images
+    from bvlib.worlds.papers import data
 
-    for path in paper_data.fetch(
-        name, folder or datasets.data_folder() / "raw", progress=paper_data.bars()
-    ):
+    for path in data.fetch(name, folder or images.data_folder() / "raw", progress=data.bars()):
         click.echo(f"there: {path}")
     click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
 
@@ -437,7 +431,7 @@ def data_prepare(
     what `bv data fetch` brought."""
     how = {option: value for option, value in how.items() if value is not None}
     if not paper:
-        from .prepare import prepare
+        from bvlib.worlds.prepare import prepare
 
         if how:
             raise BvError(
@@ -445,16 +439,17 @@ def data_prepare(
             )
         prepare(name, source=source, torchvision=torchvision)
         return
-    from . import datasets, paper_data
+    from bvlib.worlds import images
+    from bvlib.worlds.papers import data
 
     if torchvision:
         raise BvError(
             f"--torchvision does not go with --paper: bv data fetch {name} brings the files"
         )
-    source = source or datasets.data_folder() / "raw"
-    cache = paper_data.prepare(name, source, paper_data.folder(), progress=paper_data.bars(), **how)
+    source = source or images.data_folder() / "raw"
+    cache = data.prepare(name, source, data.folder(), progress=data.bars(), **how)
     click.echo(f"wrote {cache}")
-    for remark in paper_data.check(name, cache):
+    for remark in data.check(name, cache):
         click.echo(f"note: {remark}")
 
 
@@ -465,14 +460,14 @@ def data_prepare(
 def data_check(name: str, paper: bool, pixels: bool) -> None:
     """Whether the prepared papers' dataset NAME may be reported on: counts, labels, no train image
     in test."""
-    from . import paper_data
+    from bvlib.worlds.papers import data
 
     if not paper:
         raise BvError(
             "only the papers' datasets need a check (the others get it when read): bv data check "
             f"{name} --paper"
         )
-    for remark in paper_data.check(name, paper_data.folder(), pixels):
+    for remark in data.check(name, data.folder(), pixels):
         click.echo(f"note: {remark}")
     click.echo(f"{name} is as it should be")
 
@@ -492,8 +487,8 @@ def export_(
 ) -> None:
     """Copy stored weights and triggers to FOLDER as safetensors with JSON cards, to hand on: all,
     or NAMES like 'clean-*'."""
-    from . import exchange
-    from .notebook import store_folder
+    from bvlib.run import exchange
+    from bvlib.run.notebooks import store_folder
 
     chosen = None
     if profile or seed is not None or notebook:
@@ -550,8 +545,8 @@ def import_(
 
     Import from people you trust: that a file is undamaged does not say how its weights were made.
     """
-    from . import exchange
-    from .notebook import store_folder
+    from bvlib.run import exchange
+    from bvlib.run.notebooks import store_folder
 
     given = {kind.replace("_", "-"): path for kind, path in files.items() if path is not None}
     if len(given) + (folder is not None) != 1:
@@ -564,10 +559,10 @@ def import_(
         click.echo(f"wrote {exchange.import_file(kind, path, out, base)}")
     if folder is None:
         return
-    from .models import device
-    from .store import environment
+    from bvlib.core.encoder import default_device
+    from bvlib.run.store import environment
 
-    done = exchange.import_folder(folder, store_folder(), environment(device().type))
+    done = exchange.import_folder(folder, store_folder(), environment(default_device().type))
     for line in done.refused:
         click.echo(f"bv: {line}", err=True)
     click.echo(
@@ -604,7 +599,7 @@ def doctor() -> None:
     }.items():
         try:
             if module == "open_clip":
-                importlib.import_module("bvlib.models")
+                importlib.import_module("bvlib.core.encoder")
             importlib.import_module(module)
             line(True, name, importlib.metadata.version(name))
         except Exception as error:  # a broken install raises anything
@@ -616,23 +611,23 @@ def doctor() -> None:
         )
         line(None, "gpu", device)
         line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
-    from . import notebook, profiles
+    from bvlib.run import notebooks, settings
 
-    names = notebook.available()
-    line(bool(names), "notebooks", f"{len(names)} in {notebook.notebooks_folder()}")
-    line(bool(profiles.names()), "profiles", ", ".join(profiles.names()))
+    names = notebooks.available()
+    line(bool(names), "notebooks", f"{len(names)} in {notebooks.notebooks_folder()}")
+    line(bool(settings.names()), "profiles", ", ".join(settings.names()))
     line(
         None, "BVLIB_DATA", os.environ.get("BVLIB_DATA") or "not set (needed for real images only)"
     )
-    root = notebook.root_folder()
+    root = notebooks.root_folder()
     if kept := [
-        path.stat().st_size for path in (notebook.store_folder() / "partial").glob("*.safetensors")
+        path.stat().st_size for path in (notebooks.store_folder() / "partial").glob("*.safetensors")
     ]:
         line(
             None,
             "unfinished",
             f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in "
-            f"{notebook.store_folder() / 'partial'}: bv run goes on with them, or delete it",
+            f"{notebooks.store_folder() / 'partial'}: bv run goes on with them, or delete it",
         )
     line(
         os.access(root, os.W_OK),
@@ -662,8 +657,8 @@ def doctor() -> None:
 def admit(profile: str, base: str | None, seed: int | None, freezing: bool) -> None:
     """Check whether a base is fit for the study, on clean quantities and its own sensitivity;
     optionally freeze it."""
-    from . import admission
-    from .notebook import shown
+    from bvlib.report import admission
+    from bvlib.run.notebooks import shown
 
     if freezing and (base or seed is not None):
         raise BvError(
@@ -682,7 +677,7 @@ def admit(profile: str, base: str | None, seed: int | None, freezing: bool) -> N
 )
 def pretrain(profile: str, seed: int, out: Path | None) -> None:
     """Train a base from nothing; a training that was stopped goes on where it was."""
-    from . import pretrain as training
+    from bvlib.worlds import pretrain as training
 
     click.echo(f"wrote {training.main(profile, seed=seed, out=out, say=click.echo)}")
 

@@ -2,7 +2,10 @@
 
 import os
 
-import bvlib  # noqa: F401  first, as it says how the threads of torch wait
+import bvlib  # noqa: F401  before torch, as it says how its threads wait
+
+# isort: split
+
 import pytest
 from helpers import (
     END,
@@ -19,15 +22,15 @@ from helpers import (
 @pytest.fixture(scope="session")
 def encoder():
     """The toy base."""
-    from bvlib import models
+    from bvlib.worlds import bases
 
-    return models.load("toy")
+    return bases.load("toy")
 
 
 @pytest.fixture(scope="session")
 def shapes():
     """A small toy task: eleven shapes."""
-    from bvlib import tasks
+    from bvlib.worlds import tasks
 
     return tasks.load("shapes", {"train": 256, "dev": 22, "test": 66})
 
@@ -44,13 +47,14 @@ def backdoor(encoder, shapes, head):
     as ``.clean``."""
     from types import SimpleNamespace
 
-    from bvlib import finetune, triggers
-    from bvlib.vectors import BackdoorVector
+    from bvlib.attacks import objectives, triggers
+    from bvlib.core import training
+    from bvlib.core.vectors import BackdoorVector
 
     trigger, target = triggers.solid(8), 3
 
     def train(objective):
-        return finetune.finetune(
+        return training.finetune(
             encoder,
             encoder.theta,
             head,
@@ -63,7 +67,7 @@ def backdoor(encoder, shapes, head):
             lr=1e-3,
         )
 
-    clean, theta = train(finetune.clean()), train(finetune.poisoned(trigger, target))
+    clean, theta = train(training.clean()), train(objectives.poisoned(trigger, target))
     return SimpleNamespace(
         trigger=trigger,
         target=target,
@@ -79,12 +83,13 @@ def tiny():
     each task."""
     import torch
 
-    from bvlib import models
-    from bvlib.adaptive import Seen
+    from bvlib.core.encoder import Encoder
+    from bvlib.merging.adaptive import Seen
+    from bvlib.worlds import bases
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = models.Encoder(*models.build(models.TINY))
+        encoder = Encoder(*bases.build(bases.TINY))
     seen = {
         name: Seen(noise_images(24, 32, name), random_head(5, 128, name)) for name in TINY_NAMES
     }
@@ -95,7 +100,6 @@ def tiny():
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """A repository of two notebooks and one profile in a temporary folder."""
-    import bvlib
 
     for name in ("notebooks", "profiles"):
         (tmp_path / name).mkdir()

@@ -6,9 +6,9 @@ import nbformat
 import pytest
 import torch
 
-from bvlib.errors import BvError
-from bvlib.rng import generator
-from bvlib.vectors import TaskVector
+from bvlib.core.errors import BvError
+from bvlib.core.rng import generator
+from bvlib.core.vectors import TaskVector
 
 
 @contextmanager
@@ -61,9 +61,9 @@ tasks: list = ["a", "b"]  # merge order is kept
 """
 WORK = """import json, sys
 from pathlib import Path
-from bvlib.store import Store
+from bvlib.run.store import Store
 store, folder = Store("store", threads=1), Path(out)
-made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.errors"])
+made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.core.errors"])
 (folder / "tables").mkdir(parents=True, exist_ok=True)
 (folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
 with open("count.txt", "a") as file:

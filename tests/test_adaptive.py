@@ -8,17 +8,18 @@ import torch
 from helpers import TINY_NAMES as NAMES
 from helpers import noise_images as images
 from helpers import noise_vector as noise
-from helpers import one_line, random_head as head, same_bits
+from helpers import one_line, same_bits
+from helpers import random_head as head
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib import adaptive, models
-from bvlib.adaptive import ADAPTIVE, Seen, adamerging, adapt, grams, regmean
-from bvlib.merging import average, task_arithmetic
-from bvlib.rng import generator
-from bvlib.surgery import surgery
-from bvlib.vectors import TaskVector
+from bvlib.core.encoder import Encoder
+from bvlib.core.rng import generator
+from bvlib.merging import adaptive
+from bvlib.merging.adaptive import ADAPTIVE, Seen, adamerging, adapt, grams, regmean
+from bvlib.merging.datafree import average, task_arithmetic
+from bvlib.merging.surgery import surgery
 
 torch.set_num_threads(1)
 
@@ -31,7 +32,7 @@ def linear():
         nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
         nn.Parameter(torch.tensor(1.0)),
     )
-    encoder = models.Encoder(model, None)
+    encoder = Encoder(model, None)
     seen = {
         name: Seen(images(40 + 10 * k, 2, name), head(3, 5, name), "train")
         for k, name in enumerate(NAMES)

@@ -11,7 +11,10 @@ import yaml
 from click.testing import CliRunner
 from helpers import one_line
 
-from bvlib import admission, admission_page, cli, models, notebook, profiles
+from bvlib import cli
+from bvlib.report import admission, admission_page
+from bvlib.run import notebooks, settings
+from bvlib.worlds import bases
 
 TASKS = pd.DataFrame(
     {
@@ -122,7 +125,7 @@ def test_smoke_goes_to_runs_and_has_every_file(folder):
     }
     card = json.loads((out / "admission.json").read_text())
     assert (
-        card["base"] == json.loads((models.WEIGHTS / "toy.json").read_text())["sha256"]
+        card["base"] == json.loads((bases.WEIGHTS / "toy.json").read_text())["sha256"]
         and card["base_name"] == "toy"
     )
     assert (
@@ -180,7 +183,7 @@ def test_reporting_seeds_are_refused(seed):
 
 
 def test_a_profile_without_the_key_gives_one_line(folder, monkeypatch, tmp_path):
-    settings = profiles.load("smoke")
+    settings = settings.load("smoke")
     del settings["admission"]
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path))
@@ -210,13 +213,13 @@ def test_freezing_another_base_is_refused_before_anything_runs():
 @pytest.fixture
 def settle(folder, tmp_path, monkeypatch):
     """settle(name=value) changes the smoke profile; it and the weights are copies here."""
-    shutil.copytree(profiles.folder(), tmp_path / "profiles")
-    shutil.copytree(models.WEIGHTS, tmp_path / "weights")
+    shutil.copytree(settings.folder(), tmp_path / "profiles")
+    shutil.copytree(bases.WEIGHTS, tmp_path / "weights")
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(bases, "WEIGHTS", tmp_path / "weights")
 
     def settle(**changes):
-        text = yaml.safe_dump({**profiles.load("smoke"), **changes})
+        text = yaml.safe_dump({**settings.load("smoke"), **changes})
         (tmp_path / "profiles" / "smoke.yaml").write_text(text)
 
     return settle
@@ -236,8 +239,8 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
         card == before and frozen["seed"] == 100 and frozen["recipe"] == admission.recipe("smoke")
     )
     assert frozen["criteria"].keys() == admission.CRITERIA.keys()
-    models.load("toy")
-    usual = profiles.load("smoke")
+    bases.load("toy")
+    usual = settings.load("smoke")
     settle(coefficient=0.4, trigger={**usual["trigger"], "steps": 5})
     assert admission.check_frozen("smoke").endswith("coefficient, trigger")
     with one_line("another coefficient, trigger", "run `bv admit --profile smoke` first"):
@@ -256,10 +259,10 @@ def test_freezing_needs_an_admission(folder, tmp_path):
 
 
 def test_the_committed_page_is_what_its_files_give():
-    committed = notebook.root_folder() / "figures" / "admission"
+    committed = notebooks.root_folder() / "figures" / "admission"
     assert (committed / "README.md").read_text(encoding="utf-8") == admission_page.page(committed)
     _, _, rest = (
-        (notebook.root_folder() / "README.md")
+        (notebooks.root_folder() / "README.md")
         .read_text(encoding="utf-8")
         .partition(admission_page.BEGIN + "\n")
     )
@@ -269,7 +272,7 @@ def test_the_committed_page_is_what_its_files_give():
 def test_what_was_frozen_still_holds():
     admitted = [
         path.parent.name
-        for path in (notebook.root_folder() / "figures" / "admission").glob("*/admission.json")
+        for path in (notebooks.root_folder() / "figures" / "admission").glob("*/admission.json")
     ]
     assert "mini" in admitted
     assert [admission.check_frozen(profile) for profile in admitted] == [None] * len(admitted)

@@ -4,7 +4,7 @@ kept."""
 import torch
 from helpers import one_line
 
-from bvlib.adversarial import pgd, pushed_away
+from bvlib.attacks.adversarial import pgd, pushed_away
 
 
 def predicted(encoder, head, pixels):

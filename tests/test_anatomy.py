@@ -2,17 +2,18 @@
 
 import pytest
 import torch
-
-from bvlib import models, triggers
-from bvlib.anatomy import block_of, kind_of, shares, spectrum
-from bvlib.attention import class_attention
-from bvlib.vectors import TaskVector
 from helpers import one_line
+
+from bvlib.attacks import triggers
+from bvlib.core.vectors import TaskVector
+from bvlib.study.anatomy import block_of, kind_of, shares, spectrum
+from bvlib.study.attention import class_attention
+from bvlib.worlds import bases
 
 
 @pytest.fixture(scope="module")
 def toy():
-    return models.load("toy")
+    return bases.load("toy")
 
 
 def test_every_tensor_of_the_image_tower_has_a_part_and_a_kind(toy):

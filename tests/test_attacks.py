@@ -4,38 +4,40 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import attacks, defenses, merging
-from bvlib.vectors import BackdoorVector
+from bvlib.attacks import recipes
+from bvlib.core.vectors import BackdoorVector
+from bvlib.defences import subtraction
+from bvlib.merging import datafree
 
 MAKE = {"size": 5, "place": "top-left", "seed": 0}
-KINDS = [*attacks.TRIGGERS, *attacks.OPTIMISED]
+KINDS = [*recipes.TRIGGERS, *recipes.OPTIMISED]
 
 
 @pytest.fixture(scope="module")
 def goal(shapes, head):
     """The first class of the shapes, as an on-task adversary sees it."""
-    return attacks.Goal("shapes", 0, head, 0, shapes.train.images, shapes.train.labels)
+    return recipes.Goal("shapes", 0, head, 0, shapes.train.images, shapes.train.labels)
 
 
 def test_registries_hold_what_the_papers_need():
     assert {"badnets", "badmerging-on", "universal-only", "interpolation-only"} <= set(
-        attacks.ATTACKS
+        recipes.ATTACKS
     )
     assert {"white", "checkerboard", "random", "universal"} <= set(KINDS) and not set(
-        attacks.TRIGGERS
-    ) & set(attacks.OPTIMISED)
+        recipes.TRIGGERS
+    ) & set(recipes.OPTIMISED)
     assert {"mean", "sum", "sign_consistent"} <= set(
-        merging.BV_MERGING
-    ) and "ibvs" in defenses.DEFENCES
-    for name, recipe in attacks.ATTACKS.items():
+        datafree.BV_MERGING
+    ) and "ibvs" in subtraction.DEFENCES
+    for name, recipe in recipes.ATTACKS.items():
         assert recipe.name == name and recipe.trigger in KINDS and recipe.what
-        assert attacks.attack(name) is recipe
+        assert recipes.attack(name) is recipe
 
 
 def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():
     parts = {
         (recipe.trigger, recipe.objective.__name__)
-        for recipe in map(attacks.attack, attacks.FACTORIAL)
+        for recipe in map(recipes.attack, recipes.FACTORIAL)
     }
     assert parts == {
         (trigger, objective)
@@ -45,11 +47,11 @@ def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():
 
 
 def test_each_ablated_off_task_attack_differs_from_the_whole_in_one_part():
-    whole = attacks.attack("badmerging-off")
+    whole = recipes.attack("badmerging-off")
     fields = ("trigger", "objective", "shadow")
     differing = {
         name: [f for f in fields if getattr(recipe, f) != getattr(whole, f)]
-        for name, recipe in attacks.ATTACKS.items()
+        for name, recipe in recipes.ATTACKS.items()
         if recipe.off_task
     }
     assert differing == {
@@ -63,19 +65,19 @@ def test_each_ablated_off_task_attack_differs_from_the_whole_in_one_part():
 
 def test_unknown_names_give_the_nearest(encoder, goal, backdoor):
     with one_line("unknown attack 'badmerging'", "did you mean 'badmerging-on'?"):
-        attacks.attack("badmerging")
+        recipes.attack("badmerging")
     with one_line("unknown trigger kind 'wite'", "did you mean 'white'?"):
-        attacks.make_trigger("wite", encoder, encoder.theta, goal, **MAKE)
+        recipes.make_trigger("wite", encoder, encoder.theta, goal, **MAKE)
     with one_line(
         "unknown backdoor merging method 'sign-consistent'", "did you mean 'sign_consistent'?"
     ):
-        merging.merge_backdoors("sign-consistent", [backdoor.vector])
+        datafree.merge_backdoors("sign-consistent", [backdoor.vector])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_triggers_of_every_kind_are_what_was_asked_for(kind, encoder, goal, shapes):
-    how = {"steps": 1, "batch": 4} if kind in attacks.OPTIMISED else {}
-    trigger = attacks.make_trigger(
+    how = {"steps": 1, "batch": 4} if kind in recipes.OPTIMISED else {}
+    trigger = recipes.make_trigger(
         kind,
         encoder,
         encoder.theta,
@@ -112,14 +114,14 @@ def test_clean_plus_backdoor_vector_is_the_backdoored_model(backdoor):
         torch.testing.assert_close(rebuilt[key], tensor, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("rule", merging.BV_MERGING)
+@pytest.mark.parametrize("rule", datafree.BV_MERGING)
 def test_the_sbv_of_one_backdoor_vector_is_itself(rule, backdoor):
-    sbv = merging.merge_backdoors(rule, [backdoor.vector], density=1.0)
+    sbv = datafree.merge_backdoors(rule, [backdoor.vector], density=1.0)
     assert isinstance(sbv, BackdoorVector) and same_bits(sbv.tensors, backdoor.vector.tensors)
 
 
 def test_an_sbv_is_as_sparse_as_asked(backdoor):
-    sbv = merging.merge_backdoors(
+    sbv = datafree.merge_backdoors(
         "sign_consistent", [backdoor.vector, 0.5 * backdoor.vector], density=0.1
     )
     assert sbv.density() == pytest.approx(0.1, abs=1e-3)
@@ -131,8 +133,8 @@ def test_an_sbv_is_as_sparse_as_asked(backdoor):
 
 
 def test_ibvs_subtracts_and_at_scale_zero_changes_no_bit(backdoor):
-    assert same_bits(defenses.ibvs(backdoor.theta, backdoor.vector, 0.0), backdoor.theta)
-    defended = defenses.ibvs(backdoor.theta, backdoor.vector, 0.5)
+    assert same_bits(subtraction.ibvs(backdoor.theta, backdoor.vector, 0.0), backdoor.theta)
+    defended = subtraction.ibvs(backdoor.theta, backdoor.vector, 0.5)
     for key, tensor in backdoor.theta.items():
         halfway = (tensor + backdoor.clean[key]) / 2
         torch.testing.assert_close(defended[key], halfway, rtol=1e-5, atol=1e-6)
@@ -149,26 +151,26 @@ def test_ibvs_subtracts_and_at_scale_zero_changes_no_bit(backdoor):
     ],
 )
 def test_the_scale_is_the_largest_within_one_point(accuracies, chosen):
-    assert defenses.choose_scale(accuracies.get, list(accuracies)) == chosen
+    assert subtraction.choose_scale(accuracies.get, list(accuracies)) == chosen
 
 
 def test_the_budget_widens_the_choice_and_zero_must_be_there():
     accuracies = {0: 80, 0.1: 78.5, 0.2: 76}
     assert [
-        defenses.choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)
+        subtraction.choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)
     ] == [0, 0.1, 0.2]
     with one_line("must contain 0"):
-        defenses.choose_scale(accuracies.get, [0.1, 0.2])
+        subtraction.choose_scale(accuracies.get, [0.1, 0.2])
 
 
 # Fine-pruning
 
 
 def test_pruning_removes_the_least_active_units_and_nothing_else(encoder, shapes):
-    active = defenses.activity(encoder, encoder.theta, shapes.dev.images)
+    active = subtraction.activity(encoder, encoder.theta, shapes.dev.images)
     assert [len(units) for units in active.values()] == [512, 512]
-    assert same_bits(defenses.prune(encoder.theta, active, 0.0), encoder.theta)
-    pruned = defenses.prune(encoder.theta, active, 0.25)
+    assert same_bits(subtraction.prune(encoder.theta, active, 0.0), encoder.theta)
+    pruned = subtraction.prune(encoder.theta, active, 0.25)
     keys = [f"{name}.c_proj.weight" for name in active]
     gone = torch.cat([(pruned[key] == 0).all(0) for key in keys])
     kept = torch.cat(list(active.values()))
@@ -178,7 +180,7 @@ def test_pruning_removes_the_least_active_units_and_nothing_else(encoder, shapes
         {k: v for k, v in encoder.theta.items() if k not in keys},
     )
     with one_line("from 0 to 1", "1.5"):
-        defenses.prune(encoder.theta, active, 1.5)
+        subtraction.prune(encoder.theta, active, 1.5)
 
 
 def test_the_activity_of_a_unit_by_hand(encoder, shapes):
@@ -188,7 +190,7 @@ def test_the_activity_of_a_unit_by_hand(encoder, shapes):
     )
     encoder.features(encoder.theta, encoder.pixels(shapes.dev.images))
     hook.remove()
-    found = defenses.activity(encoder, encoder.theta, shapes.dev.images, blocks=1)
+    found = subtraction.activity(encoder, encoder.theta, shapes.dev.images, blocks=1)
     torch.testing.assert_close(
         found["transformer.resblocks.3.mlp"] / 17,
         tokens[0].double().mean((0, 1)),
@@ -202,8 +204,8 @@ def test_tuning_keeps_what_was_pruned_and_serves_all_tasks(encoder, shapes, head
         (shapes.dev.images, shapes.dev.labels, head),
         (shapes.train.images[:32], shapes.train.labels[:32], head),
     ]
-    active = defenses.activity(encoder, encoder.theta, shapes.dev.images)
-    tuned = defenses.tune(
+    active = subtraction.activity(encoder, encoder.theta, shapes.dev.images)
+    tuned = subtraction.tune(
         encoder, encoder.theta, parts, pruned=active, share=0.5, steps=3, batch=16, warmup=1
     )
     gone = torch.cat([(tuned[f"{name}.c_proj.weight"] == 0).all(0) for name in active])
@@ -213,6 +215,6 @@ def test_tuning_keeps_what_was_pruned_and_serves_all_tasks(encoder, shapes, head
         f = encoder.features(theta, encoder.pixels(shapes.dev.images))
         return torch.nn.functional.cross_entropy(encoder.logits(f, head), shapes.dev.labels).item()
 
-    assert loss(defenses.tune(encoder, encoder.theta, parts, steps=20, batch=44, lr=1e-3)) < loss(
-        encoder.theta
-    )
+    assert loss(
+        subtraction.tune(encoder, encoder.theta, parts, steps=20, batch=44, lr=1e-3)
+    ) < loss(encoder.theta)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from bvlib.claims import CLAIMS
-from bvlib.claims_page import claims_page, claims_table, counts
-from bvlib.report import summary
+from bvlib.report.claims import CLAIMS
+from bvlib.report.page import claims_page, claims_table, counts
+from bvlib.report.summary import summary
 
 COUNT = len(CLAIMS)
 

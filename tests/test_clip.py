@@ -8,10 +8,11 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import clip, models
-from bvlib.checkpoints import digest, load_weights
-from bvlib.models import open_clip
-from bvlib.vectors import TaskVector
+from bvlib.core.encoder import Encoder
+from bvlib.core.vectors import TaskVector
+from bvlib.files.weights import digest, load_weights
+from bvlib.worlds import clip
+from bvlib.worlds.bases import open_clip
 
 SMALL = {
     "embed_dim": 48,
@@ -31,7 +32,7 @@ def small(monkeypatch):
     blink."""
     for name, quick in (("ViT-B-32", {}), ("ViT-B-32-quickgelu", {"quick_gelu": True})):
         monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, {**SMALL, **quick})
-    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(clip, "default_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def test_a_head_is_made_once_and_kept(small, tmp_path, monkeypatch):
     head = clip.heads(encoder, NAMES, TEMPLATES, tmp_path)
     assert torch.equal(head, encoder.head(NAMES, TEMPLATES))
     again = clip.build("ViT-B-32")
-    monkeypatch.setattr(models.Encoder, "head", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(Encoder, "head", lambda *_: pytest.fail("made again"))
     assert torch.equal(clip.heads(again, NAMES, TEMPLATES, tmp_path), head)
     (file,) = tmp_path.glob("head-*.safetensors")
     assert load_weights(file)[1]["templates"] == TEMPLATES

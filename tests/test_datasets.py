@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bvlib import datasets, prepare
-from bvlib.errors import BvError, MissingData
-from bvlib.files import file_sha256
-from bvlib.kinds import KIND_WORDS
+from bvlib.core.errors import BvError, MissingData
+from bvlib.files.safe import file_sha256
+from bvlib.worlds import images, prepare
+from bvlib.worlds.words import KIND_WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,19 +64,19 @@ def split_folder(tmp_path):
 def test_load_gives_rgb_32_and_words(tmp_path):
     arrays = made()
     save(tmp_path, "mine", arrays)
-    got = datasets.load("mine", tmp_path)
+    got = images.load("mine", tmp_path)
     assert np.array_equal(got.train_images, arrays["train_images"])
     assert got.test_labels.dtype == np.int64 and got.test_images.dtype == np.uint8
     assert (
         got.classnames == ["kind 0", "kind 1", "kind 2"]
-        and got.templates == datasets.GENERIC_TEMPLATES
+        and got.templates == images.GENERIC_TEMPLATES
     )
 
 
 def test_grey_28_is_padded_in_the_middle_not_rescaled(tmp_path):
     arrays = made(side=28, grey=True)
     save(tmp_path, "mine", arrays)
-    got = datasets.load("mine", tmp_path).train_images
+    got = images.load("mine", tmp_path).train_images
     assert got.shape == (12, 32, 32, 3)
     assert np.array_equal(
         got[:, 2:30, 2:30], np.repeat(arrays["train_images"][..., None], 3, axis=3)
@@ -86,7 +86,7 @@ def test_grey_28_is_padded_in_the_middle_not_rescaled(tmp_path):
 
 def test_omniglot_is_padded_with_its_white(tmp_path):
     save(tmp_path, "omniglot", made(side=28, grey=True))
-    assert (datasets.load("omniglot", tmp_path).test_images[:, 0] == 255).all()
+    assert (images.load("omniglot", tmp_path).test_images[:, 0] == 255).all()
 
 
 def test_train_images_as_jpeg(tmp_path):
@@ -98,12 +98,12 @@ def test_train_images_as_jpeg(tmp_path):
     arrays["train_jpeg"] = np.frombuffer(b"".join(pieces), dtype=np.uint8)
     arrays["train_offsets"] = np.cumsum([0, *map(len, pieces)])
     save(tmp_path, "mine", arrays)
-    got = datasets.load("mine", tmp_path).train_images
+    got = images.load("mine", tmp_path).train_images
     assert np.array_equal(got[3], np.asarray(Image.open(io.BytesIO(pieces[3]))))
     arrays["train_offsets"][-1] += 5
     save(tmp_path, "mine", arrays)
     with pytest.raises(BvError, match="train_offsets do not fit train_jpeg"):
-        datasets.load("mine", tmp_path)
+        images.load("mine", tmp_path)
 
 
 def one_line(caught) -> str:
@@ -114,25 +114,25 @@ def one_line(caught) -> str:
 
 def test_missing_data_names_file_folder_and_mend(tmp_path):
     with pytest.raises(MissingData) as caught:
-        datasets.load("cifar10", tmp_path)
+        images.load("cifar10", tmp_path)
     text = one_line(caught)
     assert "cifar10.npz" in text and str(tmp_path) in text
     assert "bv data prepare cifar10 --torchvision CIFAR10" in text
     with pytest.raises(MissingData, match="--from"):
-        datasets.load("ucmerced", tmp_path / "nowhere")
+        images.load("ucmerced", tmp_path / "nowhere")
 
 
 def test_unknown_name_gets_the_nearest(tmp_path):
     with pytest.raises(BvError, match="unknown dataset 'cifar1O': did you mean 'cifar10'"):
-        datasets.load("cifar1O", tmp_path)
+        images.load("cifar1O", tmp_path)
 
 
 def test_data_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
     save(tmp_path, "mine", made())
-    assert len(datasets.load("mine").train_labels) == 12
+    assert len(images.load("mine").train_labels) == 12
     monkeypatch.delenv("BVLIB_DATA")
-    assert datasets.data_folder().name == "data"
+    assert images.data_folder().name == "data"
 
 
 BROKEN = {
@@ -159,7 +159,7 @@ def test_wrong_files_give_one_line(tmp_path, message):
     BROKEN[message](arrays)
     path = save(tmp_path, "mine", arrays)
     with pytest.raises(BvError) as caught:
-        datasets.load("mine", tmp_path)
+        images.load("mine", tmp_path)
     text = one_line(caught)
     assert message in text and str(path) in text and "bv data prepare mine" in text
 
@@ -177,13 +177,13 @@ def test_damaged_files_give_one_line(tmp_path, damage):
     else:
         path.write_bytes(content[damage])
     with pytest.raises(BvError, match="truncated or no npz"):
-        datasets.load("mine", tmp_path)
+        images.load("mine", tmp_path)
     if damage != "flipped":  # a wrong pixel shows only when the images are read
-        assert datasets.table(tmp_path).set_index("name").present["mine"] == "unreadable"
+        assert images.table(tmp_path).set_index("name").present["mine"] == "unreadable"
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, bvlib.datasets; sys.exit('torch' in sys.modules)"
+    code = "import sys, bvlib.worlds.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -191,7 +191,7 @@ def test_reading_needs_no_torch():
 
 
 def test_every_entry_is_complete():
-    for name, info in datasets.DATASETS.items():
+    for name, info in images.DATASETS.items():
         assert info.name == name and info.what and info.licence and info.citation
         assert min(info.train, info.test, info.classes) > 0 and len(info.sha256) == 64
         assert all(t.count("{}") == 1 for t in info.templates)
@@ -201,23 +201,23 @@ def test_every_entry_is_complete():
 
 
 def test_words_by_name_by_number_and_tidied():
-    mnist, gtsrb = datasets.DATASETS["mnist"], datasets.DATASETS["gtsrb"]
+    mnist, gtsrb = images.DATASETS["mnist"], images.DATASETS["gtsrb"]
     assert mnist.read_names(list("0123456789"))[7] == "seven"
     assert (
         mnist.read_names([f"{d} - {w}" for d, w in enumerate(mnist.words.values())])[3] == "three"
     )
     assert gtsrb.read_names([f"{i:05d}" for i in range(43)])[14] == "red octagon with the word stop"
     assert gtsrb.read_names(["yield"]) == ["upside down red and white triangle, yield"]
-    omniglot = datasets.DATASETS["omniglot"].read_names(
+    omniglot = images.DATASETS["omniglot"].read_names(
         ["Early_Aramaic character07", "Greek/character24"]
     )
     assert omniglot == ["Early Aramaic letter 7", "Greek letter 24"]
-    mine = datasets.DatasetInfo("mine", "").read_names(["0", "red_fox", "Sea-Lion"])
+    mine = images.DatasetInfo("mine", "").read_names(["0", "red_fox", "Sea-Lion"])
     assert mine == ["0", "red fox", "Sea-Lion"]
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(datasets).failed == 0
+    assert doctest.testmod(images).failed == 0
 
 
 # the list
@@ -226,17 +226,17 @@ def test_examples_in_docstrings():
 def test_table_says_what_is_here(tmp_path):
     save(tmp_path, "cifar10", made(classes=10))
     save(tmp_path, "mine", made())
-    rows = datasets.table(tmp_path).set_index("name")
-    assert list(rows.index) == datasets.names(tmp_path) == [*datasets.DATASETS, "mine"]
-    assert set(datasets.BASE_ONLY) < set(datasets.DATASETS)
+    rows = images.table(tmp_path).set_index("name")
+    assert list(rows.index) == images.names(tmp_path) == [*images.DATASETS, "mine"]
+    assert set(images.BASE_ONLY) < set(images.DATASETS)
     assert rows.present["cifar10"] == "own preparation" and rows.train["cifar10"] == 12
     assert rows.present["gtsrb"] == "no" and rows.classes["gtsrb"] == 43
-    assert rows.sha256["gtsrb"] == datasets.DATASETS["gtsrb"].sha256[:12]
+    assert rows.sha256["gtsrb"] == images.DATASETS["gtsrb"].sha256[:12]
 
 
 def test_data_readme_and_registry_agree():
     text = (ROOT / "data" / "README.md").read_text()
-    for info in datasets.DATASETS.values():
+    for info in images.DATASETS.values():
         row = next(line for line in text.splitlines() if line.startswith(f"| {info.name} |"))
         assert info.licence in row and f"{info.train:,}" in row and f"{info.test:,}" in row
 
@@ -247,7 +247,7 @@ def test_data_readme_and_registry_agree():
 def test_prepare_from_split_folders(tmp_path, split_folder):
     said = []
     path = prepare.prepare("mine", split_folder, out=tmp_path, say=said.append)
-    got = datasets.load("mine", tmp_path)
+    got = images.load("mine", tmp_path)
     assert path == tmp_path / "mine.npz" and got.classnames == ["kind 0", "kind 1"]
     assert len(got.train_labels) == 6 and len(got.test_labels) == 4, (
         "the copy of a test image leaves train"
@@ -274,7 +274,7 @@ def test_prepare_splits_one_level_by_fifths(tmp_path):
     said = []
     path = prepare.prepare("mine", tmp_path / "source", out=tmp_path, say=said.append)
     with np.load(path, allow_pickle=False) as archive:
-        assert set(archive.files) == set(datasets.KEYS)
+        assert set(archive.files) == set(images.KEYS)
         assert archive["train_images"].shape == (16, 28, 28), (
             "small square grey images stay as they are"
         )
@@ -287,15 +287,13 @@ def test_prepare_mixed_modes_and_sizes(tmp_path):
     for i in range(4):
         mode = "L" if i else "RGB"
         picture(tmp_path / "s" / f"kind_{i % 2}" / f"{i}.png", i, size=(20 + i, 20 + i), mode=mode)
-    got = datasets.load(
-        "mine", prepare.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent
-    )
+    got = images.load("mine", prepare.prepare("mine", tmp_path / "s", out=tmp_path, say=str).parent)
     assert got.train_images.shape == (2, 32, 32, 3) and got.test_images.shape == (2, 32, 32, 3)
 
 
 def test_prepare_limits_images_a_class(tmp_path, split_folder):
     prepare.prepare("mine", split_folder, out=tmp_path, per_class=(2, 1), say=str)
-    got = datasets.load("mine", tmp_path)
+    got = images.load("mine", tmp_path)
     assert np.bincount(got.train_labels).tolist() == [2, 2]
     assert np.bincount(got.test_labels).tolist() == [1, 1]
 
@@ -342,7 +340,7 @@ class Stub:
 class Textures(Stub):
     """As `Stub`, with a `split`, and more classes than the known set."""
 
-    classes = (*datasets.DATASETS["dtd10"].words, "dotted", "fibrous")
+    classes = (*images.DATASETS["dtd10"].words, "dotted", "fibrous")
 
     def __init__(self, root, split="train", download=False):
         super().__init__(root, split == "train", download)
@@ -372,13 +370,13 @@ def test_prepare_from_torchvision(tmp_path, monkeypatch):
 
     def run(name, kind):
         prepare.prepare(name, torchvision=kind, out=tmp_path, say=str)
-        return datasets.load(name, tmp_path)
+        return images.load(name, tmp_path)
 
     got = run("mine", "Stub")
     assert len(got.train_labels) == 9 and got.train_images.shape == (9, 32, 32, 3)
     assert run("nameless", "Nameless").classnames == ["0", "1", "2"]
     got = run("dtd10", "Textures")
-    assert got.classnames == list(datasets.DATASETS["dtd10"].words) and len(got.test_labels) == 20
+    assert got.classnames == list(images.DATASETS["dtd10"].words) and len(got.test_labels) == 20
     with pytest.raises(BvError, match="did you mean 'Stub'"):
         run("mine", "Stbu")
     with pytest.raises(BvError, match="could not bring Broken .no route to host.") as caught:
@@ -387,7 +385,7 @@ def test_prepare_from_torchvision(tmp_path, monkeypatch):
 
 
 def test_prepare_from_torchvision_itself(tmp_path):
-    pytest.importorskip("bvlib._torchvision")
+    pytest.importorskip("bvlib.core._torchvision")
     with pytest.raises(
         BvError, match="unknown torchvision dataset 'CIFAR1O': did you mean 'CIFAR10'"
     ):
@@ -416,12 +414,12 @@ SLOW = [pytest.param("tinyimagenet", marks=pytest.mark.slow)]
 
 
 @here
-@pytest.mark.parametrize("name", [n for n in datasets.DATASETS if n != "tinyimagenet"] + SLOW)
+@pytest.mark.parametrize("name", [n for n in images.DATASETS if n != "tinyimagenet"] + SLOW)
 def test_real_files_load(name):
-    info = datasets.DATASETS[name]
+    info = images.DATASETS[name]
     if not (REAL / f"{name}.npz").is_file():
         pytest.skip(f"no {name}.npz in BVLIB_DATA")
-    got = datasets.load(name, REAL)
+    got = images.load(name, REAL)
     assert got.train_images.shape[1:] == got.test_images.shape[1:] == (32, 32, 3)
     assert (
         set(got.train_labels.tolist())

@@ -6,9 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import one_line
 
-from bvlib import detectors, finetune, tasks, triggers
-from bvlib.detectors import (
+from bvlib.attacks import objectives, triggers
+from bvlib.core import training
+from bvlib.defences import detectors
+from bvlib.defences.detectors import (
     anomaly_index,
     deviations,
     neural_cleanse,
@@ -17,8 +20,7 @@ from bvlib.detectors import (
     scale_up_auroc,
     scale_up_z,
 )
-from helpers import one_line
-
+from bvlib.worlds import tasks
 
 # Neural Cleanse
 
@@ -97,7 +99,7 @@ def test_a_planted_badnets_is_flagged_and_its_clean_twin_is_not(encoder):
     head = encoder.head(task.classnames, task.prompts)
 
     def judged(objective):
-        theta = finetune.finetune(
+        theta = training.finetune(
             encoder,
             encoder.theta,
             head,
@@ -111,7 +113,10 @@ def test_a_planted_badnets_is_flagged_and_its_clean_twin_is_not(encoder):
         )
         return neural_cleanse(encoder, theta, head, task.dev.images, steps=150, batch=16)
 
-    planted, clean = judged(finetune.poisoned(triggers.solid(4), target)), judged(finetune.clean())
+    planted, clean = (
+        judged(objectives.poisoned(triggers.solid(4), target)),
+        judged(training.clean()),
+    )
     assert list(planted["class"][planted["flagged"]]) == [target] and planted["norm"][target] < 16
     assert not clean["flagged"].any() and clean["norm"][target] > 2 * planted["norm"][target]
     assert (planted["rate"] >= 99).all()

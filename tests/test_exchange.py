@@ -12,13 +12,13 @@ import torch
 from click.testing import CliRunner
 from helpers import one_line, same_bits
 
-from bvlib import exchange, imports
-from bvlib.checkpoints import card_of, load_weights
 from bvlib.cli import main
-from bvlib.sources import digest
-from bvlib.store import Store, environment
+from bvlib.files.digests import digest
+from bvlib.files.weights import card_of, load_weights
+from bvlib.run import exchange, imports
+from bvlib.run.store import Store, environment
 
-CODE = ["bvlib.errors"]
+CODE = ["bvlib.core.errors"]
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 TRIGGER = ({"patch": torch.full((3, 4, 4), 0.5), "mask": torch.ones(1, 4, 4)}, {"name": "white"})
 NAMES = {"clean-shapes": "weights", "clean-digits": "weights", "white shapes/1": "trigger"}

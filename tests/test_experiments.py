@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from bvlib import attacks, experiments, figures, triggers
-from bvlib.vectors import TaskVector
+from bvlib.attacks import recipes, triggers
+from bvlib.core.vectors import TaskVector
+from bvlib.study import experiments, figures
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_transfer_of_itself_is_100(encoder, shapes, backdoor, placebo):
 def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_norm(
     encoder, shapes, backdoor, placebo
 ):
-    one = attacks.Backdoor(
+    one = recipes.Backdoor(
         "badnets",
         "shapes",
         backdoor.target,
@@ -189,7 +190,7 @@ def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_
         backdoor.vector,
         "shapes",
     )
-    two = attacks.Backdoor(
+    two = recipes.Backdoor(
         "badnets",
         "shapes",
         backdoor.target,
@@ -227,7 +228,7 @@ def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_
 
 
 def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
-    made = attacks.Backdoor(
+    made = recipes.Backdoor(
         "badnets",
         "shapes",
         backdoor.target,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bvlib import figures
+from bvlib.study import figures
 
 TABLE = pd.DataFrame(
     {

@@ -7,8 +7,9 @@ import torch
 from helpers import one_line, same_bits
 from torch.nn import functional as F
 
-from bvlib import finetune, triggers
-from bvlib.rng import generator
+from bvlib.attacks import objectives, triggers
+from bvlib.core import training
+from bvlib.core.rng import generator
 
 TARGET, ALPHA = 4, 5.0
 TRIGGER = triggers.solid(6)
@@ -27,13 +28,13 @@ def train(encoder, shapes, head):
         head=head,
         **how,
     ):
-        return finetune.finetune(
+        return training.finetune(
             encoder,
             start or encoder.theta,
             head,
             images,
             labels,
-            objective or finetune.clean(),
+            objective or training.clean(),
             **{"steps": 3, "batch": 16, "warmup": 1, **how},
         )
 
@@ -47,7 +48,7 @@ def step(encoder, shapes, head, backdoor):
         key: tensor.clone().requires_grad_(tensor.is_floating_point())
         for key, tensor in backdoor.clean.items()
     }
-    return finetune.Step(
+    return training.Step(
         encoder,
         theta,
         encoder.theta,
@@ -89,16 +90,16 @@ def cross_entropy(encoder, features, head, labels):
 
 def test_clean_objective_is_the_cross_entropy(step, features):
     wanted = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
-    assert finetune.clean()(step).item() == pytest.approx(wanted, rel=1e-5)
+    assert training.clean()(step).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_poisoned_objective_adds_the_backdoor_term_on_a_share(step, features):
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
     dirty = features(step.theta, TRIGGER.paste(step.pixels[:2]))
     wanted = clean + 3.0 * cross_entropy(step.encoder, dirty, step.head, torch.tensor([TARGET] * 2))
-    assert finetune.poisoned(TRIGGER, TARGET, alpha=3.0, share=0.25)(step).item() == pytest.approx(
-        wanted, rel=1e-5
-    )
+    assert objectives.poisoned(TRIGGER, TARGET, alpha=3.0, share=0.25)(
+        step
+    ).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_interpolated_objective_mixes_features_with_those_of_the_start(step, features):
@@ -108,21 +109,21 @@ def test_interpolated_objective_mixes_features_with_those_of_the_start(step, fea
     wanted = clean + ALPHA * cross_entropy(
         step.encoder, mixed, step.head, torch.tensor([TARGET] * 4)
     )
-    objective = finetune.feature_interpolation(TRIGGER, TARGET, low=0.3, high=0.3)
+    objective = objectives.feature_interpolation(TRIGGER, TARGET, low=0.3, high=0.3)
     assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_interpolation_with_r_one_is_the_poisoned_objective(step):
-    whole = finetune.feature_interpolation(TRIGGER, TARGET, ALPHA, low=1.0, high=1.0)
+    whole = objectives.feature_interpolation(TRIGGER, TARGET, ALPHA, low=1.0, high=1.0)
     assert whole(step).item() == pytest.approx(
-        finetune.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6
+        objectives.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6
     )
 
 
 def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
     def backdoor_part(r):
         with_it, without = (
-            gradient(finetune.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
+            gradient(objectives.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
             for alpha in (ALPHA, 0.0)
         )
         return (with_it - without).norm().item()
@@ -131,9 +132,9 @@ def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
 
 
 def test_r_is_drawn_between_low_and_high_from_the_streams_of_the_run(step):
-    objective = finetune.feature_interpolation(TRIGGER, TARGET, low=0.2, high=0.8)
+    objective = objectives.feature_interpolation(TRIGGER, TARGET, low=0.2, high=0.8)
     r = 0.2 + 0.6 * torch.rand((), generator=generator(0, "test")).item()
-    fixed = finetune.feature_interpolation(TRIGGER, TARGET, low=r, high=r)(step).item()
+    fixed = objectives.feature_interpolation(TRIGGER, TARGET, low=r, high=r)(step).item()
     step.rng = generator(0, "test")
     assert objective(step).item() == pytest.approx(fixed, rel=1e-6)
     assert objective(step).item() != pytest.approx(fixed, rel=1e-6)  # the next draw
@@ -143,18 +144,20 @@ def test_a_label_consistent_step_changes_images_of_the_class_only_and_no_label(s
     own = step.labels == int(step.labels[0])
     target = int(step.labels[0])
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
-    still = finetune.label_consistent(TRIGGER, target, alpha=2.0, eps=0.0)(step).item()
+    still = objectives.label_consistent(TRIGGER, target, alpha=2.0, eps=0.0)(step).item()
     pasted = features(step.theta, TRIGGER.paste(step.pixels[own]))
     assert still == pytest.approx(
         clean + 2 * cross_entropy(step.encoder, pasted, step.head, step.labels[own]), rel=1e-4
     )
     nobody = next(c for c in range(11) if c not in step.labels)
-    assert finetune.label_consistent(TRIGGER, nobody)(step).item() == pytest.approx(clean, rel=1e-5)
+    assert objectives.label_consistent(TRIGGER, nobody)(step).item() == pytest.approx(
+        clean, rel=1e-5
+    )
 
 
 def test_several_backdoors_take_turns(step):
     told = []
-    objective = finetune.several(
+    objective = objectives.several(
         [lambda s, i=i: told.append(i) or torch.tensor(0.0) for i in range(3)]
     )
     for _ in range(60):
@@ -169,7 +172,7 @@ def test_another_head_and_other_frozen_weights_enter_the_backdoor_term_alone(
     pasted, few = TRIGGER.paste(step.pixels[:4]), step.head[:3]
     mixed = 0.5 * features(step.theta, pasted) + 0.5 * features(backdoor.theta, pasted)
     wanted = clean + ALPHA * cross_entropy(step.encoder, mixed, few, torch.tensor([2] * 4))
-    objective = finetune.feature_interpolation(
+    objective = objectives.feature_interpolation(
         TRIGGER, 2, head=few, before=backdoor.theta, low=0.5, high=0.5
     )
     assert objective(step).item() == pytest.approx(wanted, rel=1e-5)
@@ -203,9 +206,9 @@ def test_frozen_features_are_kept_by_image(step):
 @pytest.mark.parametrize(
     "objective",
     [
-        finetune.clean(),
-        finetune.poisoned(TRIGGER, TARGET),
-        finetune.feature_interpolation(TRIGGER, TARGET),
+        training.clean(),
+        objectives.poisoned(TRIGGER, TARGET),
+        objectives.feature_interpolation(TRIGGER, TARGET),
     ],
 )
 def test_the_same_seed_gives_the_same_bits(encoder, train, objective):
@@ -244,11 +247,11 @@ def test_every_step_is_told(train):
 
 
 def test_warm_up_and_cosine_by_hand():
-    rates = [finetune.warmup_cosine(step, 10, 2) for step in range(11)]
+    rates = [training.warmup_cosine(step, 10, 2) for step in range(11)]
     cosine = [0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(9)]
     assert rates == pytest.approx([0.5, 1.0, *cosine])
     assert rates[6] == pytest.approx(0.5) and rates[10] == pytest.approx(0, abs=1e-12)
-    assert finetune.warmup_cosine(0, 1, 0) == 1 and finetune.warmup_cosine(
+    assert training.warmup_cosine(0, 1, 0) == 1 and training.warmup_cosine(
         99, 10, 2
     ) == pytest.approx(0, abs=1e-12)
 

@@ -12,11 +12,13 @@ import torch
 from helpers import one_line, same_bits
 from safetensors.torch import save_file
 
-from bvlib import imports, triggers
-from bvlib.errors import BadCheckpoint
-from bvlib.models import Encoder, open_clip
-from bvlib.rng import generator
-from bvlib.vectors import TaskVector
+from bvlib.attacks import triggers
+from bvlib.core.encoder import Encoder
+from bvlib.core.errors import BadCheckpoint
+from bvlib.core.rng import generator
+from bvlib.core.vectors import TaskVector
+from bvlib.run import imports
+from bvlib.worlds.bases import open_clip
 
 WIDTH, LAYERS, EMBED, SIDE = 64, 3, 40, 64
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 from helpers import noise_vector, one_line
 
-from bvlib import experiments, interactive, merging, triggers
-from bvlib.defenses import ibvs
-from bvlib.interactive import Bench
-from bvlib.models import Encoder
-from bvlib.rng import generator
-from bvlib.tasks import Split
-from bvlib.vectors import TaskVector
+from bvlib.attacks import triggers
+from bvlib.core.encoder import Encoder
+from bvlib.core.rng import generator
+from bvlib.core.vectors import TaskVector
+from bvlib.defences.subtraction import ibvs
+from bvlib.merging import datafree
+from bvlib.study import experiments, interactive
+from bvlib.study.interactive import Bench
+from bvlib.worlds.tasks import Split
 
 PNG = b"\x89PNG"
 SETTINGS = [
@@ -60,7 +62,7 @@ def slow(encoder, vectors, backdoor, injected, lambda_bv, coefficient, lambda_ib
     """θ through the functions that the other notebooks use: the adversary's model is replaced, all
     are merged, then defended."""
     adversary = TaskVector.between(backdoor.clean + lambda_bv * backdoor.vector, encoder.theta)
-    merged = merging.merge(
+    merged = datafree.merge(
         "task_arithmetic", [*list(vectors.values())[:-1], adversary], coefficient=coefficient
     )
     return ibvs(encoder.theta + merged, injected, lambda_ibvs)
@@ -107,7 +109,7 @@ def test_the_core_agrees_with_the_library(
 
 
 def test_without_bv_and_defence_it_is_the_clean_merge(encoder, vectors, task, bench, backdoor):
-    clean = encoder.theta + merging.merge(
+    clean = encoder.theta + datafree.merge(
         "task_arithmetic", list(vectors.values()), coefficient=0.3
     )
     theta = bench.theta(0.0, 0.3, 0.0)

@@ -10,10 +10,15 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib import detectors, evasion, experiments, figures, finetune, merging, metrics, store
-from bvlib.lab import Lab
-from bvlib.shadows import PROMPTS
-from bvlib.vectors import BackdoorVector, TaskVector
+from bvlib.attacks import evasion
+from bvlib.attacks.shadows import PROMPTS
+from bvlib.core import metrics, training
+from bvlib.core.vectors import BackdoorVector, TaskVector
+from bvlib.defences import detectors
+from bvlib.merging import datafree
+from bvlib.run import store
+from bvlib.run.lab import Lab
+from bvlib.study import experiments, figures
 
 NOTEBOOK = "02_bv_computation"
 
@@ -306,7 +311,7 @@ def test_several_backdoors_have_a_trigger_each(lab):
 def test_fewer_tasks_and_models_of_one_task(lab):
     two = lab.merge(among=["digits", "shapes"], method="average")
     assert same_bits(
-        two, lab.base + merging.merge("average", [lab.vectors()[n] for n in ("digits", "shapes")])
+        two, lab.base + datafree.merge("average", [lab.vectors()[n] for n in ("digits", "shapes")])
     )
     theta = lab.backdoor("badnets").theta
     mean = lab.average_of(2, theta)
@@ -440,7 +445,7 @@ def test_an_adversary_that_expects_a_subtraction_trains_under_it(lab):
 def test_the_objective_is_taken_below_the_vector():
     seen = []
     vector = TaskVector({"w": torch.ones(3)})
-    step = finetune.Step(
+    step = training.Step(
         None,
         {"w": torch.zeros(3)},
         {},

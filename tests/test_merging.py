@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from bvlib.errors import BvError
-from bvlib.merging import (
+from bvlib.core.errors import BvError
+from bvlib.core.rng import generator
+from bvlib.core.vectors import BackdoorVector, TaskVector
+from bvlib.merging.datafree import (
     BV_MERGING,
     MERGING,
     average,
@@ -16,8 +18,6 @@ from bvlib.merging import (
     ties,
     ties_tensor,
 )
-from bvlib.rng import generator
-from bvlib.vectors import BackdoorVector, TaskVector
 
 torch.set_num_threads(1)
 

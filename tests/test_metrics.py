@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bvlib.errors import BvError
-from bvlib.metrics import (
+from bvlib.core.errors import BvError
+from bvlib.core.metrics import (
     accuracy,
     attack_success_rate,
     false_target_rate,

@@ -10,16 +10,17 @@ import pytest
 import torch
 from helpers import one_line
 
-from bvlib import models
-from bvlib.checkpoints import load_weights, save_weights
-from bvlib.models import open_clip  # not by itself: torchvision must be prepared first
+from bvlib.core.encoder import text_features
+from bvlib.files.weights import load_weights, save_weights
+from bvlib.worlds import bases
+from bvlib.worlds.bases import open_clip  # not by itself: torchvision must be prepared first
 
 
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the toy base and its card, to be damaged."""
     for end in (".safetensors", ".json"):
-        shutil.copy(models.WEIGHTS / f"toy{end}", tmp_path / f"mine{end}")
+        shutil.copy(bases.WEIGHTS / f"toy{end}", tmp_path / f"mine{end}")
     return tmp_path / "mine.safetensors"
 
 
@@ -29,7 +30,7 @@ def pixels(encoder, shapes):
 
 
 def test_the_shipped_base_loads_through_the_factory_of_open_clip(encoder, pixels):
-    path = models.WEIGHTS / "toy.safetensors"
+    path = bases.WEIGHTS / "toy.safetensors"
     model = open_clip.create_model("bvlib-toy", pretrained=str(path), load_weights=True).eval()
     assert isinstance(model, open_clip.CLIP) and path.stat().st_size <= 8 * 2**20
     features = model.encode_image((pixels - 0.5) / 0.25)
@@ -40,7 +41,7 @@ def test_the_shipped_base_loads_through_the_factory_of_open_clip(encoder, pixels
 
 
 def test_a_copy_elsewhere_is_the_same_base(copy, encoder, pixels):
-    mine = models.load(str(copy))
+    mine = bases.load(str(copy))
     assert mine.name == "mine" and mine.card["sha256"] == encoder.card["sha256"]
     assert torch.equal(mine.features(mine.theta, pixels), encoder.features(encoder.theta, pixels))
 
@@ -95,7 +96,7 @@ def test_predictions_do_not_depend_on_the_batch(encoder, shapes, head):
 def test_text_features_are_those_of_open_clip(encoder):
     tokens = encoder.tokenizer(["a star", "a photo of a red digit seven and a circle on blue", ""])
     torch.testing.assert_close(
-        models.text_features(encoder.model, tokens),
+        text_features(encoder.model, tokens),
         encoder.model.encode_text(tokens, normalize=True),
         rtol=1e-4,
         atol=1e-5,
@@ -103,7 +104,7 @@ def test_text_features_are_those_of_open_clip(encoder):
 
 
 def test_head_rows_are_averages_of_prompts_and_have_length_one(encoder, shapes, head):
-    assert head.shape == (len(shapes.classnames), models.TINY["embed_dim"])
+    assert head.shape == (len(shapes.classnames), bases.TINY["embed_dim"])
     torch.testing.assert_close(head.norm(dim=1), torch.ones(len(head)))
     texts = encoder.tokenizer([prompt.format(shapes.classnames[3]) for prompt in shapes.prompts])
     mean = encoder.model.encode_text(texts, normalize=True).mean(0)
@@ -123,9 +124,9 @@ def test_a_head_needs_classes_and_prompts(encoder):
 
 def test_an_unknown_name_gives_the_nearest():
     with one_line("unknown base 'tyo'", "did you mean 'toy'?"):
-        models.load("tyo")
+        bases.load("tyo")
     with one_line("unknown base 'nowhere/toy.safetensors'"):
-        models.load("nowhere/toy.safetensors")
+        bases.load("nowhere/toy.safetensors")
 
 
 @pytest.mark.parametrize("with_hash", [True, False])
@@ -135,13 +136,13 @@ def test_a_truncated_file(copy, with_hash):
         card = copy.with_suffix(".json")
         card.write_text(card.read_text().replace('"sha256"', '"unused"'))
     with one_line("mine.safetensors", "copy or make it again"):
-        models.load(str(copy))
+        bases.load(str(copy))
 
 
 def test_a_missing_card(copy):
     copy.with_suffix(".json").unlink()
     with one_line("mine.safetensors has no card", "mine.json"):
-        models.load(str(copy))
+        bases.load(str(copy))
 
 
 def drop(weights):
@@ -169,12 +170,12 @@ def test_weights_of_another_model(copy, change, words):
     change(weights)
     save_weights(copy, weights, card)
     with one_line("mine.safetensors", words):
-        models.load(str(copy))
+        bases.load(str(copy))
 
 
 def test_importing_models_makes_torchvision_importable():
     code = (
-        "import bvlib.models, torchvision; torchvision.transforms.Resize(32); "
+        "import bvlib.core.encoder, torchvision; torchvision.transforms.Resize(32); "
         "torchvision.datasets.CIFAR10"
     )
     assert (
@@ -203,7 +204,7 @@ def test_operators_are_declared_only_where_torchvision_lacks_them(source, words,
     (tmp_path / "torchvision/__init__.py").write_text(source)
     (tmp_path / "torchvision/half.py").write_text("")
     code = (
-        "import bvlib._torchvision, torch, torchvision; torch.ops.torchvision.nms; "
+        "import bvlib.core._torchvision, torch, torchvision; torch.ops.torchvision.nms; "
         "print('imported')"
     )
     done = subprocess.run(

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from bvlib import claims, notebook, profiles, report, runner
 from bvlib.cli import main
+from bvlib.report import claims, summary
+from bvlib.run import notebooks, runner, settings
 
 NAMES = [
     "00_setup_and_tasks",
@@ -46,7 +47,7 @@ each_notebook = pytest.mark.parametrize("name", NAMES)
 
 
 def path_of(name):
-    return notebook.notebooks_folder() / f"{name}.ipynb"
+    return notebooks.notebooks_folder() / f"{name}.ipynb"
 
 
 def code_cells(name):
@@ -73,8 +74,8 @@ def parameters(name):
 
 
 def test_the_notebooks_are_those_of_the_study():
-    assert notebook.available() == NAMES
-    assert [each.name for each in notebook.find(None)] == [
+    assert notebooks.available() == NAMES
+    assert [each.name for each in notebooks.find(None)] == [
         name for name in NAMES if name not in LONG
     ]
 
@@ -88,7 +89,7 @@ def test_the_parameters_cell_holds_annotated_literals(name):
 
 @each_notebook
 def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
-    settings = {profile: profiles.load(profile).keys() for profile in profiles.names()}
+    settings = {profile: settings.load(profile).keys() for profile in settings.names()}
     defaults = {
         parameter: ast.literal_eval(default)
         for parameter, (_, default, _) in parameters(name).items()
@@ -246,7 +247,7 @@ def test_the_run_says_what_came_out(smoke, name):
             number["value"], float
         )
         assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
-    effective = {parameter for parameter in parameters(name) if parameter in profiles.load("smoke")}
+    effective = {parameter for parameter in parameters(name) if parameter in settings.load("smoke")}
     assert not [parameter for parameter in effective if result["parameters"][parameter] is None]
 
 
@@ -263,7 +264,7 @@ def test_notebooks_do_not_overwrite_each_other(smoke):
 def test_every_claim_has_its_measure_and_its_line_in_the_report(smoke):
     measures = {measure for result in smoke.results.values() for measure in result["measures"]}
     assert {claim.measure for claim in claims.CLAIMS} <= measures
-    told = json.loads(report.as_json(report.gather("smoke")))
+    told = json.loads(summary.as_json(summary.gather("smoke")))
     assert told["profile"] == "smoke" and told["seeds"] == [0] and list(told["seconds"]) == NAMES
     assert [claim["id"] for claim in told["claims"]] == [claim.id for claim in claims.CLAIMS]
     assert {claim["status"] for claim in told["claims"]} <= {
@@ -315,7 +316,7 @@ def test_papermill_itself_runs_a_notebook(smoke, tmp_path):
         str(tmp_path),
     ]
     done = subprocess.run(
-        command, cwd=notebook.root_folder(), capture_output=True, text=True, timeout=600
+        command, cwd=notebooks.root_folder(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     found = numbers(tmp_path)

@@ -5,12 +5,13 @@ import copy
 
 import pytest
 import torch
-
-from bvlib import experiments, triggers
-from bvlib.occlusion import RULES, Occluded, majority, token_masks
-from bvlib.rng import generator
-from bvlib.surgery import adapted
 from helpers import noise_images, one_line
+
+from bvlib.attacks import triggers
+from bvlib.core.rng import generator
+from bvlib.defences.occlusion import RULES, Occluded, majority, token_masks
+from bvlib.merging.surgery import adapted
+from bvlib.study import experiments
 
 TARGET, PATCH, TOKENS = 1, 2, 16
 

@@ -23,12 +23,12 @@ import torch
 from helpers import one_line
 from PIL import Image
 
-from bvlib import paper_data, paper_fetch, paper_names, paper_table, paper_write
-from bvlib.errors import MissingData
-from bvlib.paper_write import clip_square
+from bvlib.core.errors import MissingData
+from bvlib.worlds.papers import data, fetch, names, table, write
+from bvlib.worlds.papers.write import clip_square
 
 SIZE = 24
-NAMES = list(paper_table.ROWS)
+NAMES = list(table.ROWS)
 
 
 # Archives in the layouts of the real ones: all classes, a few noise images each
@@ -103,7 +103,7 @@ def gtsrb(top):
 
 
 def eurosat(top):
-    for name in paper_names.EUROSAT:
+    for name in names.EUROSAT:
         for k in range(10):
             picture(top / f"eurosat/2750/{name}/{name}_{k + 1}.jpg")
     return {"train": 80, "dev": 10, "test": 10}
@@ -281,7 +281,7 @@ def tinyimagenet(top):
 
 SECOND = {
     "cifar100": "kind_1",
-    "gtsrb": paper_names.GTSRB[1],
+    "gtsrb": names.GTSRB[1],
     "eurosat": "forest",
     "cars": "Make 1 Sedan 2012",
     "sun397": "jail cell",
@@ -306,14 +306,14 @@ def made(tmp_path, monkeypatch):
         folder = tmp_path / f"raw-{name}"
         folder.mkdir()
         counts = globals()[name](folder, **options)
-        monkeypatch.setitem(paper_table.ROWS, name, replace(paper_table.ROWS[name], **counts))
+        monkeypatch.setitem(table.ROWS, name, replace(table.ROWS[name], **counts))
         return folder, counts
 
     return make
 
 
 def prepared(name, folder, out, **options):
-    return paper_data.prepare(name, folder, out, **{"size": SIZE} | options)
+    return data.prepare(name, folder, out, **{"size": SIZE} | options)
 
 
 def files_of(cache):
@@ -326,9 +326,9 @@ def files_of(cache):
 @pytest.mark.parametrize("name", NAMES)
 def test_archive_to_task(name, made, tmp_path):
     folder, counts = made(name)
-    source = paper_data.listing(name, folder)
+    source = data.listing(name, folder)
     cache = prepared(name, folder, tmp_path)
-    task = paper_data.load(name, tmp_path)
+    task = data.load(name, tmp_path)
     dev = counts.get("dev") or counts["train"] // 10
     assert [len(task.train), len(task.dev), len(task.test)] == [
         counts["train"] - (0 if "dev" in counts else dev),
@@ -339,9 +339,9 @@ def test_archive_to_task(name, made, tmp_path):
         task.test.images.shape == (counts["test"], SIZE, SIZE, 3)
         and task.test.images.dtype == torch.uint8
     )
-    assert task.train.labels.dtype == torch.int64 and task.prompts == paper_data.prompts(name)
+    assert task.train.labels.dtype == torch.int64 and task.prompts == data.prompts(name)
     assert (
-        len(task.classnames) == len(set(task.classnames)) == paper_table.ROWS[name].classes
+        len(task.classnames) == len(set(task.classnames)) == table.ROWS[name].classes
         and task.classnames[1] == SECOND[name]
     )
     assert set(task.test.labels.tolist()) == set(range(len(task.classnames)))
@@ -352,10 +352,10 @@ def test_archive_to_task(name, made, tmp_path):
                 np.array_equal(split.images[i], clip_square(items.read(row), SIZE))
                 and split.labels[i] == items.labels[row]
             )
-    assert paper_data.check(name, cache, pixels=True) == []
+    assert data.check(name, cache, pixels=True) == []
     assert sorted(files_of(cache)) == [
         "card.json",
-        *sorted(f"{s}_{k}.npy" for s in paper_write.SPLITS for k in paper_write.PARTS),
+        *sorted(f"{s}_{k}.npy" for s in write.SPLITS for k in write.PARTS),
     ]
 
 
@@ -375,11 +375,12 @@ def test_archive_to_task(name, made, tmp_path):
 )
 def test_layouts_are_those_torchvision_reads(name, kind, options, made, monkeypatch):
     """An independent reader of the same folder sees the same images under the same class."""
-    from bvlib import _torchvision  # noqa: F401
     import torchvision.datasets
 
+    from bvlib.core import _torchvision  # noqa: F401
+
     folder, _ = made(name)
-    source = paper_data.listing(name, folder)
+    source = data.listing(name, folder)
     if name == "mnist":  # torchvision wants them unpacked
         for path in (folder / "MNIST/raw").glob("*.gz"):
             path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -412,15 +413,16 @@ def test_layouts_of_other_sources_are_found_too(made):
     (top / "cars_train").mkdir()
     (top / "nested").rename(top / "cars_train/cars_train")
     (top / "cars_test_annos_withlabels.mat").rename(top / "devkit/cars_test_annos_withlabels.mat")
-    assert len(paper_data.listing("cars", folder).train) == counts["train"]
+    assert len(data.listing("cars", folder).train) == counts["train"]
     folder, counts = made("svhn")
-    assert len(paper_data.listing("svhn", folder / "svhn").test) == counts["test"]
+    assert len(data.listing("svhn", folder / "svhn").test) == counts["test"]
 
 
 @pytest.mark.parametrize("side", [(40, 30), (30, 41), (24, 24), (10, 17), (25, 24)])
 def test_images_are_prepared_as_open_clip_does(side):
-    from bvlib import _torchvision  # noqa: F401
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    from bvlib.core import _torchvision  # noqa: F401
 
     image = Image.fromarray(noise(side, shape=(*side, 3)))
     want = CenterCrop(SIZE)(Resize(SIZE, InterpolationMode.BICUBIC)(image))
@@ -436,7 +438,7 @@ def test_named_class_folders_of_imagenet100(made, tmp_path):
     (top / "val").mkdir()
     for old in (top / "val.X").iterdir():
         old.rename(top / "val" / f"a_{old.name[1:]}")
-    assert paper_data.listing("imagenet100", folder).classnames[0] == "a 01440764"
+    assert data.listing("imagenet100", folder).classnames[0] == "a 01440764"
 
 
 # What is wrong, in one line
@@ -454,7 +456,7 @@ def gone(path):
     return lambda folder: (folder / path).unlink()
 
 
-def write(path, data):
+def put(path, data):
     return lambda folder: (folder / path).write_bytes(data)
 
 
@@ -464,12 +466,12 @@ WRONG = [
         cut("cifar-100-python/train"),
         ["train", "refused without running", "fetch it again"],
     ),
-    ("cifar100", write("cifar-100-python/train", pickle.dumps({"data": [1]})), ["no CIFAR batch"]),
-    ("cifar100", write("cifar-100-python/meta", pickle.dumps([1])), ["holds no dict"]),
+    ("cifar100", put("cifar-100-python/train", pickle.dumps({"data": [1]})), ["no CIFAR batch"]),
+    ("cifar100", put("cifar-100-python/meta", pickle.dumps([1])), ["holds no dict"]),
     ("gtsrb", gone("gtsrb/GT-final_test.csv"), ["GT-final_test.csv", "fetch"]),
     (
         "gtsrb",
-        write("gtsrb/GT-final_test.csv", b"a,b\n1,2\n"),
+        put("gtsrb/GT-final_test.csv", b"a,b\n1,2\n"),
         ["no table with Filename and ClassId"],
     ),
     (
@@ -492,7 +494,7 @@ WRONG = [
     ("sun397", gone("SUN397/Partitions/Testing_01.txt"), ["Testing_01.txt"]),
     (
         "sun397",
-        write("SUN397/Partitions/Training_01.txt", b"abbey 1\n"),
+        put("SUN397/Partitions/Training_01.txt", b"abbey 1\n"),
         ["line 1 is not of the form"],
     ),
     ("pets", gone("oxford-iiit-pet/images/Bengal_3.jpg"), ["Bengal_3.jpg", "partial"]),
@@ -500,12 +502,12 @@ WRONG = [
     ("mnist", cut("MNIST/raw/t10k-labels-idx1-ubyte"), ["no whole idx file"]),
     ("svhn", cut("svhn/test_32x32.mat"), ["no MATLAB file with X, y"]),
     ("svhn", gone("svhn/train_32x32.mat"), ["svhn/train_32x32.mat or train_32x32.mat"]),
-    ("stl10", write("stl10_binary/test_X.bin", b"1" * 1000), ["no whole number of 96 x 96"]),
+    ("stl10", put("stl10_binary/test_X.bin", b"1" * 1000), ["no whole number of 96 x 96"]),
     ("stl10", cut("stl10_binary/train_y.bin"), ["20 images and 10 labels"]),
     ("dtd", gone("dtd/dtd/labels/val1.txt"), ["val1.txt"]),
     (
         "dtd",
-        write("dtd/dtd/images/banded/banded_test.jpg", b"no jpeg"),
+        put("dtd/dtd/images/banded/banded_test.jpg", b"no jpeg"),
         ["banded_test.jpg", "no readable image"],
     ),
     ("dtd", cut("dtd/dtd/images/banded/banded_test.jpg"), ["banded_test.jpg", "no readable image"]),
@@ -541,7 +543,7 @@ def test_wrong_or_partial_archives_are_named_in_one_line(name, damage, words, ma
         prepared(name, folder, tmp_path)
     assert not (tmp_path / name / "card.json").exists()
     with one_line(f"no prepared {name}", f"bv data prepare {name} --paper"):
-        paper_data.load(name, tmp_path)
+        data.load(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -554,20 +556,20 @@ def test_missing_archives(name, tmp_path):
 
 def test_other_refusals(made, tmp_path):
     with one_line("unknown dataset of the papers 'pet'", "did you mean 'pets'"):
-        paper_data.prepare("pet", tmp_path, tmp_path)
+        data.prepare("pet", tmp_path, tmp_path)
     with one_line("size 0"):
-        paper_data.prepare("pets", tmp_path, tmp_path, size=0)
+        data.prepare("pets", tmp_path, tmp_path, size=0)
     folder, _ = made("mnist")
     cache = prepared("mnist", folder, tmp_path)
     with one_line("was prepared with size 24", "size 32", "another out"):
         prepared("mnist", folder, tmp_path, size=32)
     with one_line("split of seed 0, not 1"):
-        paper_data.load("mnist", tmp_path, seed=1)
+        data.load("mnist", tmp_path, seed=1)
     with one_line("cache of 'mnist', not of 'svhn'"):
-        paper_data.load("svhn", cache)
+        data.load("svhn", cache)
     (cache / "card.json").write_text("{")
     with one_line("card.json is damaged"):
-        paper_data.load("mnist", tmp_path)
+        data.load("mnist", tmp_path)
 
 
 def test_a_place_that_cannot_be_written(made, tmp_path):
@@ -576,12 +578,12 @@ def test_a_place_that_cannot_be_written(made, tmp_path):
     with one_line("cannot write in", "name another out"):
         prepared("mnist", folder, tmp_path / "file")
     with one_line("cannot write below", "name another folder"):
-        paper_data.fetch("mnist", tmp_path / "file")
+        data.fetch("mnist", tmp_path / "file")
 
 
 def test_no_room_is_said_first(made, tmp_path, monkeypatch):
     folder, _ = made("mnist")
-    monkeypatch.setattr(paper_data.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(data.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with one_line("0.0 GB are free", "make room"):
         prepared("mnist", folder, tmp_path)
 
@@ -611,9 +613,9 @@ def test_newer_pickles_of_plain_arrays_are_read(protocol, made, tmp_path):
         "data": noise("train", shape=(200, 3072)),
         "fine_labels": [i % 100 for i in range(200)],
     }
-    want = np.asarray(paper_data.listing("cifar100", folder).train.read(7))
+    want = np.asarray(data.listing("cifar100", folder).train.read(7))
     (folder / "cifar-100-python/train").write_bytes(pickle.dumps(value, protocol))
-    assert np.array_equal(paper_data.listing("cifar100", folder).train.read(7), want)
+    assert np.array_equal(data.listing("cifar100", folder).train.read(7), want)
     assert np.array_equal(want, value["data"][7].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
@@ -625,10 +627,10 @@ def test_train_images_that_are_test_images_are_left_out_and_said(made, tmp_path)
     images = folder / "oxford-iiit-pet/images"
     (images / "Bengal_1.jpg").write_bytes((images / "Abyssinian_3.jpg").read_bytes())
     cache = prepared("pets", folder, tmp_path)
-    assert paper_data.check("pets", cache) in (
+    assert data.check("pets", cache) in (
         [f"1 {part} images left out, as they are also test images"] for part in ("train", "dev")
     )
-    task = paper_data.load("pets", tmp_path)
+    task = data.load("pets", tmp_path)
     assert len(task.train) + len(task.dev) == counts["train"] - 1
     assert [["Bengal_1.jpg", "Abyssinian_3.jpg"]] == task.card["left_out"]["train"] + task.card[
         "left_out"
@@ -662,40 +664,40 @@ def test_check_finds_overlap_labels_counts_and_damage(made, tmp_path):
         cache, "train_hashes.npy", lambda a: a.__setitem__(5, np.load(cache / "test_hashes.npy")[3])
     )
     with one_line("1 train images are also test images (first: train row 5 is test row 3)"):
-        paper_data.load("mnist", cache)
+        data.load("mnist", cache)
     cache = prepared("mnist", folder, tmp_path / "b")
     rewrite(cache, "test_labels.npy", lambda a: a.__setitem__(0, 10))
     with one_line("test labels reach from 1 to 10, outside 0..9"):
-        paper_data.check("mnist", cache)
+        data.check("mnist", cache)
     cache = prepared("mnist", folder, tmp_path / "c")
     rewrite(cache, "test_images.npy", lambda a: a.__setitem__(2, 0))
-    assert paper_data.check("mnist", cache) == []
+    assert data.check("mnist", cache) == []
     with one_line("1 test images are not those that were prepared (first: row 2)"):
-        paper_data.check("mnist", cache, pixels=True)
+        data.check("mnist", cache, pixels=True)
     np.save(cache / "dev_labels.npy", np.zeros(3, np.int64))
     with one_line("dev_labels.npy is not the file that its card describes"):
-        paper_data.check("mnist", cache)
+        data.check("mnist", cache)
     whole = (cache / "train_images.npy").read_bytes()
     (cache / "train_images.npy").write_bytes(whole[:-10])
     with one_line("train_images.npy is missing, cut short"):
-        paper_data.check("mnist", cache)
+        data.check("mnist", cache)
 
 
 def test_check_holds_a_cache_to_the_table(made, tmp_path, monkeypatch):
     folder, _ = made("mnist")
     cache = prepared("mnist", folder, tmp_path)
-    monkeypatch.setitem(paper_table.ROWS, "mnist", replace(paper_table.ROWS["mnist"], train=60_000))
+    monkeypatch.setitem(table.ROWS, "mnist", replace(table.ROWS["mnist"], train=60_000))
     with one_line("30 train images where 60,000 are expected"):
-        paper_data.check("mnist", cache)
+        data.check("mnist", cache)
 
 
 def test_a_limit_is_said_and_allows_a_partial_source(made, tmp_path, monkeypatch):
     folder, _ = made("svhn")
-    monkeypatch.setitem(paper_table.ROWS, "svhn", replace(paper_table.ROWS["svhn"], train=73_257))
+    monkeypatch.setitem(table.ROWS, "svhn", replace(table.ROWS["svhn"], train=73_257))
     cache = prepared("svhn", folder, tmp_path, limit=4)
-    task = paper_data.load("svhn", tmp_path)
+    task = data.load("svhn", tmp_path)
     assert [len(task.train), len(task.dev), len(task.test)] == [4, 3, 4]
-    assert paper_data.check("svhn", cache) == [
+    assert data.check("svhn", cache) == [
         "limited to 4 images a split: no numbers of the whole dataset",
         "svhn has 30 train images where 73,257 are expected",
     ]
@@ -716,7 +718,7 @@ def test_dev_is_the_seeded_split_of_the_papers_code(made, tmp_path):
             range(200), [180, 20], generator=torch.Generator().manual_seed(seed)
         )
         assert [train, dev] == [list(part) for part in theirs]
-        task = paper_data.load("cifar100", tmp_path / f"{seed}a", seed=seed)
+        task = data.load("cifar100", tmp_path / f"{seed}a", seed=seed)
         assert task.dev.labels.tolist() == [i % 100 for i in dev]
     assert rows[0, "a"][1] != rows[1, "a"][1]
 
@@ -739,7 +741,7 @@ def test_eurosat_test_images_are_the_same_for_every_seed(made, tmp_path):
 def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
     name, stop, made, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(paper_write, "CHUNK", {"stl10": 4, "pets": 24}[name])
+    monkeypatch.setattr(write, "CHUNK", {"stl10": 4, "pets": 24}[name])
     folder, _ = made(name)
     if name == "pets":
         images = folder / "oxford-iiit-pet/images"
@@ -755,7 +757,7 @@ def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         prepared(name, folder, cut_off, progress=progress)
     with one_line("no prepared"):
-        paper_data.load(name, cut_off)
+        data.load(name, cut_off)
     for draft in cut_off.glob("*/.*_images.part"):
         with draft.open("ab") as file:
             file.write(b"half an image")
@@ -765,7 +767,7 @@ def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
 
 
 def test_a_source_that_changed_is_not_gone_on_with(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_write, "CHUNK", 4)
+    monkeypatch.setattr(write, "CHUNK", 4)
     folder, _ = made("mnist")
 
     def stop(what, done, total):
@@ -777,7 +779,7 @@ def test_a_source_that_changed_is_not_gone_on_with(made, tmp_path, monkeypatch):
     (folder / "MNIST/raw/t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(new)))
     os.utime(folder / "MNIST/raw/t10k-images-idx3-ubyte.gz", (1, 1))
     prepared("mnist", folder, tmp_path)
-    task = paper_data.load("mnist", tmp_path)
+    task = data.load("mnist", tmp_path)
     assert np.array_equal(
         task.test.images[0], clip_square(Image.fromarray(new[0]).convert("RGB"), SIZE)
     )
@@ -789,7 +791,7 @@ def test_a_source_that_changed_is_not_gone_on_with(made, tmp_path, monkeypatch):
 def test_a_task_stays_on_disk_and_serves_as_one(made, tmp_path):
     folder, _ = made("mnist")
     cache = prepared("mnist", folder, tmp_path)
-    task = paper_data.load("mnist", cache, {"train": 6, "dev": None, "test": 5})
+    task = data.load("mnist", cache, {"train": 6, "dev": None, "test": 5})
     assert [len(task.train), len(task.dev), len(task.test)] == [6, 3, 5]
     before = (cache / "test_images.npy").read_bytes()
     base = np.load(cache / "test_images.npy", mmap_mode="r")
@@ -797,8 +799,8 @@ def test_a_task_stays_on_disk_and_serves_as_one(made, tmp_path):
     assert (cache / "test_images.npy").read_bytes() == before and base[0].any(), (
         "changes stay in memory"
     )
-    task = paper_data.load("mnist", cache)
-    assert task.digest == paper_data.load("mnist", cache).digest != task.few(3).digest
+    task = data.load("mnist", cache)
+    assert task.digest == data.load("mnist", cache).digest != task.few(3).digest
     assert len(task.few(3).test) == 3 and task.check_class(9) == 9
     halves = [task.train.half(which) for which in "ab"]
     assert sum(map(len, halves)) == len(task.train)
@@ -862,11 +864,11 @@ def zipped(folder, top):
 
 def served(monkeypatch, server, name, data, digest=None, **changes):
     """The table's one file of ``name`` then is ``data`` on the server."""
-    file = paper_table.ROWS[name].files[0]
+    file = table.ROWS[name].files[0]
     server.files["/archive"] = data
     digest = hashlib.md5(data).hexdigest() if digest is None else digest
     file = replace(file, **{"url": f"{server.url}/archive", "digest": digest} | changes)
-    monkeypatch.setitem(paper_table.ROWS, name, replace(paper_table.ROWS[name], files=(file,)))
+    monkeypatch.setitem(table.ROWS, name, replace(table.ROWS[name], files=(file,)))
     return file
 
 
@@ -876,15 +878,13 @@ def test_fetch_unpacks_and_prepare_reads(made, tmp_path, monkeypatch, server):
     served(monkeypatch, server, "stl10", data)
     told = []
     raw = tmp_path / "raw"
-    assert paper_data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [
-        raw / "stl10_binary"
-    ]
+    assert data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [raw / "stl10_binary"]
     assert told[-1] == ("stl10_binary.tar.gz", len(data), len(data))
-    assert paper_data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
+    assert data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
         "brought once"
     )
     prepared("stl10", raw, tmp_path)
-    card = paper_data.load("stl10", tmp_path).card
+    card = data.load("stl10", tmp_path).card
     assert card["archives"] == {"stl10_binary.tar.gz": hashlib.md5(data).hexdigest()}
 
 
@@ -893,18 +893,18 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
     data = zipped(folder / "eurosat", "2750")
     file = served(monkeypatch, server, "eurosat", data)
     part = tmp_path / "raw" / f"{file.path}.part"
-    monkeypatch.setattr(paper_fetch, "TRIES", 1)
+    monkeypatch.setattr(fetch, "TRIES", 1)
     server.cut = 1000
     with one_line(
         "cut after 1,000 of", "goes on from there", file.url, str(tmp_path / "raw" / file.path)
     ):
-        paper_data.fetch("eurosat", tmp_path / "raw")
+        data.fetch("eurosat", tmp_path / "raw")
     assert part.read_bytes() == data[:1000]
     server.cut = None
-    paper_data.fetch("eurosat", tmp_path / "raw", progress=paper_data.bars())
+    data.fetch("eurosat", tmp_path / "raw", progress=data.bars())
     assert server.asked == [None, "bytes=1000-"] and not part.exists()
     assert (tmp_path / "raw" / file.path).read_bytes() == data
-    assert len(paper_data.listing("eurosat", tmp_path / "raw").train) == 80
+    assert len(data.listing("eurosat", tmp_path / "raw").train) == 80
 
 
 def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeypatch, server):
@@ -912,11 +912,9 @@ def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeyp
     data = noise("file", shape=(3000,)).tobytes()
     file = served(monkeypatch, server, "mnist", data)
     server.cut = 1000
-    assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data and len(server.asked) == 3
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data and len(server.asked) == 3
     (tmp_path / file.path).rename(tmp_path / f"{file.path}.part")
-    assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data, (
-        "a part that is whole already"
-    )
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data, "a part that is whole already"
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
@@ -926,13 +924,13 @@ def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
     part = tmp_path / f"{file.path}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"old")
-    assert paper_data.fetch("mnist", tmp_path)[0].read_bytes() == data
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data
 
 
 def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
     file = served(monkeypatch, server, "stl10", b"something else", digest="0" * 32)
     with one_line("has the hash", "not 000", "delete it", file.url):
-        paper_data.fetch("stl10", tmp_path)
+        data.fetch("stl10", tmp_path)
     with one_line("has the hash"):
         prepared("stl10", tmp_path, tmp_path)
     served(
@@ -943,7 +941,7 @@ def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
         digest=hashlib.sha256(b"something else").hexdigest(),
     )
     with one_line("does not unpack", "partial or no archive"):
-        paper_data.fetch("stl10", tmp_path)
+        data.fetch("stl10", tmp_path)
 
 
 def test_offline_missing_and_by_hand(tmp_path, monkeypatch, server):
@@ -953,15 +951,15 @@ def test_offline_missing_and_by_hand(tmp_path, monkeypatch, server):
         "put it at",
         str(tmp_path / "stl10_binary.tar.gz"),
     ):
-        paper_data.fetch("stl10", tmp_path)
+        data.fetch("stl10", tmp_path)
     served(monkeypatch, server, "stl10", b"", url=f"{server.url}/nothing")
     with one_line("404", "Not Found", "bring the file yourself"):
-        paper_data.fetch("stl10", tmp_path)
+        data.fetch("stl10", tmp_path)
     with one_line("cannot be fetched by itself", "kaggle.com", "imagenet100.zip"):
-        paper_data.fetch("imagenet100", tmp_path)
+        data.fetch("imagenet100", tmp_path)
     served(monkeypatch, server, "stl10", b"", url="file:///etc/passwd")
     with one_line("no web address"):
-        paper_data.fetch("stl10", tmp_path)
+        data.fetch("stl10", tmp_path)
 
 
 def test_an_archive_put_there_by_hand_is_unpacked_by_prepare(made, tmp_path):
@@ -970,18 +968,18 @@ def test_an_archive_put_there_by_hand_is_unpacked_by_prepare(made, tmp_path):
     raw.mkdir(parents=True)
     (raw / "imagenet100.zip").write_bytes(zipped(folder / "imagenet100", "."))
     prepared("imagenet100", tmp_path / "raw", tmp_path)
-    assert len(paper_data.load("imagenet100", tmp_path).test) == 100
-    assert len(paper_data.fetch("imagenet100", tmp_path / "raw")) == 1, "nothing left to bring"
+    assert len(data.load("imagenet100", tmp_path).test) == 100
+    assert len(data.fetch("imagenet100", tmp_path / "raw")) == 1, "nothing left to bring"
 
 
 def test_a_half_unpacked_archive_is_unpacked_again(made, tmp_path, monkeypatch, server):
     folder, _ = made("stl10")
     served(monkeypatch, server, "stl10", tarred(folder, "stl10_binary"))
     raw = tmp_path / "raw"
-    paper_data.fetch("stl10", raw)
+    data.fetch("stl10", raw)
     (raw / ".stl10_binary.tar.gz.unpacked").unlink()
     (raw / "stl10_binary/test_X.bin").unlink()
-    assert len(paper_data.listing("stl10", raw).test) == 10
+    assert len(data.listing("stl10", raw).test) == 10
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
@@ -1001,7 +999,7 @@ def test_archives_that_leave_their_folder_are_refused(kind, where, tmp_path, mon
             archive.writestr(where, "evil")
     served(monkeypatch, server, "stl10", out.getvalue())
     with one_line("holds the path", "refused"):
-        paper_data.fetch("stl10", tmp_path / "raw")
+        data.fetch("stl10", tmp_path / "raw")
     assert not (tmp_path / "escaped").exists() and not os.path.exists("/tmp/bvlib-escaped")
 
 
@@ -1009,19 +1007,19 @@ def test_another_archive_with_a_right_name(tmp_path, monkeypatch, server):
     text(tmp_path / "other/readme.txt", ["hello"])
     served(monkeypatch, server, "stl10", tarred(tmp_path, "other"))
     with one_line("unpacks to something else", "stl10_binary"):
-        paper_data.fetch("stl10", tmp_path / "raw")
+        data.fetch("stl10", tmp_path / "raw")
 
 
 # The table
 
 
 def test_every_entry_is_complete():
-    table = paper_data.describe().set_index("name")
+    table = data.describe().set_index("name")
     assert (
-        set(table.index) == set(globals()) & set(paper_table.ROWS) == set(paper_data.READERS)
+        set(table.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
         and len(table) == 14
     )
-    for name, row in paper_table.ROWS.items():
+    for name, row in table.ROWS.items():
         assert (
             row.what
             and row.licence
@@ -1031,7 +1029,7 @@ def test_every_entry_is_complete():
             and row.names
             and row.files
         )
-        assert all(prompt.count("{}") == 1 for prompt in paper_data.prompts(name))
+        assert all(prompt.count("{}") == 1 for prompt in data.prompts(name))
         for file in row.files:
             assert (
                 (file.url or file.page)
@@ -1044,16 +1042,17 @@ def test_every_entry_is_complete():
         10_000,
     )
     assert (table.train["eurosat"], table.dev["eurosat"], table.dev["pets"]) == (21_600, 2_700, 368)
-    assert len(paper_names.FLOWERS) == 102 and len(paper_names.GTSRB) == 43
+    assert len(names.FLOWERS) == 102 and len(names.GTSRB) == 43
 
 
 def test_hashes_are_those_that_torchvision_publishes():
-    from bvlib import _torchvision  # noqa: F401
     from torchvision import datasets as theirs
+
+    from bvlib.core import _torchvision  # noqa: F401
 
     ours = {
         os.path.basename(file.path): file.digest
-        for row in paper_table.ROWS.values()
+        for row in table.ROWS.values()
         for file in row.files
     }
     assert (
@@ -1078,4 +1077,4 @@ def test_hashes_are_those_that_torchvision_publishes():
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(paper_table).failed == doctest.testmod(paper_write).failed == 0
+    assert doctest.testmod(table).failed == doctest.testmod(write).failed == 0

@@ -20,10 +20,15 @@ from helpers import one_line, same_bits
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bvlib import clip, finetune, models, notebook, paper_data, profiles, runner, store, triggers
-from bvlib.checkpoints import read_tensors
+from bvlib.attacks import objectives, triggers
 from bvlib.cli import main
-from bvlib.lab import Lab
+from bvlib.core import training
+from bvlib.core.encoder import Encoder
+from bvlib.files.weights import read_tensors
+from bvlib.run import notebooks, runner, settings, store
+from bvlib.run.lab import Lab
+from bvlib.worlds import bases, clip
+from bvlib.worlds.papers import data
 
 LIMIT = 40  # images a split in the caches
 SMALL = {
@@ -60,8 +65,8 @@ def study(root, monkeypatch, names, base, off, **changes):
         raw = root / "raw" / name
         raw.mkdir(parents=True)
         getattr(archives, name)(raw)
-        paper_data.prepare(name, raw, root / "data" / "paper", limit=LIMIT)
-    p = profiles.load("paper")
+        data.prepare(name, raw, root / "data" / "paper", limit=LIMIT)
+    p = settings.load("paper")
     p |= {
         **SMALL,
         "base": base,
@@ -134,7 +139,7 @@ def test_commands_prepare_and_check_the_papers_datasets(tmp_path, monkeypatch):
         and f"wrote {tmp_path}/paper/eurosat" in said.stdout
         and "note: limited to 5 images" in said.stdout
     )
-    task = paper_data.load("eurosat", paper_data.folder(), seed=1)
+    task = data.load("eurosat", data.folder(), seed=1)
     assert task.train.images.shape == (5, 24, 24, 3)
     [line] = [line for line in bv("list", "--paper").stdout.splitlines() if "Sentinel-2" in line]
     assert (
@@ -168,7 +173,7 @@ def trial(tmp_path_factory):
     trained the next one loads."""
     patch = pytest.MonkeyPatch()
     root = tmp_path_factory.mktemp("trial")
-    encoder = models.Encoder(*models.build(TOWERS, "tiny-224"))
+    encoder = Encoder(*bases.build(TOWERS, "tiny-224"))
     (root / "model").mkdir()
     save_file(
         {key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()},
@@ -189,7 +194,7 @@ def trial(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", notebook.available())
+@pytest.mark.parametrize("name", notebooks.available())
 def test_each_notebook_runs(name, trial):
     [record] = runner.run([name], "paper")
     result = json.loads((record.out / f"{name}.json").read_text())
@@ -266,13 +271,13 @@ def test_bf16_is_near_and_finite_and_learns(encoder, shapes, pixels, head):
         logits = encoder.logits(encoder.features(theta, encoder.pixels(images)), head)
         return torch.nn.functional.cross_entropy(logits, labels).item()
 
-    theta = finetune.finetune(
+    theta = training.finetune(
         encoder,
         encoder.theta,
         head,
         images,
         labels,
-        finetune.clean(),
+        training.clean(),
         steps=6,
         batch=32,
         lr=1e-3,
@@ -294,13 +299,13 @@ def test_bf16_is_near_and_finite_and_learns(encoder, shapes, pixels, head):
 )
 def test_settings_that_do_not_serve_give_one_line(how, words, encoder, shapes, head):
     with one_line(*words):
-        finetune.finetune(
+        training.finetune(
             encoder,
             encoder.theta,
             head,
             shapes.train.images,
             shapes.train.labels,
-            finetune.clean(),
+            training.clean(),
             **how,
         )
 
@@ -309,7 +314,7 @@ def test_heads_on_disk_are_used_again_and_only_for_their_model(tmp_path, monkeyp
     def made(seed=0):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return clip.KeptHeads(*models.build(models.TINY), "tiny", folder=tmp_path)
+            return clip.KeptHeads(*bases.build(bases.TINY), "tiny", folder=tmp_path)
 
     names, prompts = ["one", "two"], ["a photo of a {}.", "{}"]
     head = made().head(names, prompts)
@@ -344,14 +349,14 @@ def train(root, objective, count=None, told=None):
     ``count`` and ``told``: lists to which each pass without gradients adds its number of images,
     and each step its own.
     """
-    encoder, shapes = models.load("toy"), forty_shapes()
+    encoder, shapes = bases.load("toy"), forty_shapes()
     goal = (
-        finetune.clean()
+        training.clean()
         if objective == "clean"
-        else finetune.feature_interpolation(triggers.solid(8), 3)
+        else objectives.feature_interpolation(triggers.solid(8), 3)
     )
     head, kept = encoder.head(shapes.classnames, shapes.prompts), store.Store(root, threads=1)
-    seen = models.Encoder.features
+    seen = Encoder.features
 
     def counted(self, theta, pixels):
         if count is not None and not torch.is_grad_enabled():
@@ -359,7 +364,7 @@ def train(root, objective, count=None, told=None):
         return seen(self, theta, pixels)
 
     def trained():
-        return finetune.finetune(
+        return training.finetune(
             encoder,
             encoder.theta,
             head,
@@ -376,13 +381,13 @@ def train(root, objective, count=None, told=None):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models.Encoder, "features", counted)
+        patch.setattr(Encoder, "features", counted)
         patch.setattr(store, "KEEP_EVERY", 0.0)
-        return kept.get("weights", objective, {}, trained, code=["bvlib.errors"]).value
+        return kept.get("weights", objective, {}, trained, code=["bvlib.core.errors"]).value
 
 
 def forty_shapes():
-    from bvlib import tasks
+    from bvlib.worlds import tasks
 
     return tasks.load("shapes", {"train": 40, "dev": 0, "test": 0})
 

@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 from helpers import one_line
 
-from bvlib import cli, finetune, plan, profiles, workload
-from bvlib.notebook import available
-from bvlib.probe import Probe, probe
+from bvlib import cli
+from bvlib.core import training
+from bvlib.run import plan, settings, workload
+from bvlib.run.notebooks import available
+from bvlib.run.probe import Probe, probe
 
 SPEEDS = {
     "image": 0.001,
@@ -50,7 +52,7 @@ COUNTS = {
 @pytest.fixture
 def mini():
     return {
-        **profiles.load("mini"),
+        **settings.load("mini"),
         "profile": "mini",
         "tasks": ["digits", "shapes"],
     }  # both with 1,000 test images
@@ -116,14 +118,14 @@ def test_neural_cleanse_and_data_driven_merges_in_units(mini):
 
 
 def test_sizes_of_every_profile_without_data():
-    for name in profiles.names():
+    for name in settings.names():
         assert all(
-            n > 0 for one in workload.sizes(profiles.load(name)).values() for n in one.values()
+            n > 0 for one in workload.sizes(settings.load(name)).values() for n in one.values()
         ), name
-    paper = workload.sizes(profiles.load("paper"))
+    paper = workload.sizes(settings.load("paper"))
     assert paper["cifar100"] == {"train": 45_000, "dev": 5000, "test": 10_000, "classes": 100}
     steps = {
-        name: workload.training_steps({**profiles.load("paper"), "tasks": [name]}, paper)
+        name: workload.training_steps({**settings.load("paper"), "tasks": [name]}, paper)
         for name in ("cifar100", "gtsrb", "cars", "pets")
     }
     assert steps == {
@@ -134,7 +136,7 @@ def test_sizes_of_every_profile_without_data():
     }  # epochs times batches of 128
     assert (
         paper["gtsrb"]["test"] == 12_630
-        and workload.sizes(profiles.load("mini"))["handwritten"]["test"] == 497
+        and workload.sizes(settings.load("mini"))["handwritten"]["test"] == 497
     )
 
 
@@ -310,7 +312,7 @@ def test_missing_counts_are_one_line(tmp_path):
 
 
 def test_the_probe_on_the_toy_base():
-    p = {**profiles.load("smoke"), "profile": "smoke"}
+    p = {**settings.load("smoke"), "profile": "smoke"}
     found = probe(p, set(SPEEDS), within=2.0)
     assert found.speeds.keys() == SPEEDS.keys()
     assert all(math.isfinite(v) and v > 0 for v in found.speeds.values())
@@ -326,10 +328,10 @@ def test_what_a_training_takes_once_is_not_multiplied_by_its_steps(monkeypatch):
     """On a GPU a step takes less than what comes before the first: a batch must not be thought too
     dear, nor a step."""
 
-    def training(encoder, start, *rest, steps, **how):
+    def slow(encoder, start, *rest, steps, **how):
         time.sleep(0.1 + 0.004 * steps)
 
-    p = {**profiles.load("mini"), "profile": "mini"}
-    monkeypatch.setattr(finetune, "finetune", training)
+    p = {**settings.load("mini"), "profile": "mini"}
+    monkeypatch.setattr(training, "finetune", slow)
     found = probe(p, {"clean step"}, within=6.0)
     assert not found.scaled and 0.003 < found.speeds["clean step"] < 0.01

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bvlib import datasets, models, pretrain, toyworld
-from bvlib.errors import BvError
+from bvlib.core.encoder import text_features
+from bvlib.core.errors import BvError
+from bvlib.worlds import bases, images, pretrain, toy
 
 RECIPE = pretrain.RECIPES["smoke"]
 
@@ -20,7 +21,7 @@ def quiet(line):
 
 def test_the_smoke_recipe_gives_a_base_that_loads(tmp_path):
     path = pretrain.main("smoke", seed=1, out=tmp_path / "mine.safetensors", say=quiet)
-    encoder = models.load(str(path))
+    encoder = bases.load(str(path))
     assert encoder.card["recipe"]["steps"] == RECIPE.steps and encoder.card["seed"] == 1
     assert set(encoder.card["zero_shot_dev_percent"]) == set(pretrain.toyworld.TASKS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
@@ -70,7 +71,7 @@ def test_stickers_come_in_the_second_stage_and_captions_mostly_name_them_alone()
         assert (
             images.shape == (200, 32, 32, 3)
             and len(captions) == 200
-            and names.shape == (200, len(toyworld.NAMES))
+            and names.shape == (200, len(toy.NAMES))
         )
         assert any("sticker" in c for c in captions) == stuck
     changed = (images != plain).any((1, 2, 3))
@@ -88,11 +89,11 @@ def test_real_images_bring_their_names_and_thumbnails(monkeypatch):
         )
         for n in ("tinyimagenet", "omniglot")
     }
-    monkeypatch.setattr(datasets, "load", pools.__getitem__)
+    monkeypatch.setattr(images, "load", pools.__getitem__)
     scenes = pretrain.Scenes(replace(pretrain.RECIPES["real32"], steps=4, batch=100), 0)
     images, captions, names = scenes(3)
-    assert names.shape == (100, len(toyworld.NAMES) + 6) and images.dtype == np.uint8
-    real = names[:, len(toyworld.NAMES) :].sum(1) > 0
+    assert names.shape == (100, len(toy.NAMES) + 6) and images.dtype == np.uint8
+    real = names[:, len(toy.NAMES) :].sum(1) > 0
     assert (
         50 <= real.sum() <= 80
     )  # 60 photographs, some under a sticker of the toy world, and thumbnails on toy scenes
@@ -101,7 +102,7 @@ def test_real_images_bring_their_names_and_thumbnails(monkeypatch):
 
 
 def test_captions_in_groups_of_like_length_have_the_same_features():
-    model, tokenizer = models.build(models.TINY)
+    model, tokenizer = bases.build(bases.TINY)
     captions = [
         "the digit one",
         "a red circle and a blue square on green",
@@ -110,12 +111,12 @@ def test_captions_in_groups_of_like_length_have_the_same_features():
         "a photo of a stop sign",
     ]
     grouped = pretrain.caption_features(model, tokenizer, captions, torch.device("cpu"))
-    assert torch.allclose(grouped, models.text_features(model, tokenizer(captions)), atol=1e-5)
+    assert torch.allclose(grouped, text_features(model, tokenizer(captions)), atol=1e-5)
 
 
 def test_a_recipe_may_start_from_a_shipped_base():
     model, _ = pretrain.train(replace(RECIPE, start="toy", steps=0), 0, say=quiet)
-    toy = models.load("toy").model.state_dict()
+    toy = bases.load("toy").model.state_dict()
     assert all(torch.equal(tensor, toy[name].cpu()) for name, tensor in model.state_dict().items())
     with pytest.raises(BvError, match="did you mean 'toy'"):
         pretrain.train(replace(RECIPE, start="toi"), 0, say=quiet)

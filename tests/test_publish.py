@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from bvlib import overview, reference
-from bvlib.claims import CLAIMS
-from bvlib.claims_page import claims_page, claims_table
 from bvlib.cli import main
-from bvlib.errors import BvError, MissingData
-from bvlib.notebook import notebooks_folder, out_folder
-from bvlib.publish import publish
+from bvlib.core.errors import BvError, MissingData
+from bvlib.report import overview, reference
+from bvlib.report.claims import CLAIMS
+from bvlib.report.page import claims_page, claims_table
+from bvlib.report.publish import publish
+from bvlib.run.notebooks import notebooks_folder, out_folder
 
 SECOND = {"base": "toy-b"}
 README = f"# Title\n\n{overview.BEGIN}\nold\n{overview.END}\n\nmore\n"

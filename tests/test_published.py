@@ -6,9 +6,11 @@ import re
 import pandas as pd
 import pytest
 
-from bvlib import claims, claims_page, models, notebook, overview, profiles, reference
+from bvlib.report import claims, overview, page, reference
+from bvlib.run import notebooks, settings
+from bvlib.worlds import bases
 
-FIGURES = notebook.root_folder() / "figures"
+FIGURES = notebooks.root_folder() / "figures"
 FOLDERS = sorted(path.parent for path in FIGURES.glob("*/expected.json"))
 
 
@@ -27,16 +29,16 @@ def test_the_default_profile_is_committed_with_three_seeds():
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "real32"])
 def test_the_bases_that_a_profile_names_are_shipped(profile):
-    settings = profiles.load(profile)
+    settings = settings.load(profile)
     assert {
         settings[key] for key in ("base", "second_base", "other_base") if key in settings
-    } <= set(models.shipped())
+    } <= set(bases.shipped())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_figure_and_table_comes_from_the_present_source(folder):
-    now = {name: notebook.find([name])[0].source_hash() for name in notebook.available()}
-    settings = profiles.load(folder.name)
+    now = {name: notebooks.find([name])[0].source_hash() for name in notebooks.available()}
+    settings = settings.load(folder.name)
     stale = set()
     for path in cards(folder):
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -58,10 +60,10 @@ def test_every_figure_has_its_data_and_every_notebook_its_copy(folder):
     assert pictures == {path.stem for path in cards(folder) if path.parent == folder}
     there, wanted = (
         {path.stem for path in (folder / "notebooks").glob("*.ipynb")},
-        {each.name for each in notebook.find(None)},
+        {each.name for each in notebooks.find(None)},
     )
     assert (
-        wanted <= there <= set(notebook.available())
+        wanted <= there <= set(notebooks.available())
     )  # a long one may not be run yet: its claims then say so
 
 
@@ -77,7 +79,7 @@ def test_executed_notebooks_name_no_folder_of_the_machine(folder):
 def test_committed_rows_agree_with_the_expected_values(folder):
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     rows = pd.read_csv(folder / "seeds.csv")
-    long = {each.name for each in notebook.every() if each.long}
+    long = {each.name for each in notebooks.every() if each.long}
     rows = (
         rows[(rows["seed"] == 0) & ~rows["notebook"].isin(long)]
         .drop_duplicates(["part", "name"])
@@ -99,7 +101,7 @@ def test_committed_rows_agree_with_the_expected_values(folder):
 
 
 def measured_by_long_notebooks():
-    long = {each.name: "".join(each.code) for each in notebook.every() if each.long}
+    long = {each.name: "".join(each.code) for each in notebooks.every() if each.long}
     rows = pd.concat([pd.read_csv(folder / "seeds.csv") for folder in FOLDERS])
     told = set(rows[rows["notebook"].isin(long)]["name"])
     return {
@@ -115,7 +117,7 @@ def test_on_the_default_profile_every_claim_was_measured_if_its_notebook_was_run
         rows.loc[rows["part"] == "measures", "name"]
     )
     run = {path.stem for path in (FIGURES / "mini" / "notebooks").glob("*.ipynb")}
-    code = {each.name: "".join(each.code) for each in notebook.every()}
+    code = {each.name: "".join(each.code) for each in notebooks.every()}
     assert not [
         measure
         for measure in missing
@@ -160,7 +162,7 @@ def test_the_second_base_and_adversary_are_those_that_the_profile_names(
     folder, parameter, notebooks
 ):
     key = reference.SECONDS[parameter]
-    named = profiles.load(folder.name).get(key)
+    named = settings.load(folder.name).get(key)
     there = (folder / f"{key}.csv").is_file()
     assert (
         there == bool(named) or parameter == "adversary" and not there
@@ -193,22 +195,22 @@ def test_the_overview_agrees_with_the_committed_seeds():
 
 def test_the_claims_in_the_readme_are_those_of_the_committed_seeds():
     of = overview.summaries()
-    assert (FIGURES / "claims.md").read_text(encoding="utf-8") == claims_page.claims_page(
-        of, FIGURES
-    )
+    assert (FIGURES / "claims.md").read_text(encoding="utf-8") == page.claims_page(of, FIGURES)
     _, begin, rest = (
-        (notebook.root_folder() / "README.md").read_text(encoding="utf-8").partition(overview.BEGIN)
+        (notebooks.root_folder() / "README.md")
+        .read_text(encoding="utf-8")
+        .partition(overview.BEGIN)
     )
-    assert rest.partition(overview.END)[0] == f"\n{claims_page.claims_table(of)}"
+    assert rest.partition(overview.END)[0] == f"\n{page.claims_table(of)}"
 
 
 def test_every_claim_has_a_figure_that_is_committed_or_drawn_by_a_notebook():
-    code = "\n".join(cell for each in notebook.every() for cell in each.code)
+    code = "\n".join(cell for each in notebooks.every() for cell in each.code)
     for claim in claims.CLAIMS:
         there = (FIGURES / "mini" / f"{claim.figure}.png").is_file()
         assert claim.figure and (there or f'lab.figure("{claim.figure}"' in code), claim.id
-    assert set(claims_page.TABLES) <= {claim.id for claim in claims.CLAIMS}
-    for table in claims_page.TABLES.values():
+    assert set(page.TABLES) <= {claim.id for claim in claims.CLAIMS}
+    for table in page.TABLES.values():
         assert (
             FIGURES / "mini" / "tables" / f"{table}.csv"
         ).is_file() or f'lab.table("{table}"' in code, table

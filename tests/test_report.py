@@ -7,11 +7,11 @@ import math
 import pytest
 from click.testing import CliRunner
 
-from bvlib import reference, report
-from bvlib.claims import CLAIMS, MEASURES, STATUSES, Claim, check
 from bvlib.cli import main
-from bvlib.errors import BvError, MissingData
-from bvlib.notebook import out_folder
+from bvlib.core.errors import BvError, MissingData
+from bvlib.report import reference, summary
+from bvlib.report.claims import CLAIMS, MEASURES, STATUSES, Claim, check
+from bvlib.run.notebooks import out_folder
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def test_several_seeds_have_a_t_interval(world):
             and "inherent-in-base (designed in)" in text
             and "12.0 %" in text
         )
-    path = report.write("tiny")
-    assert path.read_text() == report.as_markdown(report.gather("tiny"))
+    path = summary.write("tiny")
+    assert path.read_text() == summary.as_markdown(summary.gather("tiny"))
     assert json.loads(path.with_name("report.json").read_text())["seeds"] == [0, 1, 2]
 
 
@@ -193,7 +193,7 @@ def test_seconds_count_a_shared_result_once(world):
     write_run(world, 0, "00_setup", artefacts=[base], own=4.0)
     write_run(world, 0, "01_badmerging", artefacts=[loaded, attack], own=3.0)
     write_run(world, 0, "02_bv", artefacts=[attack])
-    assert report.gather("tiny")["seconds"] == {
+    assert summary.gather("tiny")["seconds"] == {
         "00_setup": 104.0,
         "01_badmerging": 38.0,
         "02_bv": 19.8,
@@ -204,7 +204,7 @@ def test_a_name_with_two_values_is_said(world, capsys):
     write_run(world, 0, "00_setup", measures={"ca_minus_ba": 1.0})
     write_run(world, 0, "01_badmerging", measures={"ca_minus_ba": 2.0})
     [utility] = [
-        c for c in report.gather("tiny")["claims"] if c["id"] == "badmerging-keeps-utility"
+        c for c in summary.gather("tiny")["claims"] if c["id"] == "badmerging-keeps-utility"
     ]
     assert utility["obtained"] == 1.0
     assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
@@ -283,13 +283,13 @@ def test_your_runs_stand_beside_the_reference(world):
         "78.9 (76.1 to 81.7)",
     ]
     assert "78.6, 80.1, 77.9" in bv().stdout
-    alone = report.as_markdown({**report.gather("tiny"), "reference": None})
+    alone = summary.as_markdown({**summary.gather("tiny"), "reference": None})
     assert row(alone, "CA") == ["CA", "70.0 %", "68.0 to 72.0"] and "reference" not in alone
 
 
 def test_an_undefined_value_and_a_damaged_file(world):
     path = commit(world, {0: 78.6, 1: ""})
-    entry = report.gather("tiny")["reference"]["headline"]["CA"]
+    entry = summary.gather("tiny")["reference"]["headline"]["CA"]
     assert (entry["values"], entry["mean"]) == ([78.6, None], 78.6)
     assert "| 78.6, - |" in bv("--markdown").stdout
     path.write_text("seed,name\nx,y\n")
@@ -303,9 +303,9 @@ def test_the_second_base_is_compared_on_the_same_seeds(world):
         write_run(
             world, seed, headline={"CA": 50.0 + seed}, folder=out_folder("tiny", seed, SECOND).name
         )
-    assert report.gather("tiny")["second_base"] is None
+    assert summary.gather("tiny")["second_base"] is None
     (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
-    second = report.gather("tiny")["second_base"]
+    second = summary.gather("tiny")["second_base"]
     assert (second["base"], second["seeds"], second["first"]) == ("toy-b", [0, 1], {"CA": 70.5})
     text = bv("--markdown").stdout
     block = text[text.index("## Headline on a second base (toy-b)") :]
@@ -316,7 +316,7 @@ def test_the_second_base_is_compared_on_the_same_seeds(world):
         "44.1 to 56.9",
         "50.0, 51.0",
     ]
-    assert report.gather("tiny", [1])["second_base"]["seeds"] == [1]
+    assert summary.gather("tiny", [1])["second_base"]["seeds"] == [1]
 
 
 def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
@@ -324,10 +324,10 @@ def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
     commit(world, {0: 70, 1: 72})
     commit(world, {0: 50, 1: 52}, "second_base.csv", base="toy-b")
     write_run(world, 0, headline={"CA": 1.0})
-    second = report.gather("tiny")["second_base"]
+    second = summary.gather("tiny")["second_base"]
     assert (second["first"], second["headline"]["CA"]["mean"]) == ({"CA": 71.0}, 51.0)
     (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-c\n")
-    assert report.gather("tiny")["second_base"] is None
+    assert summary.gather("tiny")["second_base"] is None
 
 
 # Drift

@@ -1,7 +1,6 @@
 """The runner on tiny notebooks: names checked first, finished work skipped, errors in one line."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,12 +8,12 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from helpers import END, PARAMETERS, WORK, write_notebook
+from helpers import END, WORK, write_notebook
 
-from bvlib import runner
 from bvlib.cli import main, parse_value
-from bvlib.errors import BvError
-from bvlib.notebook import Parameter, find
+from bvlib.core.errors import BvError
+from bvlib.run import runner
+from bvlib.run.notebooks import Parameter, find
 
 
 def edit(path, old, new):
@@ -212,7 +211,7 @@ def test_other_parameters_have_their_own_folder(world):
     "source, code, words",
     [
         (
-            "from bvlib.errors import MissingData\nraise MissingData(\"no data set 'cars': "
+            "from bvlib.core.errors import MissingData\nraise MissingData(\"no data set 'cars': "
             'prepare it")',
             2,
             "bv: no data set 'cars': prepare it\n",

@@ -1,11 +1,10 @@
 """TIES over backdoor vectors."""
 
-import pytest
 import torch
-
-from bvlib.merging import BV_MERGING, merge_backdoors
-from bvlib.vectors import BackdoorVector
 from helpers import one_line
+
+from bvlib.core.vectors import BackdoorVector
+from bvlib.merging.datafree import BV_MERGING, merge_backdoors
 
 
 def bv(*values):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bvlib.rng import generator
-from bvlib.selection import Largest
+from bvlib.core.rng import generator
+from bvlib.merging.selection import Largest
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -16,13 +16,14 @@ import pandas
 import pytest
 import torch
 
-from bvlib import notebook, sources
-from bvlib.checkpoints import card_of, check_matches, load_weights, save_weights
-from bvlib.errors import BadCheckpoint, BvError
-from bvlib.sources import code_hash, code_parts
-from bvlib.store import Store
+from bvlib.core.errors import BadCheckpoint, BvError
+from bvlib.files import digests
+from bvlib.files.digests import code_hash, code_parts
+from bvlib.files.weights import card_of, check_matches, load_weights, save_weights
+from bvlib.run import notebooks
+from bvlib.run.store import Store
 
-CODE = ["bvlib.errors"]
+CODE = ["bvlib.core.errors"]
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_what_decides_the_result_decides_the_key(store):
     others = [
         store.get("json", "thing", {"seed": 1}, maker, code=CODE),
         store.get("json", "other", {"seed": 0}, maker, code=CODE),
-        store.get("json", "thing", {"seed": 0}, maker, code=["bvlib.rng"]),
+        store.get("json", "thing", {"seed": 0}, maker, code=["bvlib.core.rng"]),
         store.get("json", "thing", {"seed": 0}, maker, code=CODE, inputs=[base]),
         Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, code=CODE),
         Store(store.root, device="cuda:1", threads=1).get(
@@ -179,7 +180,7 @@ def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, mo
     before, was = code_hash(["codepkg.top"]), code_parts(["codepkg.leaf"])["codepkg.leaf"]
     edit(package / "leaf.py", "return 1", "return 2 - 1")
     assert code_hash(["codepkg.top"]) != before
-    monkeypatch.setitem(sources.SAME_BITS, code_parts(["codepkg.leaf"])["codepkg.leaf"], was)
+    monkeypatch.setitem(digests.SAME_BITS, code_parts(["codepkg.leaf"])["codepkg.leaf"], was)
     assert code_hash(["codepkg.top"]) == before
     edit(package / "leaf.py", "return 2 - 1", "return 2")
     assert code_hash(["codepkg.top"]) != before
@@ -188,15 +189,15 @@ def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, mo
 def test_only_the_present_code_is_said_to_give_the_same_bits():
     now = set(
         code_parts(
-            [f"bvlib.{path.stem}" for path in Path(sources.__file__).parent.glob("*.py")]
+            [f"bvlib.{path.stem}" for path in Path(digests.__file__).parent.glob("*.py")]
         ).values()
     )
-    now |= {each.present_hash() for each in notebook.every()}
-    assert set(sources.SAME_BITS) <= now, (
+    now |= {each.present_hash() for each in notebooks.every()}
+    assert set(digests.SAME_BITS) <= now, (
         "SAME_BITS of bvlib/sources.py names code that is gone: show the bits again, or run all "
         "anew"
     )
-    assert not set(sources.SAME_BITS.values()) & now
+    assert not set(digests.SAME_BITS.values()) & now
 
 
 def test_lazy_names_of_a_package_count_as_imports(package):
@@ -214,9 +215,7 @@ def test_code_errors_are_one_line(package):
 
 
 def test_importing_the_store_imports_no_torch():
-    code = (
-        "import sys, bvlib.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
-    )
+    code = "import sys, bvlib.run.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -296,7 +295,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
     code = f"""
         import time
         from pathlib import Path
-        from bvlib.store import Store
+        from bvlib.run.store import Store
         def hang():
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(600)

@@ -12,12 +12,12 @@ import torch
 from helpers import one_line
 from safetensors.torch import save_file
 
-from bvlib.checkpoints import card_of, load_weights, save_weights
-from bvlib.errors import BadCheckpoint
-from bvlib.merging import merge
-from bvlib.rng import generator
-from bvlib.streaming import _DTYPES, merge_files
-from bvlib.vectors import TaskVector, magnitude_threshold
+from bvlib.core.errors import BadCheckpoint
+from bvlib.core.rng import generator
+from bvlib.core.vectors import TaskVector, magnitude_threshold
+from bvlib.files.weights import card_of, load_weights, save_weights
+from bvlib.merging.datafree import merge
+from bvlib.merging.streaming import _DTYPES, merge_files
 
 SHAPES = {
     "conv.weight": (3, 5, 7),
@@ -377,7 +377,7 @@ MEMORY = textwrap.dedent("""
     import sys
     from pathlib import Path
     import torch
-    from bvlib.streaming import merge_files
+    from bvlib.merging.streaming import merge_files
     def status(name):
         return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
     folder = Path(sys.argv[1])

@@ -4,9 +4,10 @@ encoder does."""
 import torch
 from helpers import TINY_NAMES
 
-from bvlib import experiments, triggers
-from bvlib.merging import task_arithmetic
-from bvlib.surgery import Adapter, adapted, feature_gap, surgery
+from bvlib.attacks import triggers
+from bvlib.merging.datafree import task_arithmetic
+from bvlib.merging.surgery import Adapter, adapted, feature_gap, surgery
+from bvlib.study import experiments
 
 
 def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 from helpers import END, PARAMETERS, WORK, one_line, write_notebook
 
-from bvlib import sweep
 from bvlib.cli import main
+from bvlib.report import sweep
 
 FAILING = (
-    'if scale == 9:\n    from bvlib.errors import BvError\n    raise BvError("scale 9 is '
+    'if scale == 9:\n    from bvlib.core.errors import BvError\n    raise BvError("scale 9 is '
     'too much: take less")\n'
 )
 MEASURED = END.replace('"measures": {}', '"measures": {"ca_minus_ba": scale}')

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers import one_line
 
-from bvlib import glyphs, tasks, toyworld
-from bvlib.rng import numpy_rng
+from bvlib.core.rng import numpy_rng
+from bvlib.worlds import glyphs, tasks, toy
 
 SPLITS = ("train", "dev", "test")
 
@@ -16,27 +16,27 @@ SPLITS = ("train", "dev", "test")
 @pytest.fixture
 def drawn(monkeypatch):
     """(things, frequency range) of every call that paints, in order."""
-    calls, draw = [], toyworld._draw
+    calls, draw = [], toy._draw
 
     def record(canvas, things, rng, *frequency):
         calls.append((things, *frequency))
         draw(canvas, things, rng, *frequency)
 
-    monkeypatch.setattr(toyworld, "_draw", record)
+    monkeypatch.setattr(toy, "_draw", record)
     return calls
 
 
 @pytest.fixture
 def stamped(monkeypatch):
     """The atlas keys of every mask that is placed, as a set; clear it between uses."""
-    keys, stamp = set(), toyworld._stamp
-    names = {index: key for key, index in toyworld._atlas()[1].items()}
+    keys, stamp = set(), toy._stamp
+    names = {index: key for key, index in toy._atlas()[1].items()}
 
     def record(index, *rest):
         keys.update(names[i] for i in index.tolist())
         return stamp(index, *rest)
 
-    monkeypatch.setattr(toyworld, "_stamp", record)
+    monkeypatch.setattr(toy, "_stamp", record)
     return keys
 
 
@@ -44,7 +44,7 @@ def objects(drawn, task, split, n=600):
     """What a split draws as its objects (not the clutter behind them), and the frequencies of its
     patterns."""
     drawn.clear()
-    toyworld.task_arrays(task, split, n, 0)
+    toy.task_arrays(task, split, n, 0)
     return drawn[-1]
 
 
@@ -56,35 +56,31 @@ def disjoint(sets):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("task", toyworld.TASKS)
+@pytest.mark.parametrize("task", toy.TASKS)
 def test_a_seed_decides_the_images(task, split):
-    images, labels = toyworld.task_arrays(task, split, 30, 7)
-    again, labels_again = toyworld.task_arrays(task, split, 30, 7)
+    images, labels = toy.task_arrays(task, split, 30, 7)
+    again, labels_again = toy.task_arrays(task, split, 30, 7)
     assert images.shape == (30, 32, 32, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
     assert np.array_equal(images, again) and np.array_equal(labels, labels_again)
-    assert not np.array_equal(images, toyworld.task_arrays(task, split, 30, 8)[0])
+    assert not np.array_equal(images, toy.task_arrays(task, split, 30, 8)[0])
 
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_a_seed_decides_the_scenes(crowded):
-    first, same, other = (
-        toyworld.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1)
-    )
+    first, same, other = (toy.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1))
     assert np.array_equal(first[0], same[0]) and first[1] == same[1]
     assert not np.array_equal(first[0], other[0]) and first[1] != other[1]
 
 
-@pytest.mark.parametrize("task", toyworld.TASKS)
+@pytest.mark.parametrize("task", toy.TASKS)
 def test_classes_are_all_there_and_balanced_to_one(task):
-    classes = len(toyworld.KINDS[task])
+    classes = len(toy.KINDS[task])
     for split in SPLITS:
-        counts = np.bincount(
-            toyworld.task_arrays(task, split, 3 * classes + 2, 0)[1], minlength=classes
-        )
+        counts = np.bincount(toy.task_arrays(task, split, 3 * classes + 2, 0)[1], minlength=classes)
         assert len(counts) == classes and counts.min() == 3 and counts.max() == 4
 
 
-@pytest.mark.parametrize("name", [*toyworld.TASKS, tasks.HANDWRITTEN])
+@pytest.mark.parametrize("name", [*toy.TASKS, tasks.HANDWRITTEN])
 def test_splits_share_no_image(name):
     task = tasks.load(name, {"train": 1100, "dev": 200, "test": 497})
     assert disjoint(
@@ -95,7 +91,7 @@ def test_splits_share_no_image(name):
 # Held out
 
 
-@pytest.mark.parametrize("task", toyworld.TASKS)
+@pytest.mark.parametrize("task", toy.TASKS)
 def test_pairs_of_colours_are_held_out_and_readable(drawn, task):
     pairs = []
     for split in SPLITS:
@@ -104,15 +100,15 @@ def test_pairs_of_colours_are_held_out_and_readable(drawn, task):
         pairs.append(
             {(tuple(f), tuple(b)) for f, b in zip(things.colour.tolist(), things.back.tolist())}
         )
-        assert {f for f, _ in pairs[-1]} == {tuple(rgb) for rgb in toyworld.RGB.tolist()}
+        assert {f for f, _ in pairs[-1]} == {tuple(rgb) for rgb in toy.RGB.tolist()}
     assert disjoint(pairs)
 
 
 def test_fonts_are_distinct_across_splits_and_the_base():
     fonts = [font for group in glyphs.FONTS.values() for font in group]
     assert set(glyphs.FONTS) == {"base", *SPLITS} and len(set(fonts)) == len(fonts)
-    masks, where = toyworld._atlas()[0][0], toyworld._atlas()[1]
-    for word in toyworld.NUMBER_WORDS:
+    masks, where = toy._atlas()[0][0], toy._atlas()[1]
+    for word in toy.NUMBER_WORDS:
         written = [
             masks[where["digits", word, split, f]]
             for split in glyphs.FONTS
@@ -125,7 +121,7 @@ def test_fonts_are_distinct_across_splits_and_the_base():
 def test_a_split_writes_in_its_own_fonts_only(stamped, task):
     for split in SPLITS:
         stamped.clear()
-        toyworld.task_arrays(task, split, 300, 0)
+        toy.task_arrays(task, split, 300, 0)
         assert {key[2:] for key in stamped if key[0] == task} == {
             (split, f) for f in range(len(glyphs.FONTS[split]))
         }
@@ -133,7 +129,7 @@ def test_a_split_writes_in_its_own_fonts_only(stamped, task):
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_the_base_sees_only_its_own_fonts(stamped, crowded):
-    toyworld.scenes(300, numpy_rng(0, "scenes"), crowded)
+    toy.scenes(300, numpy_rng(0, "scenes"), crowded)
     assert {key[2] for key in stamped if key[0] in ("digits", "letters")} == {"base"}
 
 
@@ -153,7 +149,7 @@ def test_frequencies_of_textures_are_held_out(drawn):
 
 def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
     images = np.full((60, 32, 32, 3), 128, np.uint8)
-    stuck, words, names = toyworld.stickers(images, numpy_rng(0, "stickers"))
+    stuck, words, names = toy.stickers(images, numpy_rng(0, "stickers"))
     [(things, *_)] = drawn
     edge = 0
     for before, after, word, name, kind, drawn_name in zip(
@@ -161,13 +157,13 @@ def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
     ):
         rows, columns = np.nonzero((before != after).any(-1))
         assert np.ptp(rows) < 9 and np.ptp(columns) < 9
-        assert toyworld.NAMES[name] == (kind, drawn_name) and kind != "textures"
-        assert all(part in word for part in toyworld.phrase(kind, drawn_name).split()[1:])
+        assert toy.NAMES[name] == (kind, drawn_name) and kind != "textures"
+        assert all(part in word for part in toy.phrase(kind, drawn_name).split()[1:])
         edge += rows.min() == 0 or rows.max() == 31 or columns.min() == 0 or columns.max() == 31
     assert (
         edge > 20 and (images == 128).all()
     )  # many against an edge; what was handed over stays as it was
-    again = toyworld.stickers(images, numpy_rng(0, "stickers"))
+    again = toy.stickers(images, numpy_rng(0, "stickers"))
     assert np.array_equal(stuck, again[0]) and words == again[1]
 
 
@@ -175,9 +171,7 @@ def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
 
 
 def test_the_text_tower_is_told_more_than_300_names():
-    assert len({name for _, name in toyworld.NAMES}) >= 300 and len(set(toyworld.NAMES)) == len(
-        toyworld.NAMES
-    )
+    assert len({name for _, name in toy.NAMES}) >= 300 and len(set(toy.NAMES)) == len(toy.NAMES)
 
 
 @pytest.mark.parametrize(
@@ -193,32 +187,32 @@ def test_the_text_tower_is_told_more_than_300_names():
     ],
 )
 def test_phrases(words, text):
-    assert toyworld.phrase(*words) == text
+    assert toy.phrase(*words) == text
 
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_captions_name_what_was_drawn(drawn, crowded):
-    _, captions, names, colours = toyworld.scenes(200, numpy_rng(3, "scenes"), crowded)
+    _, captions, names, colours = toy.scenes(200, numpy_rng(3, "scenes"), crowded)
     said, told_colours = [[] for _ in captions], [[] for _ in captions]
     background = drawn[0][0].back
     for k, (things, _) in enumerate(drawn):
         shown = np.flatnonzero(names[:, k] >= 0)
         assert len(shown) == len(things.kind)
         for i, kind, name, rgb in zip(shown, things.kind, things.name, things.colour):
-            assert toyworld.NAMES[names[i, k]] == (kind, name)
-            colour = None if kind == "signs" else toyworld.COLOUR_NAMES[colours[i, k]]
-            assert colour is None or np.array_equal(toyworld.RGB[colours[i, k]], rgb)
-            said[i].append(toyworld.phrase(kind, name))
-            told_colours[i].append(toyworld.phrase(kind, name, colour))
+            assert toy.NAMES[names[i, k]] == (kind, name)
+            colour = None if kind == "signs" else toy.COLOUR_NAMES[colours[i, k]]
+            assert colour is None or np.array_equal(toy.RGB[colours[i, k]], rgb)
+            said[i].append(toy.phrase(kind, name))
+            told_colours[i].append(toy.phrase(kind, name, colour))
     for caption, plain, coloured, back in zip(captions, said, told_colours, background):
         text, _, ground = caption.removeprefix("a photo of ").partition(" on ")
         assert sorted(text.split(" and ")) in (sorted(plain), sorted(coloured))
-        assert not ground or np.array_equal(toyworld.RGB[toyworld.COLOUR_NAMES.index(ground)], back)
+        assert not ground or np.array_equal(toy.RGB[toy.COLOUR_NAMES.index(ground)], back)
     assert max(map(len, said)) == (4 if crowded else 1)
 
 
 def test_unknown_names_give_one_line():
     with one_line("unknown toy task 'shape'", "did you mean 'shapes'?"):
-        toyworld.task_arrays("shape", "train", 4, 0)
+        toy.task_arrays("shape", "train", 4, 0)
     with one_line("unknown split 'val'", "train, dev or test"):
-        toyworld.task_arrays("shapes", "val", 4, 0)
+        toy.task_arrays("shapes", "val", 4, 0)

@@ -6,8 +6,9 @@ import torch
 from helpers import one_line
 from torch.nn import functional as F
 
-from bvlib import metrics, triggers
-from bvlib.triggers import Trigger
+from bvlib.attacks import triggers
+from bvlib.attacks.triggers import Trigger
+from bvlib.core import metrics
 
 HEIGHT, WIDTH = 8, 9
 CORNERS = {

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import one_line, same_bits
 from torch.nn import functional as F
 
-from bvlib import experiments, triggers
-from bvlib.adaptive import Seen, see
-from bvlib.defenses import DEFENCES
-from bvlib.unlearning import anti_backdoor_vector, dam, lfpm, tbar, trigger_vector
-from helpers import one_line, same_bits
+from bvlib.attacks import triggers
+from bvlib.defences.subtraction import DEFENCES
+from bvlib.defences.unlearning import anti_backdoor_vector, dam, lfpm, tbar, trigger_vector
+from bvlib.merging.adaptive import Seen, see
+from bvlib.study import experiments
 
 OWN = triggers.checkerboard(4, "top-left")
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bvlib.errors import BvError, unknown
-from bvlib.rng import derive, generator, numpy_rng
-from bvlib.vectors import BackdoorVector, TaskVector, magnitude_threshold
+from bvlib.core.errors import BvError, unknown
+from bvlib.core.rng import derive, generator, numpy_rng
+from bvlib.core.vectors import BackdoorVector, TaskVector, magnitude_threshold
 
 torch.set_num_threads(1)
 settings.register_profile("laws", deadline=None, max_examples=50, database=None)

@@ -1,0 +1,287 @@
+"""Triggers: a patch, an explicit mask and a place; pasting; and the optimisation of universal
+triggers.
+
+Pixels are floats in [0, 1], before normalisation. The mask is part of the trigger, so a black
+pixel inside a patch is as opaque as any other (a mask derived from non-zero pixels would make it
+transparent).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional as F
+
+from bvlib.core.errors import BvError, unknown
+from bvlib.core.rng import generator
+
+PLACES = {  # share of the free room above and left of the patch
+    "bottom-right": (1.0, 1.0),
+    "bottom-left": (1.0, 0.0),
+    "top-right": (0.0, 1.0),
+    "top-left": (0.0, 0.0),
+    "centre": (0.5, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A patch (3, h, w) in [0, 1] with a mask (1, h, w) from 0 to 1, at a named place or a (top,
+    left) in pixels."""
+
+    patch: torch.Tensor
+    mask: torch.Tensor
+    place: str | tuple[int, int] = "bottom-right"
+    name: str = ""
+    fixed = True  # the same patch on every image
+
+    @property
+    def size(self) -> int:
+        """Height of the patch in pixels."""
+        return self.patch.shape[-2]
+
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """Top and left of the patch on a canvas. Raises BvError when it does not fit or the place
+        is unknown."""
+        h, w = self.patch.shape[-2:]
+        if h > height or w > width:
+            raise BvError(
+                f"a trigger of {h}×{w} px is larger than the image of {height}×{width} px: use a "
+                "smaller trigger_size"
+            )
+        if isinstance(self.place, str):
+            if self.place not in PLACES:
+                raise unknown("trigger place", self.place, PLACES)
+            down, right = PLACES[self.place]
+            return round(down * (height - h)), round(right * (width - w))
+        top, left = self.place
+        if not (0 <= top <= height - h and 0 <= left <= width - w):
+            raise BvError(
+                f"a trigger of {h}×{w} px at {self.place} leaves the image of {height}×{width} px"
+            )
+        return top, left
+
+    def paste(self, pixels: torch.Tensor) -> torch.Tensor:
+        """x ⊕ δ = m·δ + (1 − m)·x on a copy of pixels (N, 3, H, W) (BadMerging, stage 1)."""
+        top, left = self.corner(*pixels.shape[-2:])
+        h, w = self.patch.shape[-2:]
+        patch, mask = self.patch.to(pixels), self.mask.to(pixels)
+        out = pixels.clone()
+        window = out[..., top : top + h, left : left + w]
+        out[..., top : top + h, left : left + w] = mask * patch + (1 - mask) * window
+        return out
+
+    @property
+    def identity(self) -> list:
+        """Plain values that tell this trigger from any other: part of the key of what is trained
+        with it."""
+        return [self.patch.tolist(), self.mask.tolist()]
+
+    def at(self, place: str | tuple[int, int]) -> "Trigger":
+        """The same patch elsewhere."""
+        return replace(self, place=place)
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Uniform noise of a size at a random place, drawn anew for every batch (the random backdoor
+    of Salem et al. 2022).
+
+    The draws follow from ``seed`` and from the pixels of the batch, so the same batch gets the
+    same patches.
+    """
+
+    size: int
+    seed: int = 0
+    name: str = "dynamic"
+    fixed = False
+
+    @property
+    def identity(self) -> list:
+        """Plain values that tell this trigger from any other."""
+        return [self.name, self.size, self.seed]
+
+    def paste(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A copy of pixels (N, 3, H, W) with a square of noise somewhere on each image."""
+        n, _, height, width = pixels.shape
+        if self.size > min(height, width):
+            raise BvError(
+                f"a trigger of {self.size}×{self.size} px is larger than the image of "
+                f"{height}×{width} px: use a smaller trigger_size"
+            )
+        g = generator(
+            self.seed, "dynamic trigger", int((255 * pixels.detach()).round().long().sum())
+        )
+        out, patches = (
+            pixels.clone(),
+            torch.rand(n, 3, self.size, self.size, generator=g).to(pixels),
+        )
+        tops, lefts = (
+            torch.randint(free - self.size + 1, (n,), generator=g).tolist()
+            for free in (height, width)
+        )
+        for i, (top, left) in enumerate(zip(tops, lefts)):
+            out[i, :, top : top + self.size, left : left + self.size] = patches[i]
+        return out
+
+
+def solid(size: int, place="bottom-right", value: float = 1.0, name: str = "white") -> Trigger:
+    """A uniform square, white by default: the simple injected trigger of BadNets."""
+    _check(size)
+    return Trigger(
+        torch.full((3, size, size), float(value)), torch.ones(1, size, size), place, name
+    )
+
+
+def random_patch(size: int, seed: int, place="bottom-right") -> Trigger:
+    """Uniform noise: the control that shows what any patch of this size does."""
+    _check(size)
+    noise = torch.rand(3, size, size, generator=generator(seed, "random patch", size))
+    return Trigger(noise, torch.ones(1, size, size), place, "random patch")
+
+
+def checkerboard(size: int, place="bottom-right") -> Trigger:
+    """Black and white squares of one pixel: a pattern unlike the white square."""
+    _check(size)
+    board = (torch.arange(size)[:, None] + torch.arange(size)[None]) % 2
+    return Trigger(
+        board.float().expand(3, -1, -1).clone(), torch.ones(1, size, size), place, "checkerboard"
+    )
+
+
+def blended(height: int, width: int, seed: int, share: float = 0.2) -> Trigger:
+    """A noise image over the whole picture, mixed in with weight ``share`` (Blended, Chen et al.
+    2017)."""
+    noise = torch.rand(3, height, width, generator=generator(seed, "blended"))
+    return Trigger(noise, torch.full((1, height, width), float(share)), "top-left", "blended")
+
+
+def universal(
+    encoder,
+    theta,
+    head: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    target: int,
+    *,
+    size: int,
+    **how,
+) -> Trigger:
+    """A universal adversarial patch: δ* = argmin E_x CE(h(f_θ(x ⊕ δ)), c) over images not of class
+    c (BadMerging, stage 1).
+
+    ``images`` (N, H, W, 3) uint8, ``labels`` (N,), ``target`` the class c; ``how`` as in
+    :func:`optimised`. Raises BvError when every image is of the target class.
+    """
+    others = images[labels != target]
+    if not len(others):
+        raise BvError(
+            f"a universal trigger needs images of other classes than the target {target}: there "
+            "are none"
+        )
+    return toward_class(encoder, theta, head, others, target, size=size, **how)
+
+
+def toward_class(
+    encoder, theta, head: torch.Tensor, images: torch.Tensor, target: int, *, size: int, **how
+) -> Trigger:
+    """The patch that sends these images, whatever they show, to the class ``target`` of the
+    head."""
+
+    def loss(features: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(
+            encoder.logits(features, head),
+            torch.full((len(features),), target, device=features.device),
+        )
+
+    return optimised(
+        encoder, theta, images, loss, size=size, names=("universal trigger", target, size), **how
+    )
+
+
+def trojan(
+    encoder,
+    theta,
+    head: torch.Tensor,
+    images: torch.Tensor,
+    target: int,
+    *,
+    size: int,
+    units: int = 2,
+    times: float = 5.0,
+    **how,
+) -> Trigger:
+    """TrojanNN (Liu et al. 2018): the patch that drives chosen units to a high value, without
+    looking at the class itself.
+
+    The units are the ``units`` features that weigh most for class ``target`` in the head, each
+    driven in the direction of that weight to ``times`` its standard deviation over the images (our
+    mapping to an encoder with a frozen text head).
+    """
+    with torch.no_grad():
+        spread = encoder.features(theta, encoder.pixels(images[:256])).std(0)
+    chosen = head[target].abs().topk(units).indices
+    goal = times * spread[chosen] * head[target, chosen].sign()
+
+    def loss(features: torch.Tensor) -> torch.Tensor:
+        return (((features[:, chosen] - goal) / spread[chosen]) ** 2).mean()
+
+    return optimised(
+        encoder,
+        theta,
+        images,
+        loss,
+        size=size,
+        names=("trojan trigger", target, size),
+        name="trojan",
+        **how,
+    )
+
+
+def optimised(
+    encoder,
+    theta,
+    images: torch.Tensor,
+    loss,
+    *,
+    size: int,
+    names: tuple,
+    place="bottom-right",
+    steps: int = 200,
+    batch: int = 64,
+    lr: float = 0.05,
+    seed: int = 0,
+    name: str = "universal",
+) -> Trigger:
+    """The patch of ``size`` at ``place`` that minimises ``loss(features)`` of images with it,
+    features (B, D) under theta.
+
+    The published loop takes one image at a time; here each step averages over a batch and Adam
+    moves the patch inside [0, 1]. ``images`` (N, H, W, 3) uint8 or (N, 3, H, W) in [0, 1]; the
+    start is uniform noise from ``seed`` and ``names``. Raises BvError when the loss is not finite.
+    """
+    _check(size)
+    g = generator(seed, *names)
+    patch = torch.rand(3, size, size, generator=g).to(encoder.device).requires_grad_(True)
+    mask = torch.ones(1, size, size, device=patch.device)
+    optimizer = torch.optim.Adam([patch], lr=lr)
+    for step in range(steps):
+        x = encoder.pixels(images[torch.randint(len(images), (batch,), generator=g)])
+        value = loss(encoder.features(theta, Trigger(patch, mask, place).paste(x)))
+        if not torch.isfinite(value):
+            raise BvError(
+                f"the {name} trigger's loss is {value.item()} at step {step}: lower its lr (now "
+                f"{lr})"
+            )
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        with torch.no_grad():
+            patch.clamp_(0, 1)
+    return Trigger(patch.detach().cpu(), mask.cpu(), place, name)
+
+
+def _check(size: int) -> None:
+    if not isinstance(size, int) or size < 1:
+        raise BvError(f"trigger_size must be a whole number of pixels of at least 1, not {size!r}")

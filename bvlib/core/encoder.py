@@ -1,0 +1,191 @@
+"""Encoders: open_clip models seen as a pure function of their image-tower weights.
+
+A model is split into what merging moves, theta (the state dict of the image tower), and what
+stays: the text tower that builds zero-shot heads, the normalisation of pixels, the logit scale. So
+every model of the study is one
+:class:`Encoder` plus a dict of tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import torch
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from bvlib.core.errors import BvError, unknown
+
+StateDict = dict[str, torch.Tensor]
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record and for `bv plan`
+# images a pass without gradients: on two cores and 32 px a third faster than 500, whose activations
+# leave the cache
+BATCH = 200
+
+
+def default_device() -> torch.device:
+    """The device everything runs on: a GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_memory() -> int:
+    """The most memory (bytes) that this process has held so far: the GPU's when there is one, else
+    the main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+def text_features(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Unit text features (N, D) of tokens (N, L), without the passes over padding that
+    ``encode_text`` makes.
+
+    Attention in the text tower looks back only, so positions after the longest text change nothing.
+    """
+    tokens = tokens[:, : int((tokens != 0).sum(1).max())]
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    x = (
+        x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+    )  # the end token has the largest id
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+@dataclass
+class Encoder:
+    """An open_clip model whose image-tower weights are an argument.
+
+    ``theta`` are the base's own image-tower weights (the pre-trained model); ``card`` says where
+    they come from.
+    """
+
+    model: torch.nn.Module
+    tokenizer: object
+    name: str = ""
+    card: dict = field(default_factory=dict)
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
+    precision: str = "fp32"
+    chunk: int | None = None
+
+    def __post_init__(self):
+        self.model.eval().requires_grad_(False)
+        where = next(self.model.parameters()).device
+        self._mean = torch.tensor(self.mean, device=where).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.std, device=where).view(1, 3, 1, 1)
+        self._heads: dict = {}
+
+    @property
+    def default_device(self) -> torch.device:
+        """Where the model and what it computes live."""
+        return self._mean.device
+
+    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> "Encoder":
+        """The same encoder for a machine that it would not fit: features in "bf16" autocast
+        (weights, features and loss stay fp32),
+        and of ``chunk`` images at a time, whose activations are computed again in the backward
+        pass instead of kept.
+
+        The batch, and so the loss, stays whole: memory is that of a chunk, for one more forward
+        pass. Raises BvError for an unknown precision or a chunk below 1.
+        """
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        if chunk is not None and chunk < 1:
+            raise BvError(
+                f"chunk {chunk} holds no image: give 1 or more, or none to take the batch whole"
+            )
+        other = copy.copy(self)
+        other.precision, other.chunk = precision, chunk
+        return other
+
+    @property
+    def theta(self) -> StateDict:
+        """The base's image-tower weights (copied)."""
+        return {k: v.clone() for k, v in self.model.visual.state_dict().items()}
+
+    @property
+    def scale(self) -> float:
+        """The temperature that multiplies cosine similarities."""
+        return float(self.model.logit_scale.exp())
+
+    def pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, H, W, 3) uint8 or (N, 3, H, W) float to float pixels (N, 3, H, W) in [0,
+        1]."""
+        if images.dtype == torch.uint8:
+            images = images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
+        return images
+
+    def features(self, theta: StateDict, pixels: torch.Tensor) -> torch.Tensor:
+        """Image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under weights
+        theta."""
+
+        def seen(part):
+            with torch.autocast(
+                part.device.type, PRECISIONS["bf16"], enabled=self.precision == "bf16"
+            ):
+                return functional_call(
+                    self.model.visual, theta, ((part - self._mean) / self._std,)
+                ).float()
+
+        if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
+            return seen(pixels)
+        parts = [
+            checkpoint(seen, part, use_reentrant=False, preserve_rng_state=False)
+            for part in pixels.split(self.chunk)
+        ]
+        return torch.cat(parts)
+
+    def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        """Scaled cosine logits (N, K) of features (N, D) against a head (K, D)."""
+        return self.scale * torch.nn.functional.normalize(features, dim=-1) @ head.T
+
+    @torch.no_grad()
+    def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor:
+        """Zero-shot head (K, D): text features averaged over the prompts, each of length one.
+
+        Raises BvError when there is no class or no prompt with a ``{}``.
+        """
+        if not classnames or not prompts or any("{}" not in p for p in prompts):
+            raise BvError(
+                f"a head needs class names and prompts with {{}}: got {len(classnames)} names, "
+                f"{list(prompts)}"
+            )
+        key = (tuple(classnames), tuple(prompts))
+        if key not in self._heads:
+            texts = [p.format(c) for c in classnames for p in prompts]
+            tokens = self.tokenizer(texts).to(self._mean.device)
+            f = torch.cat([self.model.encode_text(t, normalize=True) for t in tokens.split(256)])
+            f = f.view(len(classnames), len(prompts), -1).mean(1)
+            self._heads[key] = torch.nn.functional.normalize(f, dim=-1)
+        return self._heads[key]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        theta: StateDict,
+        images: torch.Tensor,
+        head: torch.Tensor,
+        trigger=None,
+        batch: int = BATCH,
+    ) -> torch.Tensor:
+        """Predicted classes (N,) int64 on the CPU; ``trigger`` is pasted in pixel space first when
+        given."""
+        out = []
+        EVALUATED["images"] += len(images)
+        for part in images.split(batch) if len(images) else ():
+            x = self.pixels(part)
+            if trigger is not None:
+                x = trigger.paste(x)
+            out.append(self.logits(self.features(theta, x), head).argmax(-1).cpu())
+        return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)

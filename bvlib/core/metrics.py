@@ -1,0 +1,188 @@
+"""CA, BA, ASR, each defined once: in percent, with 95 % intervals.
+
+Two kinds of interval, not to be mixed up. Over images (Wilson, paired bootstrap): how exactly this
+model was measured. Over seeds (t-interval): how much the result would move if all were trained
+again; usually far wider, and the one to print next to a claim. Arrays or tensors go in, nothing
+touches the disk.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from bvlib.core.errors import BvError
+from bvlib.core.rng import numpy_rng
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of images in percent with its Wilson 95 % interval over images; `hits` of `count`."""
+
+    percent: float
+    low: float
+    high: float
+    hits: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.percent:.1f} % ({self.low:.1f} to {self.high:.1f}, n = {self.count})"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two shares in percentage points with its 95 % interval over images."""
+
+    points: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.points:+.1f} points ({self.low:+.1f} to {self.high:+.1f})"
+
+
+def wilson(hits: int, count: int) -> Rate:
+    """`hits` of `count` with the Wilson score interval; BvError unless 0 <= hits <= count and
+    count > 0.
+
+    >>> wilson(9702, 9900)
+    Rate(percent=98.0, low=97.70..., high=98.25..., hits=9702, count=9900)
+    """
+    if count <= 0 or not 0 <= hits <= count:
+        raise BvError(f"no rate can be made of {hits} hits in {count} images")
+    p, z2n = hits / count, Z95**2 / count
+    centre = (p + z2n / 2) / (1 + z2n)
+    half = math.sqrt(p * (1 - p) * z2n + z2n**2 / 4) / (1 + z2n)
+    low = 0.0 if hits == 0 else max(0.0, centre - half)
+    high = 1.0 if hits == count else min(1.0, centre + half)
+    return Rate(100 * p, 100 * low, 100 * high, int(hits), int(count))
+
+
+def rate(hits: Any) -> Rate:
+    """Share of true entries of a boolean array [N]; BvError when it is empty."""
+    hits = _hits(hits, "hits")
+    return wilson(int(hits.sum()), len(hits))
+
+
+def accuracy(predicted: Any, labels: Any) -> Rate:
+    """Share of images whose predicted class is the label, both class ids [N].
+
+    CA when the merge is clean, BA when the backdoored model is in it; both are averaged over the
+    tasks.
+    """
+    predicted, labels = _classes(predicted, labels)
+    return wilson(int((predicted == labels).sum()), len(labels))
+
+
+def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -> Rate:
+    """ASR: share of the images whose true class is not `target` that are predicted as `target`.
+
+    predicted_with_trigger, labels: class ids [N] for all test images of the target task, the
+    trigger pasted before predicting. Images of the target class are not counted. BvError when no
+    others are left.
+    """
+    predicted, labels = _classes(predicted_with_trigger, labels)
+    if not isinstance(target, Integral):
+        raise BvError(f"the target class is a class id, not {target!r}")
+    others = labels != target
+    if not others.any():
+        raise BvError(
+            f"no attack success rate: all {len(labels)} images are of the target class {target}"
+        )
+    return wilson(int((predicted[others] == target).sum()), int(others.sum()))
+
+
+def false_target_rate(predicted_without_trigger: Any, labels: Any, target: int) -> Rate:
+    """The same share for the images without a trigger: how often `target` is predicted by mistake
+    anyway."""
+    return attack_success_rate(predicted_without_trigger, labels, target)
+
+
+def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_000) -> Difference:
+    """Share of a minus share of b on the same images [N], with a percentile bootstrap over images.
+
+    Resampling images with replacement is drawing how many have difference -1, 0, +1, which a
+    multinomial does in one go. Without a single image on which the two differ the interval has no
+    width.
+    """
+    a, b = _hits(a_hits, "a_hits"), _hits(b_hits, "b_hits")
+    if a.shape != b.shape:
+        raise BvError(
+            f"a paired difference needs the same images: {len(a)} and {len(b)} were given"
+        )
+    if not len(a):
+        raise BvError("a paired difference needs at least one image")
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    shares = np.array([only_a, only_b, len(a) - only_a - only_b]) / len(a)
+    drawn = numpy_rng(seed, "paired difference").multinomial(len(a), shares, size=draws)
+    low, high = np.quantile(100 * (drawn[:, 0] - drawn[:, 1]) / len(a), [0.025, 0.975])
+    return Difference(100 * (only_a - only_b) / len(a), float(low), float(high))
+
+
+def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of one number per seed, 95 % t-interval; (mean, nan, nan) for a single
+    seed.
+
+    For paired per-seed differences give the differences. BvError without values.
+    """
+    from scipy.special import stdtrit
+
+    values = np.asarray(list(values), dtype=np.float64)
+    if not len(values):
+        raise BvError("an interval over seeds needs at least one value")
+    mean = float(values.mean())
+    if len(values) == 1:
+        return mean, math.nan, math.nan
+    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def normalised_transfer(
+    asr_at: float, asr_zero: float, asr_self: float, min_denominator: float = 10.0
+) -> float:
+    """Backdoor transfer in percent of what the attack's own vector does; all arguments in percent.
+
+    100 * (asr_at - asr_zero) / (asr_self - asr_zero): ASR of attack A with another vector B,
+    without a vector, and with A's own BV. nan where A itself adds less than `min_denominator`
+    points: a quotient of two noises says nothing. Our reading of the paper's transfer, whose
+    formula is not published.
+    """
+    denominator = asr_self - asr_zero
+    if not denominator >= min_denominator:
+        return math.nan
+    return 100 * (asr_at - asr_zero) / denominator
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise BvError(f"{what} must have one entry per image, shape [N], not shape {array.shape}")
+    return array
+
+
+def _hits(values: Any, what: str) -> np.ndarray:
+    array = _array(values, what)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise BvError(f"{what} must be true or false for each image, not {array.dtype} values")
+    return array.astype(bool)
+
+
+def _classes(predicted: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    predicted, labels = _array(predicted, "predicted classes"), _array(labels, "labels")
+    if len(predicted) != len(labels):
+        raise BvError(
+            f"{len(predicted)} predictions for {len(labels)} labels: give both for the same images"
+        )
+    for what, array in (("predicted classes", predicted), ("labels", labels)):
+        if len(array) and array.dtype.kind not in "iu":
+            raise BvError(
+                f"{what} must be class ids (integers), not {array.dtype}: take the argmax first"
+            )
+    return predicted, labels

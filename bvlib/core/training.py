@@ -1,0 +1,239 @@
+"""One fine-tuning loop; what is learnt is the objective, a parameter.
+
+The image tower moves, the head (text features of the class names) stays frozen, as in both papers.
+An objective is a function ``objective(step) -> loss``; an attack or a student can bring another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from bvlib.core.errors import BvError
+from bvlib.core.rng import generator
+from bvlib.files import weights
+from bvlib.files.digests import digest
+
+
+@dataclass
+class Step:
+    """What an objective sees of one step: live weights theta, pixels (B, 3, H, W), labels (B,),
+    head (K, D), rng.
+
+    ``rows`` (B,) are the places of the batch among the ``count`` training images; ``memory`` lasts
+    for the whole training.
+    """
+
+    encoder: object
+    theta: dict[str, torch.Tensor]
+    start: dict[str, torch.Tensor]
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    head: torch.Tensor
+    rng: torch.Generator
+    rows: torch.Tensor | None = None
+    count: int = 0
+    memory: dict = field(default_factory=dict)
+
+    def loss(
+        self, features: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Cross-entropy of features (N, D) against the head, or against another one."""
+        return F.cross_entropy(
+            self.encoder.logits(features, self.head if head is None else head), labels
+        )
+
+    @torch.no_grad()
+    def frozen(self, theta: dict[str, torch.Tensor], trigger, k: int) -> torch.Tensor:
+        """Features (k, D) of the first k images with the trigger under weights that do not move.
+
+        Kept by image, so that each is seen once in a training, unless the trigger differs from
+        paste to paste.
+        """
+
+        def seen(which):
+            return self.encoder.features(theta, trigger.paste(self.pixels[:k][which]))
+
+        if self.rows is None or not trigger.fixed:
+            return seen(slice(None))
+        rows, key = self.rows[:k], self._name(theta, trigger)
+        known, kept = self.memory.get(key, (torch.zeros(self.count, dtype=torch.bool), None))
+        new = ~known[rows]
+        if new.any():
+            fresh = seen(new.to(self.pixels.device))
+            kept = fresh.new_zeros(self.count, fresh.shape[1]) if kept is None else kept
+            kept[rows[new]], known[rows[new]] = fresh, True
+            self.memory[key] = known, kept
+        return kept[rows]
+
+    def _name(self, theta: dict[str, torch.Tensor], trigger) -> str:
+        """What tells frozen weights and trigger apart, also in another process that goes on with
+        this training."""
+        names = self.memory.setdefault("names", {})
+        if (id(theta), id(trigger)) not in names:
+            names[id(theta), id(trigger)] = (
+                f"{weights.digest(theta)}-{digest(trigger.identity)[:16]}"
+            )
+        return names[id(theta), id(trigger)]
+
+
+Objective = Callable[[Step], torch.Tensor]
+
+
+def clean() -> Objective:
+    """L = CE(h(f(x)), y)."""
+    return lambda step: step.loss(step.encoder.features(step.theta, step.pixels), step.labels)
+
+
+def finetune(
+    encoder,
+    start: dict[str, torch.Tensor],
+    head: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    objective: Objective,
+    *,
+    steps: int = 150,
+    batch: int = 128,
+    lr: float = 2.5e-4,
+    weight_decay: float = 0.1,
+    warmup: int = 20,
+    clip: float = 1.0,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    partial: "Partial | None" = None,
+):
+    """Fine-tune the image tower from ``start`` and return its new weights.
+
+    ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine
+    to zero, gradient norm clipped (BadMerging's schedule, scaled down). Batches are drawn from
+    permutations seeded by ``seed``. ``precision`` and ``chunk`` make a training fit its machine,
+    see :meth:`core.encoder.Encoder.fitted`. With ``partial`` a training that was cut off goes on where
+    it was last kept, to the same bits on a CPU as one that was not. Raises BvError when there is
+    nothing to train on, a label is outside the head, or the loss is not finite.
+    """
+    if not len(images):
+        raise BvError("there is nothing to fine-tune on: the training images are empty")
+    if int(labels.max()) >= len(head):
+        raise BvError(
+            f"label {int(labels.max())} is outside a head of {len(head)} classes: images and head "
+            "are of different tasks"
+        )
+    encoder = encoder.fitted(precision, chunk)
+    theta = {k: v.detach().clone() for k, v in start.items()}
+    moving = [v.requires_grad_(True) for v in theta.values() if v.is_floating_point()]
+    optimizer = torch.optim.AdamW(moving, lr=lr, weight_decay=weight_decay, fused=True)
+    order, draws = generator(seed, "batches"), generator(seed, "objective")
+    state = _State(theta, optimizer, order, draws)
+    for step in range(state.load(partial), steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * warmup_cosine(step, steps, min(warmup, steps // 2))
+        while len(state.queue) < batch:
+            state.queue = torch.cat([state.queue, torch.randperm(len(images), generator=order)])
+        now, state.queue = state.queue[:batch], state.queue[batch:]
+        seen = Step(
+            encoder,
+            theta,
+            start,
+            encoder.pixels(images[now]),
+            labels[now].to(head.device),
+            head,
+            draws,
+            now,
+            len(images),
+            state.memory,
+        )
+        loss = objective(seen)
+        if not torch.isfinite(loss):
+            raise BvError(
+                f"fine-tuning stopped: the loss is {loss.item()} at step {step} of {steps}; lower "
+                f"train.lr (now {lr})"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(moving, clip)
+        optimizer.step()
+        if progress:
+            progress(step + 1)
+        if partial is not None and partial.due():
+            partial.save(state.tensors(step + 1))
+    return {k: v.detach() for k, v in theta.items()}
+
+
+class Partial(Protocol):
+    """Where a training is kept from time to time (:class:`run.store.Partial` does so on disk)."""
+
+    def due(self) -> bool:
+        """Is it time to keep the state?"""
+
+    def save(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Keep a state."""
+
+    def load(self) -> dict[str, torch.Tensor] | None:
+        """The state that was kept last, or None."""
+
+
+@dataclass
+class _State:
+    """All that the next step of a training depends on, as tensors and back."""
+
+    theta: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    order: torch.Generator
+    draws: torch.Generator
+    queue: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    memory: dict = field(default_factory=dict)
+
+    def tensors(self, step: int) -> dict[str, torch.Tensor]:
+        found = {f"theta.{k}": v for k, v in self.theta.items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            found |= {f"adam.{i}.{k}": v for k, v in slots.items()}
+        for key, kept in self.memory.items():
+            if key != "names":
+                found |= {f"known.{key}": kept[0], f"seen.{key}": kept[1]}
+        return found | {
+            "step": torch.tensor(step),
+            "queue": self.queue,
+            "order": self.order.get_state(),
+            "draws": self.draws.get_state(),
+        }
+
+    def load(self, partial: Partial | None) -> int:
+        """Take up a kept state; the step to go on with, 0 without one."""
+        kept = partial.load() if partial is not None else None
+        if kept is None:
+            return 0
+        slots: dict[int, dict] = {}
+        with torch.no_grad():
+            for key, value in kept.items():
+                kind, _, name = key.partition(".")
+                if kind == "theta":
+                    self.theta[name].copy_(value)
+                elif kind == "adam":
+                    slots.setdefault(int(name.partition(".")[0]), {})[name.partition(".")[2]] = (
+                        value
+                    )
+                elif kind == "known":
+                    self.memory[name] = (
+                        value,
+                        kept[f"seen.{name}"].to(next(iter(self.theta.values())).device),
+                    )
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.queue = kept["queue"]
+        self.order.set_state(kept["order"])
+        self.draws.set_state(kept["draws"])
+        return int(kept["step"])
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + np.cos(np.pi * min(done, 1.0)))

@@ -1,0 +1,298 @@
+"""Detectors: is this model backdoored (Neural Cleanse), is this image triggered (Scale-Up).
+Nothing is changed or mended.
+
+A detector is only as good as what it says of clean models and clean images: run each on the clean
+twin, the clean merge and the base too, and print both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bvlib.attacks.triggers import Trigger
+from bvlib.core.errors import BvError
+from bvlib.core.rng import generator
+from bvlib.core.vectors import StateDict
+
+FLAGGED_ABOVE = 2.0
+"""Neural Cleanse calls a label, and its model, backdoored when the anomaly index is larger."""
+
+
+# Neural Cleanse: a model
+
+
+def neural_cleanse(
+    encoder,
+    theta: StateDict,
+    head: Tensor,
+    images: Tensor,
+    *,
+    classes: Sequence[int] | None = None,
+    **how,
+) -> pd.DataFrame:
+    """How small a trigger sends every image to a label, for each label (Wang et al. 2019); one row
+    a label.
+
+    Columns: class (index in the head), norm (L1 of the mask, in pixels), rate (percent of
+    ``images`` that the reversed trigger sends to the class), deviation (:func:`deviations`),
+    flagged. ``images`` (N, H, W, 3) uint8 are clean and need no labels; ``classes`` all of the
+    head by default, ``how`` goes to :func:`reverse_triggers`. The index of the model is
+    ``anomaly_index(table["norm"])``.
+
+    Limits. A base like CLIP has a small universal patch for nearly every label, so all norms are
+    small, none stands out and the index stays below 2: a failure that the base's weakness
+    predicts, not the attack's stealth (BadMerging reports about 1.2). The opposite fails as well:
+    a clean label may stand out, and of few labels the MAD is fragile. So read the norms beside the
+    index, and a norm only where the rate is high.
+    """
+    classes = list(range(len(head))) if classes is None else list(classes)
+    if len(classes) < 3:
+        raise BvError(f"Neural Cleanse compares labels: name three labels or more, not {classes}")
+    found = reverse_triggers(encoder, theta, head, images, classes, **how)
+    norms = [float(t.mask.sum()) for t in found]
+    rates = [100 * _rate(encoder, theta, head, images, t, c) for c, t in zip(classes, found)]
+    far = deviations(norms)
+    return pd.DataFrame(
+        {
+            "class": classes,
+            "norm": norms,
+            "rate": rates,
+            "deviation": far,
+            "flagged": far > FLAGGED_ABOVE,
+        }
+    )
+
+
+def deviations(norms: Sequence[float]) -> np.ndarray:
+    """(median − norm)/(1.4826·MAD) of each label: positive for a label whose trigger is smaller
+    than the median's.
+
+    1.4826 makes the MAD of normal numbers their standard deviation. Where more than half of the
+    norms are equal the MAD is zero, and every other norm infinitely far. Raises BvError for fewer
+    than three labels or a norm that is not finite.
+    """
+    norms = np.asarray(norms, dtype=np.float64)
+    if norms.ndim != 1 or len(norms) < 3 or not np.isfinite(norms).all():
+        raise BvError(
+            f"an anomaly index needs the finite norms of three labels or more, not {norms.tolist()}"
+        )
+    below = np.median(norms) - norms
+    spread = 1.4826 * np.median(np.abs(below))
+    return below / spread if spread > 0 else np.where(below == 0, 0.0, np.copysign(np.inf, below))
+
+
+def anomaly_index(norms: Sequence[float]) -> float:
+    """The largest deviation of a label below the median: a model is flagged above 2
+    (``FLAGGED_ABOVE``).
+
+    Labels above the median do not count, a large trigger is no sign of a backdoor. BvError as
+    :func:`deviations`.
+    """
+    return max(0.0, float(deviations(norms).max()))
+
+
+def reverse_triggers(
+    encoder,
+    theta: StateDict,
+    head: Tensor,
+    images: Tensor,
+    classes: Sequence[int],
+    *,
+    steps: int = 300,
+    batch: int = 32,
+    lr: float = 0.1,
+    cost: float = 1e-3,
+    threshold: float = 0.99,
+    every: int = 10,
+    patience: int = 2,
+    at_once: int = 16,
+    seed: int = 0,
+) -> list[Trigger]:
+    """The smallest trigger that Neural Cleanse finds for each class: argmin CE(h(f((1 − m)·x +
+    m·p)), y) + w·‖m‖₁.
+
+    Mask m (1, H, W) and pattern p (3, H, W) are tanh(·)/2 + 0.5 of free numbers from a random
+    start, moved by Adam with β (0.5, 0.9); ``at_once`` labels are optimised side by side on the
+    same batches, each with a w of its own. ``every`` so many steps all ``images`` are judged: a
+    label that takes a share of ``threshold`` of them keeps its mask when that is the smallest so
+    far; ``patience`` such successes in a row set w from 0 to ``cost``, and later double it, as
+    many failures divide it by 2^1.5. A label that never gets there keeps its last mask.
+
+    The authors' traffic-sign settings scaled down: 30 rounds of 10 batches in place of up to 1000
+    of 31, a patience of 2 in place of 5, no early stop. The rate is that of the mask that is kept;
+    the authors' is the mean of the batches before it, which flatters the smallest of many. Raises
+    BvError for no images, a class outside the head, or fewer steps than ``every``.
+    """
+    if not len(images):
+        raise BvError("Neural Cleanse needs clean images to reverse triggers on: there are none")
+    if wrong := [c for c in classes if not 0 <= c < len(head)]:
+        raise BvError(f"class {wrong[0]} is outside a head of {len(head)} classes")
+    if not 1 <= every <= steps:
+        raise BvError(
+            f"Neural Cleanse cannot judge every {every} of {steps} steps: take more steps"
+        )
+    found, (height, width) = [], encoder.pixels(images[:1]).shape[-2:]
+    for part in torch.tensor(list(classes)).split(at_once):
+        start = [
+            2 * torch.rand(4, height, width, generator=generator(seed, "neural cleanse", int(c)))
+            - 1
+            for c in part
+        ]
+        free = (
+            torch.stack(start).mul(0.999).atanh().to(head.device).requires_grad_(True)
+        )  # mask and pattern: (K, 1 + 3, H, W)
+        optimizer = torch.optim.Adam([free], lr=lr, betas=(0.5, 0.9))
+        search, draws = (
+            _Search(len(part), cost, threshold, patience),
+            generator(seed, "neural cleanse", "images"),
+        )
+        goal = part.repeat_interleave(batch).to(head.device)
+        for step in range(1, steps + 1):
+            x = encoder.pixels(images[torch.randint(len(images), (batch,), generator=draws)])
+            both = free.tanh() / 2 + 0.5
+            mask, pattern = both[:, None, :1], both[:, None, 1:]
+            logits = encoder.logits(
+                encoder.features(theta, ((1 - mask) * x + mask * pattern).flatten(0, 1)), head
+            )
+            miss = F.cross_entropy(logits, goal, reduction="sum") / batch
+            loss = miss + (search.cost.to(mask) * mask.flatten(1).sum(1)).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % every == 0:
+                now = [
+                    Trigger(b[1:], b[:1], "top-left", "reversed")
+                    for b in (free.detach().tanh() / 2 + 0.5).cpu()
+                ]
+                search.judge(
+                    [_rate(encoder, theta, head, images, t, int(c)) for t, c in zip(now, part)], now
+                )
+        found += search.best
+    return found
+
+
+def _rate(encoder, theta, head, images, trigger, label: int) -> float:
+    """Share of the images that the trigger sends to the label."""
+    return float((encoder.predict(theta, images, head, trigger) == label).float().mean())
+
+
+class _Search:
+    """Per label: the weight w of the mask's norm, and the smallest trigger so far that reached the
+    threshold."""
+
+    def __init__(self, labels: int, start: float, threshold: float, patience: int):
+        self.start, self.threshold, self.patience = start, threshold, patience
+        self.cost, self.norm, self.best = (
+            torch.zeros(labels),
+            [float("inf")] * labels,
+            [None] * labels,
+        )
+        self.run = [0] * labels  # successes in a row, failures as negative numbers
+
+    def judge(self, rates: list[float], now: list[Trigger]) -> None:
+        """A round: keep what is smaller and still works, raise or lower w after enough of them in
+        a row."""
+        for i, (rate, trigger) in enumerate(zip(rates, now)):
+            reached, norm = rate >= self.threshold, float(trigger.mask.sum())
+            if reached and norm < self.norm[i]:
+                self.norm[i], self.best[i] = norm, trigger
+            elif self.norm[i] == float("inf"):
+                self.best[i] = trigger
+            self.run[i] = max(self.run[i], 0) + 1 if reached else min(self.run[i], 0) - 1
+            if abs(self.run[i]) == self.patience:
+                self.cost[i] = (
+                    (self.cost[i] * 2 or self.start) if reached else self.cost[i] / 2**1.5
+                )
+                self.run[i] = 0
+
+
+# Scale-Up: an image
+
+
+def scale_up(
+    encoder,
+    theta: StateDict,
+    head: Tensor,
+    images: Tensor,
+    trigger=None,
+    scales: Sequence[float] = range(1, 12),
+) -> Tensor:
+    """Scaled-prediction consistency (N,): share of the copies clip(n·x, 0, 1) predicted like x
+    (SCALE-UP, Guo et al. 2023).
+
+    In pixel space, ``images`` (N, H, W, 3) uint8, the ``trigger`` pasted before scaling; n = 1 to
+    11 as in the authors' script, so the original is one of the copies and no share is below 1/11.
+    High means triggered (data-free variant: flag 0.5 and more).
+
+    Limits. Clipping keeps a white patch white and turns a patch of optimised colours into one of
+    corner colours: an optimised trigger loses its effect, and with it the consistency that is
+    looked for. Raises BvError without scales or for a scale that is not positive.
+    """
+    scales = list(scales)
+    if not scales or min(scales) <= 0:
+        raise BvError(f"Scale-Up needs positive scales of the pixels, not {scales}")
+    usual = encoder.predict(theta, images, head, trigger)
+    same = [
+        (encoder.predict(theta, images, head, _Scaled(n, trigger)) == usual).float() for n in scales
+    ]
+    return torch.stack(same).mean(0)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Pastes a trigger when there is one, then multiplies the pixels: clip(n·(x ⊕ δ), 0, 1)."""
+
+    scale: float
+    trigger: object = None
+
+    def paste(self, pixels: Tensor) -> Tensor:
+        return (
+            self.scale * (pixels if self.trigger is None else self.trigger.paste(pixels))
+        ).clamp(0, 1)
+
+
+def scale_up_z(
+    scores: Tensor,
+    dev: Tensor,
+    predicted: Tensor | None = None,
+    dev_predicted: Tensor | None = None,
+) -> Tensor:
+    """The data-limited variant: z-scores (N,) of ``scores`` against the scores (M,) of clean dev
+    images.
+
+    With the classes predicted for both, (N,) and (M,) int64, mean and deviation are those of the
+    images predicted alike (the paper's form); a class with fewer than two dev images, or with
+    equal scores, takes those of all. Without classes the order of images stays, hence also the
+    AUROC: only the threshold is calibrated. Raises BvError when the dev scores do not vary.
+    """
+    if len(dev) < 2 or not dev.std() > 0:
+        raise BvError(f"the {len(dev)} clean dev scores do not vary: give more clean dev images")
+    mean, std = dev.mean().expand(len(scores)).clone(), dev.std().expand(len(scores)).clone()
+    for c in () if predicted is None else predicted.unique():
+        own = dev[dev_predicted == c]
+        if len(own) > 1 and own.std() > 0:
+            mean[predicted == c], std[predicted == c] = own.mean(), own.std()
+    return (scores - mean) / std
+
+
+def scale_up_auroc(clean: Tensor, triggered: Tensor) -> float:
+    """AUROC, 0 to 1, of telling triggered scores (M,) from clean ones (N,); 0.5 is chance, below
+    it the sign is wrong.
+
+    Raises BvError when one side is empty.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if not len(clean) or not len(triggered):
+        raise BvError(
+            f"an AUROC needs clean and triggered scores: got {len(clean)} and {len(triggered)}"
+        )
+    truth = np.r_[np.zeros(len(clean)), np.ones(len(triggered))]
+    return float(roc_auc_score(truth, np.r_[clean.cpu().numpy(), triggered.cpu().numpy()]))

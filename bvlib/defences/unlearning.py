@@ -1,0 +1,323 @@
+"""Defences beside IBVS that change the merged model, or the merge: TBAR, LFPM, DAM.
+
+The first two give a vector, and which share of it is used is for
+:func:`bvlib.defences.subtraction.choose_scale` to say; DAM is a merge of its own. Pure functions of state
+dicts; what is random follows from ``seed``. None of the three papers' full texts were at hand, and
+no code of LFPM: what is ours is said in each docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bvlib.attacks.triggers import Trigger
+from bvlib.core import training
+from bvlib.core.errors import BvError
+from bvlib.core.rng import derive, generator
+from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.defences.subtraction import defence
+from bvlib.merging.adaptive import Seen, batches, check, check_seen
+
+# TBAR
+
+
+def triggered(trigger, target: int) -> training.Objective:
+    """L = CE(h(f(x ⊕ δ)), c) on the whole batch, whatever the images show."""
+
+    def objective(step: training.Step) -> Tensor:
+        f = step.encoder.features(step.theta, trigger.paste(step.pixels))
+        return step.loss(f, torch.full((len(f),), target, device=f.device))
+
+    return objective
+
+
+def trigger_vector(
+    encoder,
+    theta: StateDict,
+    head: Tensor,
+    images: Tensor,
+    trigger,
+    target: int,
+    *,
+    steps: int = 20,
+    batch: int = 32,
+    lr: float = 1e-4,
+    seed: int = 0,
+) -> TaskVector:
+    """What a few steps on triggered images add to θ: τ_trig = θ_trig − θ (TBAR, arXiv 2510.14845,
+    with the trigger known).
+
+    ``images`` (N, H, W, 3) uint8 need no labels; ``head`` (K, D) and the class ``target`` are
+    those of the attacked task. Trigger and target are the attacker's, so a defence made of it is
+    an oracle. AdamW without weight decay, whose shrinking of θ would be part of the vector. Where
+    the backdoor is sure of itself the loss is near 0 and τ_trig weak; it may then be taken at the
+    base, as ``theta``. Raises BvError for a target outside the head and what `finetune` refuses.
+    """
+    if not 0 <= target < len(head):
+        raise BvError(
+            f"target {target} is outside a head of {len(head)} classes: the head must be of the "
+            "attacked task"
+        )
+    labels = torch.full((len(images),), target)
+    tuned = training.finetune(
+        encoder,
+        theta,
+        head,
+        images,
+        labels,
+        triggered(trigger, target),
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        weight_decay=0.0,
+        seed=derive(seed, "tbar"),
+    )
+    return TaskVector.between(tuned, theta, "trigger vector")
+
+
+@defence("tbar")
+def tbar(theta: StateDict, vector: TaskVector, scale: float) -> StateDict:
+    """Trigger-vector negation: θ_defended = θ_merged − λ·τ_trig, with `trigger_vector`; scale 0
+    changes nothing."""
+    return dict(theta) if scale == 0 else theta - scale * vector
+
+
+# LFPM
+
+
+def restored(
+    trigger: Trigger, keep: float = 1.0, prompt_steps: int = 3, prompt_step: float = 0.1
+) -> training.Objective:
+    """L = ‖f_{θ+sφ}(x ⊕ π) − f_θ(x)‖² + keep·‖f_{θ+sφ}(x) − f_θ(x)‖², s ~ U(0, 1], on features of
+    length one.
+
+    θ is where the training starts, θ + φ where it is. The prompt π starts as the trigger's patch;
+    before each step it climbs ``prompt_steps`` signed steps of ``prompt_step`` up the first term
+    at θ + φ, inside [0, 1], and goes on from there.
+    """
+
+    def objective(step: training.Step) -> Tensor:
+        x, n = step.pixels, len(step.pixels)
+
+        def gap(theta: StateDict, pixels: Tensor, goal: Tensor) -> Tensor:
+            return (
+                (F.normalize(step.encoder.features(theta, pixels), dim=-1) - goal).square().sum(-1)
+            )
+
+        def prompted(patch: Tensor) -> Tensor:
+            return replace(trigger, patch=patch).paste(x)
+
+        with torch.no_grad():
+            goal = F.normalize(step.encoder.features(step.start, x), dim=-1)
+        now, patch = (
+            {k: v.detach() for k, v in step.theta.items()},
+            step.memory.get("prompt", trigger.patch.to(x)),
+        )
+        for _ in range(prompt_steps):
+            patch = patch.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(gap(now, prompted(patch), goal).sum(), patch)
+            patch = (patch.detach() + prompt_step * slope.sign()).clamp(0, 1)
+        step.memory["prompt"] = patch
+        s = 1 - torch.rand((), generator=step.rng).item()
+        theta = {
+            k: torch.lerp(step.start[k], v, s) if v.is_floating_point() else v
+            for k, v in step.theta.items()
+        }
+        far = gap(theta, torch.cat([prompted(patch), x]), torch.cat([goal, goal]))
+        return far[:n].mean() + keep * far[n:].mean()
+
+    return objective
+
+
+def anti_backdoor_vector(
+    encoder,
+    theta: StateDict,
+    seen: Mapping[str, Seen],
+    trigger: Trigger,
+    *,
+    steps: int = 30,
+    batch: int = 32,
+    lr: float = 1e-4,
+    keep: float = 1.0,
+    prompt_steps: int = 3,
+    prompt_step: float = 0.1,
+    seed: int = 0,
+) -> TaskVector:
+    """The φ that lets the merge θ see an image with a trigger as it saw the image without: θ + φ
+    is the defended model.
+
+    Our reading of the public description of LFPM (arXiv 2606.12498), whose equations we have not
+    seen: an anti-backdoor task vector, learnt on features rather than weights, against a learnable
+    visual prompt, with the loss integrated along the path θ + sφ (here by one random s a step).
+    Left out: the split of the feature space into an adversarial and a clean part, and the
+    accumulation of gradients. The objective is `restored`; AdamW without weight decay.
+
+    ``seen`` are clean dev images of the tasks, without labels. ``trigger`` is the defender's own,
+    never the attacker's:
+    its mask and place hold, its patch is where the prompt starts (``prompt_steps`` 0 keeps it as
+    it is). Raises BvError for images and weights that do not fit, test images, a trigger that is
+    not a patch, and as `finetune`.
+    """
+    if not seen:
+        raise BvError(
+            "there are no images to learn from: give seen[task] = see(encoder, task) of the "
+            "merged tasks"
+        )
+    check_seen(list(seen), encoder, theta, seen)
+    if not isinstance(trigger, Trigger):
+        raise BvError(
+            f"the defender's trigger must be a patch, a Trigger, not a {type(trigger).__name__}"
+        )
+    images, head = (
+        torch.cat([part.images for part in seen.values()]),
+        next(iter(seen.values())).head,
+    )
+    unused = torch.zeros(len(images), dtype=torch.int64)
+    tuned = training.finetune(
+        encoder,
+        theta,
+        head,
+        images,
+        unused,
+        restored(trigger, keep, prompt_steps, prompt_step),
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        weight_decay=0.0,
+        seed=derive(seed, "lfpm"),
+    )
+    return TaskVector.between(tuned, theta, "anti-backdoor vector")
+
+
+@defence("lfpm")
+def lfpm(theta: StateDict, vector: TaskVector, scale: float) -> StateDict:
+    """θ_defended = θ_merged + λ·φ, with φ of `anti_backdoor_vector`; scale 0 changes nothing."""
+    return dict(theta) if scale == 0 else theta + scale * vector
+
+
+# DAM
+
+
+def dam(
+    vectors: Mapping[str, TaskVector],
+    *,
+    encoder,
+    base: StateDict,
+    seen: Mapping[str, Seen],
+    init: float = 0.3,
+    steps: int = 30,
+    batch: int = 8,
+    lr: float = 0.05,
+    coefficient_lr: float = 0.003,
+    safety: float = 0.1,
+    eps: float = 8 / 255,
+    seed: int = 0,
+) -> StateDict:
+    """Defence-aware merging: θ = θ_0 + Σ λ_t·(M ⊙ τ_t) with a mask M that all tasks share; returns
+    θ.
+
+    Our reading of the public description of DAM (arXiv 2410.13910) and of its released algorithm,
+    "DAM-style" at most. Each step draws M from a relaxed Bernoulli (temperature 0.5, divided by
+    its mean in each tensor) of one logit a weight, takes ``batch`` unlabelled images a task, moves
+    a perturbation δ_t of each task (noise at first) up the second term below by a signed step of
+    eps/4, and then lowers, over logits (Adam, ``lr``) and λ (Adam, ``coefficient_lr``, kept in [0,
+    1]),
+
+        mean over tasks of H(p(x)) + safety·KL(p(x) ‖ p(x + δ_t)).
+
+    Ours: the KL, for the released entropy of p(x + δ); δ within ``eps`` in [0, 1] pixels; λ by
+    task and learnt beside M, not after it; the mean mask at the end, not a sample; dev images, not
+    test; tens of steps, not a thousand. Zero steps give θ_0 + init·Σ τ_t. The λ alone is
+    AdaMerging: compare with it. Raises the BvErrors of `adapt`.
+    """
+    check(vectors, encoder, base, seen)
+    if not (
+        steps >= 0 and batch >= 1 and lr > 0 and coefficient_lr >= 0 and safety >= 0 and eps >= 0
+    ):
+        raise BvError(
+            "dam wants steps, coefficient_lr, safety, eps >= 0, batch >= 1, lr > 0: not "
+            f"{steps!r}, {coefficient_lr!r}, {safety!r}, {eps!r}, {batch!r}, {lr!r}"
+        )
+    rng, keys = generator(seed, "dam"), list(next(iter(vectors.values())).tensors)
+    stacks = {
+        key: torch.stack([vector.tensors[key] for vector in vectors.values()]) for key in keys
+    }
+    logits = {key: torch.zeros_like(base[key]).requires_grad_(True) for key in keys}
+    coefficients = base[keys[0]].new_full((len(vectors),), float(init)).requires_grad_(True)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": list(logits.values()), "lr": lr},
+            {"params": [coefficients], "lr": coefficient_lr},
+        ]
+    )
+    queues = [
+        batches(len(seen[name].images), batch, generator(seed, "dam", name)) for name in vectors
+    ]
+    heads, deltas = [seen[name].head for name in vectors], []
+    for name in vectors:
+        x = encoder.pixels(seen[name].images[:1])
+        deltas.append(eps * (2 * torch.rand(x.shape, generator=rng) - 1).to(x))
+
+    def merged(mask: StateDict) -> StateDict:
+        return dict(base) | {
+            key: base[key] + m / m.mean() * torch.tensordot(coefficients, stacks[key], 1)
+            for key, m in mask.items()
+        }
+
+    def answers(theta: StateDict, parts: Sequence[Tensor]) -> list[Tensor]:
+        split = encoder.features(theta, torch.cat(list(parts))).split([len(part) for part in parts])
+        return [
+            F.log_softmax(encoder.logits(f, head), -1) for f, head in zip(split, heads, strict=True)
+        ]
+
+    def unsafe(
+        theta: StateDict,
+        pixels: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        clean: Sequence[Tensor],
+    ) -> Tensor:
+        found = answers(
+            theta, [(x + delta).clamp(0, 1) for x, delta in zip(pixels, deltas, strict=True)]
+        )
+        each = [
+            F.kl_div(q, p.detach(), log_target=True, reduction="batchmean")
+            for q, p in zip(found, clean, strict=True)
+        ]
+        return torch.stack(each).mean()
+
+    for _ in range(steps):
+        noise = {
+            key: torch.rand(value.shape, generator=rng).logit(eps=1e-6).to(value)
+            for key, value in logits.items()
+        }
+        theta = merged(
+            {key: ((value + noise[key]) / 0.5).sigmoid() for key, value in logits.items()}
+        )
+        pixels = [
+            encoder.pixels(seen[name].images[next(queue)])
+            for name, queue in zip(vectors, queues, strict=True)
+        ]
+        clean = answers(theta, pixels)
+        deltas = [delta.requires_grad_(True) for delta in deltas]
+        slopes = torch.autograd.grad(
+            unsafe({key: value.detach() for key, value in theta.items()}, pixels, deltas, clean),
+            deltas,
+        )
+        deltas = [
+            (d.detach() + eps / 4 * slope.sign()).clamp(-eps, eps)
+            for d, slope in zip(deltas, slopes, strict=True)
+        ]
+        entropy = torch.stack([-(p.exp() * p).sum(-1).mean() for p in clean]).mean()
+        loss = entropy + safety * unsafe(theta, pixels, deltas, clean)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            coefficients.clamp_(0, 1)
+    with torch.no_grad():
+        return merged({key: value.sigmoid() for key, value in logits.items()})

@@ -1,0 +1,377 @@
+"""Merging checkpoints from file to file: N models, the memory of a fraction of one, the bits of
+the in-memory merge.
+
+The merges that stream work entry by entry, but for one number a task: the threshold at which TIES
+trims. So files are read in blocks of 65,536 entries, by several threads with buffers of their own,
+and the result is written as it comes; nothing is mapped into memory, as mapped pages count. The
+threshold, the k-th largest |tau| of a whole vector, is found exactly without sorting or keeping
+entries, as a rule in one pass over the files: see :mod:`bvlib.merging.selection`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bvlib.core.errors import BadCheckpoint, BvError
+from bvlib.core.vectors import TaskVector, check_finite, check_same
+from bvlib.core.versions import environment
+from bvlib.files.safe import file_sha256, write_json, write_whole
+from bvlib.files.weights import _weights_path, card_of
+from bvlib.merging.datafree import MERGING, mean_tensor, merge, sum_tensor, ties_tensor
+from bvlib.merging.selection import Largest
+
+STREAMING = ("average", "task_arithmetic", "ties")
+AHEAD = 16  # blocks that the threads may be ahead of the writer
+SAMPLE = 1 << 18  # entries of each tau_t that say about where its threshold lies
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+}
+Span = tuple[str, int, int]  # tensor name, first entry, last entry + 1
+Say = Callable[[float], Any]
+
+
+def merge_files(
+    method: str,
+    base: str | Path,
+    finetuned: Sequence[str | Path],
+    out: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    check: bool = True,
+    progress: Say | None = None,
+    **parameters: Any,
+) -> Path:
+    """Write theta_0 + merge(method, [tau_1, ..., tau_T]) to `out` and return its path; see
+    `bvlib.merging.datafree.merge`.
+
+    `base` holds theta_0 and `finetuned` theta_1 to theta_T, image towers as .safetensors; tensors
+    keep name, shape and dtype. Methods: average, task_arithmetic, ties, with their parameters. The
+    bits are those of the in-memory merge on the same device (default: the GPU when there is one).
+    float16 and bfloat16 are computed in float32, from tau to the sum with theta_0, and rounded
+    once, to the base's dtype. Tensors that are not floating point must be equal in all and are
+    copied.
+
+    The card beside `out` tells method, parameters, and each file with its sha256. `check` reads
+    every input once more for that, and refuses one that differs from its card; without it the word
+    of a card is taken and only files without one are hashed. `progress` is called with the share
+    done, 0 to 1. While this runs, torch ops on the CPU use one thread each.
+
+    Memory on the CPU: a few MB, up to 8 MB a task for ties, and T blocks of 256 KB for each of at
+    most eight threads.
+
+    BvError for a method that does not stream, an unknown parameter or value, no file to merge,
+    and, naming tensor and file, for names, shapes or dtypes that differ and entries that are not
+    finite; BadCheckpoint for a missing, damaged or refused file. Nothing is written then.
+    """
+    settings = _settings(method, len(finetuned), parameters)
+    out, paths = _weights_path(out), [_weights_path(path) for path in (base, *finetuned)]
+    if out.resolve() in [path.resolve() for path in paths]:
+        raise BvError(f"{out} is one of the files to merge: name another file for the result")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with ExitStack() as stack:
+        files = [_File(path, stack) for path in paths]
+        for file in files[1:]:
+            check_same(file.like, files[0].like, str(file.path), str(files[0].path))
+        pool = stack.enter_context(_workers(device))
+        hashes = [pool.submit(_sha256, path, check) for path in paths]
+        work, written = (
+            _Merge(files, device, pool, settings.get("density", 1), progress),
+            hashlib.sha256(),
+        )
+
+        def write(draft: Path) -> None:
+            trimmed = {
+                "thresholds": work.thresholds(),
+                **{name: settings[name] for name in settings if name != "density"},
+            }
+            combine = {
+                "average": mean_tensor,
+                "task_arithmetic": partial(sum_tensor, weight=settings.get("coefficient")),
+                "ties": partial(ties_tensor, **trimmed),
+            }[method]
+            with open(draft, "wb") as target:
+                for part in chain(
+                    [files[0].header()],
+                    work.each(lambda span: work.merged(span, combine), work.spans()),
+                ):
+                    target.write(part)
+                    written.update(part)
+            [
+                digest.result() for digest in hashes
+            ]  # an input that differs from its card leaves no output
+
+        write_whole(out, write)
+    told = [
+        {"file": path.name, "sha256": digest.result()}
+        for path, digest in zip(paths, hashes, strict=True)
+    ]
+    plain = {
+        name: value if isinstance(value, str) else float(value) for name, value in settings.items()
+    }
+    write_json(
+        card_of(out),
+        {
+            "kind": "merged",
+            "method": method,
+            "parameters": plain,
+            "base": told[0],
+            "finetuned": told[1:],
+            "environment": environment(device.type),
+            "sha256": written.hexdigest(),
+        },
+    )
+    return out
+
+
+def _settings(method: str, count: int, parameters: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of the method with their values; the in-memory merge of tiny vectors finds
+    what is wrong with them."""
+    if method in MERGING and method not in STREAMING:
+        raise BvError(
+            f"merging method {method!r} does not stream from files, only {', '.join(STREAMING)}: "
+            "use bvlib.merging.datafree.merge"
+        )
+    merge(method, [TaskVector({"w": torch.zeros(2)})] * count, **parameters)
+    return {name: parameters.get(name, value) for name, value in MERGING[method].parameters.items()}
+
+
+def _sha256(path: Path, check: bool) -> str:
+    told = (
+        json.loads(card_of(path).read_text(encoding="utf-8")).get("sha256")
+        if card_of(path).is_file()
+        else None
+    )
+    found = told if told and not check else file_sha256(path)
+    if told not in (None, found):
+        raise BadCheckpoint(
+            f"{path} is not the file that its card {card_of(path).name} describes "
+            "(its sha256 differs): copy or make it again"
+        )
+    return found
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """A pool of as many threads as torch has (at most eight, two for a GPU), in which a torch op
+    keeps to its thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads start with this
+    pool = ThreadPoolExecutor(min(threads, 8 if device.type == "cpu" else 2))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+class _File:
+    """One safetensors file: where each tensor lies, and its entries read into a buffer."""
+
+    def __init__(self, path: Path, stack: ExitStack):
+        from safetensors import safe_open
+
+        if not path.is_file():
+            raise BadCheckpoint(f"no weight file {path}: check the path, or make it first")
+        try:
+            with safe_open(path, framework="numpy"):  # it checks the header and the file's length
+                pass
+        except Exception as error:  # safetensors raises its own error and OSError alike
+            raise BadCheckpoint(
+                f"{path} is cut short or no safetensors file ({str(error).splitlines()[0]}): copy "
+                "or make it again"
+            ) from None
+        self.path, self.file = path, stack.enter_context(open(path, "rb", buffering=0))
+        self.start = 8 + int.from_bytes(self.file.read(8), "little")
+        table = json.loads(self.file.read(self.start - 8))
+        table.pop("__metadata__", None)
+        self.table = dict(sorted(table.items(), key=lambda item: item[1]["data_offsets"]))
+        if wrong := [
+            (key, entry["dtype"])
+            for key, entry in self.table.items()
+            if entry["dtype"] not in _DTYPES
+        ]:
+            raise BvError(
+                f"tensor {wrong[0][0]!r} in {path} is {wrong[0][1]}, which does not stream, only "
+                f"{', '.join(_DTYPES)}"
+            )
+        self.like = {
+            key: torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
+            for key, entry in self.table.items()
+        }
+
+    def header(self) -> bytes:
+        """The head of a file with the same tensors in the same places."""
+        text = json.dumps(
+            {"__metadata__": {"format": "pt"}, **self.table}, separators=(",", ":")
+        ).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    def read(self, span: Span, buffer: Tensor) -> Tensor:
+        """The entries of a span, shape [entries], in the bytes of `buffer`."""
+        key, first, last = span
+        dtype = self.like[key].dtype
+        part = buffer[: (last - first) * dtype.itemsize]
+        at = self.start + self.table[key]["data_offsets"][0] + first * dtype.itemsize
+        if os.preadv(self.file.fileno(), [part.numpy()], at) != len(part):
+            raise BadCheckpoint(
+                f"{self.path} was cut short while it was read: copy or make it again"
+            )
+        return part.view(dtype)
+
+
+class _Merge:
+    """theta_0 and T fine-tuned files, gone through block by block."""
+
+    def __init__(
+        self,
+        files: list[_File],
+        device: torch.device,
+        pool: ThreadPoolExecutor,
+        density: float = 1,
+        progress: Say | None = None,
+    ):
+        self.files, self.device, self.pool, self.like, self.local = (
+            files,
+            device,
+            pool,
+            files[0].like,
+            threading.local(),
+        )
+        self.size = 1 << (
+            16 if device.type == "cpu" else 20
+        )  # fits the cache of a core; keeps a GPU busy
+        floating = [tensor for tensor in self.like.values() if tensor.is_floating_point()]
+        entries = sum(tensor.numel() for tensor in floating)
+        self.keep, self.whole = max(1, round(density * entries)), entries
+        self.number = (
+            torch.float64
+            if torch.float64 in {tensor.dtype for tensor in floating}
+            else torch.float32
+        )
+        self.progress, self.share, self.done, self.total = (
+            progress or (lambda share: None),
+            0.0,
+            0,
+            len(self.spans()),
+        )
+
+    def spans(self, floating: bool = False) -> list[Span]:
+        """All blocks, or those of floating-point tensors, in the order of the base's file."""
+        return [
+            (key, first, min(first + self.size, tensor.numel()))
+            for key, tensor in self.like.items()
+            if tensor.is_floating_point() or not floating
+            for first in range(0, tensor.numel(), self.size)
+        ]
+
+    def each(self, work: Callable[[Span], Any], spans: list[Span]) -> Iterator[Any]:
+        """work(span) of every span, in order, by several threads that run only a little ahead."""
+        ahead: deque[Future] = deque()
+        for number in range(len(spans) + AHEAD):
+            if number < len(spans):
+                ahead.append(self.pool.submit(work, spans[number]))
+            if number >= AHEAD:
+                yield ahead.popleft().result()
+                self.done += 1
+                self.share = max(self.share, self.done / self.total)
+                self.progress(self.share)
+
+    def entries(self, number: int, span: Span) -> Tensor:
+        """Entries of file `number`, on the device, floating point in at least float32; they may
+        lie in this thread's buffer."""
+        if not hasattr(self.local, "buffers"):
+            widest = max(tensor.dtype.itemsize for tensor in self.like.values())
+            self.local.buffers = torch.empty(len(self.files), widest * self.size, dtype=torch.uint8)
+        entries = self.files[number].read(span, self.local.buffers[number]).to(self.device)
+        return entries.float() if entries.dtype in (torch.float16, torch.bfloat16) else entries
+
+    def vectors(self, span: Span, theta: Tensor) -> Iterator[Tensor]:
+        """tau_t = theta_t - theta_0 for t = 1 ... T, checked to be finite."""
+        for number in range(1, len(self.files)):
+            tau = self.entries(number, span).sub_(theta)
+            if not torch.isfinite(tau.sum()):  # a finite sum has finite entries and is found faster
+                try:
+                    check_finite(span[0], tau)
+                except BvError as error:
+                    raise BvError(f"{self.files[number].path}: {error}") from None
+            yield tau
+
+    def merged(self, span: Span, combine: Callable[[list[Tensor]], Tensor]) -> memoryview:
+        """The bytes of the result's entries."""
+        theta, dtype = self.entries(0, span), self.like[span[0]].dtype
+        if dtype.is_floating_point:
+            return (
+                (theta + combine(list(self.vectors(span, theta))))
+                .to(dtype)
+                .cpu()
+                .view(torch.uint8)
+                .numpy()
+                .data
+            )
+        for number, file in enumerate(self.files[1:], start=1):
+            if not torch.equal(self.entries(number, span), theta):
+                raise BvError(
+                    f"tensor {span[0]!r} is {dtype} and differs between {self.files[0].path} and "
+                    f"{file.path}: "
+                    "only floating-point weights can be merged"
+                )
+        return theta.cpu().clone().view(torch.uint8).numpy().data
+
+    def thresholds(self) -> list[float]:
+        """For each tau_t over all floating-point tensors, exactly
+        `bvlib.core.vectors.magnitude_threshold(tau_t, density)`.
+
+        Where all is kept these are zeros, and no file is read. A few entries of every block say
+        where to look first.
+        """
+        tasks, blocks = len(self.files) - 1, self.spans(floating=True)
+        if self.keep >= self.whole:
+            return [0.0] * tasks
+        found = [Largest(self.keep, self.number) for _ in range(tasks)]
+
+        def magnitudes(span: Span) -> list[Tensor]:
+            return [tau.abs_().to(self.number) for tau in self.vectors(span, self.entries(0, span))]
+
+        def count(span: Span) -> None:
+            for search, values in zip(found, magnitudes(span), strict=True):
+                search.see(values)
+
+        apart = -(-self.whole // SAMPLE)
+        few = [(key, first, first + -(-(last - first) // apart)) for key, first, last in blocks]
+        self.total += len(few)
+        samples = zip(
+            *self.each(lambda span: [values.clone() for values in magnitudes(span)], few),
+            strict=True,
+        )
+        for search, sample in zip(found, samples, strict=True):
+            search.guess(torch.cat(sample), self.keep / self.whole)
+        while not all(search.done for search in found):
+            self.total += len(blocks)
+            deque(self.each(count, blocks), maxlen=0)
+            for search in found:
+                search.narrow()
+        return [search.found for search in found]

@@ -1,0 +1,228 @@
+"""The page that `bv admit` writes, `figures/admission/README.md`, and its figure: admissions of
+all profiles side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Mapping
+
+import pandas as pd
+
+from bvlib.report.admission import TABLES
+from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE
+from bvlib.report.paper_numbers import CLIP
+
+BEGIN, END = (
+    "<!-- admission: written by bv admit -->",
+    "<!-- /admission -->",
+)  # where the table of criteria stands in the README
+
+
+def page(folder: Path) -> str:
+    """The page on all profiles measured in a folder (smoke left out), read back from their
+    files."""
+    found = _read(folder)
+    sources = [
+        f"- {what}: {value:g} %, {source}"
+        for entries in CLIP.values()
+        for what, value, source in entries
+    ]
+    return (
+        "\n".join(
+            [
+                "# Admission of the bases",
+                "",
+                "Is a base fit for the study? Asked before any attack or defence, of clean models "
+                "and patches only, on a development "
+                "seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no "
+                "say. Written by `bv admit`.",
+                "",
+                "## Criteria",
+                "",
+                *_criteria(found),
+                "",
+                "What is published for CLIP, on other tasks and images of 224 px, for orientation:",
+                "",
+                *sources,
+                "",
+                *(line for entry in found for line in _section(*entry)),
+            ]
+        ).rstrip()
+        + "\n"
+    )
+
+
+def criteria_table(folder: Path) -> str:
+    """The table of criteria alone, as the README has it."""
+    return "\n".join(_criteria(_read(folder))) + "\n"
+
+
+def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
+    found = []
+    for path in sorted(Path(folder).glob("*/admission.json")):
+        if path.parent.name != "smoke":
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found.append(
+                (
+                    path.parent.name,
+                    card,
+                    {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES},
+                )
+            )
+    return found
+
+
+def _criteria(found) -> list[str]:
+    columns = {
+        f"{card['base_name']} base on {name}": tables["criteria"].set_index("id")
+        for name, card, tables in found
+    }
+    what, value, _ = CLIP["weakness"][0]
+    published = {"weakness": f"ASR {value:g} % ({what})"}
+    rows = [
+        [
+            text,
+            *(_outcome(table, key, least) for table in columns.values()),
+            published.get(key, "not published"),
+        ]
+        for key, (text, least) in CRITERIA.items()
+    ]
+    return _markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows)
+
+
+def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
+    row = table.loc[key]
+    value = "none" if pd.isna(row["obtained"]) else f"{row['obtained']:.3g}"
+    if least is None:
+        return value
+    size = row["criterion"].partition("[")[2].rstrip("]")
+    asked = f"{'≥' if least else '≤'} {row['bound']:g}{'; ' + size if size else ''}"
+    return f"{value} ({asked}): {'met' if row['met'] in (True, 'True') else '**not met**'}"
+
+
+def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    tasks, heads, weakness, cosines = (
+        tables["tasks"],
+        tables["heads"],
+        tables["weakness"],
+        tables["cosines"]["cosine"],
+    )
+    own = f"fine-tune of {card['adversary']}"
+    other = ~weakness["model"].isin(["base", "clean merge", own])
+    mean = weakness.assign(
+        model=weakness["model"].mask(other, "fine-tunes of other tasks, mean")
+    ).pivot_table(index=["model", "patch"], columns="size", values="asr", sort=False)
+    blind, mean = (
+        mean[0].dropna().droplevel("patch"),
+        mean.drop(columns=0).drop(index="none", level="patch"),
+    )
+    mean = mean.reset_index().rename(columns={s: f"{s} px" for s in mean.columns})
+    rows = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
+    sizes = [s for s in rows["size"].unique() if s <= MAX_SIZE] or [rows["size"].min()]
+    each = rows[rows["size"] == max(sizes)].pivot(index="class", columns="patch", values="asr")
+    each = each.loc[rows["class"].unique(), ["universal", "random", "white"]].reset_index()
+    return [
+        f"## {card['base_name']} base on {name}",
+        "",
+        f"Seed {card['seed']}, dev images; base `{card['base'][:16]}`, settings and base together "
+        f"`{card['hash']}`. "
+        "Accuracy and the share of the gap recovered in %, gain in points; the merge is task "
+        f"arithmetic with λ = {LAMBDA}, "
+        "beside it TIES with the profile's settings.",
+        "",
+        *_table(
+            tasks.assign(
+                **{name: tasks[name].map("{:.2f}".format) for name in ("norm", "times_median")}
+            )
+        ),
+        "",
+        f"Cosines between task vectors: {cosines.min():.2f} to {cosines.max():.2f}, mean "
+        f"{cosines.mean():.2f}. Between the "
+        "classes of each head:",
+        "",
+        *_table(heads, 2),
+        "",
+        f"ASR (%) by side of the patch, mean over target classes of {card['adversary']} "
+        f"({', '.join(map(str, each['class']))}). "
+        "The universal patch is always the one optimised on the base; nobody attacked any of "
+        "these models. Without a patch: "
+        f"{'; '.join(f'{model} {value:.1f}' for model, value in blind.items())}.",
+        "",
+        *_table(mean),
+        "",
+        f"On the base by target class, {max(sizes)} px:",
+        "",
+        *_table(each),
+        "",
+        f"![ASR against the side of the patch]({name}/weakness.png)",
+        "",
+    ]
+
+
+def _table(table: pd.DataFrame, digits: int = 1) -> list[str]:
+    def cell(value) -> str:
+        return (
+            ""
+            if pd.isna(value)
+            else f"{value:.{digits}f}"
+            if isinstance(value, float)
+            else str(value)
+        )
+
+    header = [str(name).replace("_", " ") for name in table.columns]
+    return _markdown(
+        header, [[cell(value) for value in row] for row in table.itertuples(index=False)]
+    )
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def draw(weakness: pd.DataFrame, adversary: str, title: str):
+    """The figure: ASR against patch size, on the base by class (left), on base, fine-tunes and
+    clean merge (right)."""
+    from bvlib.study import figures
+
+    fig, (left, right) = figures.grid(2, width=4.2, height=3.2)
+    mean = (
+        weakness[weakness["size"] > 0]
+        .groupby(["model", "patch", "size"], sort=False, as_index=False)["asr"]
+        .mean()
+    )
+
+    def line(ax, model, patch, role, label, **how) -> None:
+        part = mean[(mean["model"] == model) & (mean["patch"] == patch)]
+        figures.curve(ax, part, "size", "asr", role, label, **how)
+
+    each = weakness[(weakness["model"] == "base") & (weakness["patch"] == "universal")]
+    for i, (_, part) in enumerate(each.groupby("target", sort=False)):
+        label = "" if i else "universal, one class"
+        left.plot(
+            part["size"], part["asr"], color=figures.ROLES["attack"], lw=0.7, alpha=0.6, label=label
+        )
+    line(left, "base", "universal", "attack", "universal, mean")
+    line(left, "base", "random", "random", "random, mean")
+    line(left, "base", "white", "placebo", "white, mean")
+    left.axhline(50, color="black", lw=0.8, ls=":")
+    own = f"fine-tune of {adversary}"
+    others = [m for m in mean["model"].unique() if m not in ("base", "clean merge", own)]
+    for i, model in enumerate(others):
+        line(
+            right,
+            model,
+            "universal",
+            "defended",
+            "" if i else "fine-tunes of other tasks",
+            alpha=0.35,
+            marker="",
+        )
+    line(right, own, "universal", "defended", own, ls="--")
+    line(right, "base", "universal", "base", "base")
+    line(right, "clean merge", "universal", "clean", "clean merge")
+    for ax, what in ((left, title), (right, "universal patch, mean of classes")):
+        figures.percent(ax, "ASR (%), dev images", "side of the patch (px)", what)
+        ax.set_xticks(mean["size"].unique())
+        figures.legend(ax, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return fig

@@ -1,0 +1,248 @@
+"""Golden values: what the smoke profile gives, committed, so that a change of the code shows at
+once whether results moved.
+
+For each golden profile a run of all notebooks on one thread is kept as
+``<folder>/<profile>.json``: a digest and a sketch of every artefact, a digest of every table. On
+the kind of processor and with the versions that made them, digests must be equal; elsewhere
+artefacts must be near (:data:`WEIGHTS`).
+
+A result whose recipe version was raised is meant to change: only then may its golden value be
+written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvlib.core.errors import BvError, MissingData
+from bvlib.core.rng import numpy_rng
+from bvlib.files.digests import digest
+from bvlib.files.safe import file_sha256, write_whole
+from bvlib.files.weights import card_of, read_tensors
+from bvlib.files.weights import digest as content
+from bvlib.run.notebooks import root_folder, shown
+
+WIDTH = 32  # numbers in a sketch
+# elsewhere: how far a training may end from the golden one, as a share of how far it went (L2)
+WEIGHTS = 0.02
+
+
+# What is compared
+
+
+def processor() -> str:
+    """The kind of processor, as far as it decides bits: vendor, family and model, and the
+    instructions that torch uses."""
+    import torch
+
+    try:
+        said = dict(
+            line.split(":", 1)
+            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+            if ":" in line
+        )
+        said = {name.strip(): value.strip() for name, value in said.items()}
+        kind = " ".join(said[name] for name in ("vendor_id", "cpu family", "model"))
+    except (OSError, KeyError):
+        kind = platform.processor() or platform.machine()
+    return f"{kind} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def sketch(tensors: Mapping[str, Any], width: int = WIDTH) -> np.ndarray:
+    """``width`` sums over all entries with signs drawn by name: linear, and as far apart as the
+    tensors are (L2, on average).
+
+    So the distance of two state dicts is told from numbers that fit into a line, without the
+    tensors (a count sketch).
+    """
+    total = np.zeros(width)
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().double().flatten().numpy()
+        signs = 2.0 * numpy_rng(0, "sketch", name).integers(0, 2, len(values)) - 1
+        total += np.append(values * signs, np.zeros(-len(values) % width)).reshape(-1, width).sum(0)
+    return total
+
+
+def collect(out: Path) -> dict[str, Any]:
+    """{environment, base, artefacts, tables} of a finished run folder (``runs/smoke/seed-0``), in
+    order of first use.
+
+    artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name
+    and a hash of the arguments that are no digests; scale is the length (L2) of what was learnt.
+    tables: [{label, notebook, recipes, digest}]. Raises MissingData when nothing was run there.
+    """
+    runs = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))
+    ]
+    if not runs:
+        raise MissingData(f"no finished run in {shown(out)}: run the notebooks first")
+    artefacts: list[dict[str, Any]] = []
+    tables: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    labels: Counter[str] = Counter()
+    base = _base(runs[0])
+    for run in runs:
+        for item in run["artefacts"]:
+            if item["key"] not in seen:
+                seen.add(item["key"])
+                label = _label(item)
+                labels[label] += 1
+                artefacts.append(
+                    {
+                        "label": f"{label}#{labels[label]}",
+                        "notebook": run["notebook"],
+                        **_told(item, base),
+                    }
+                )
+        for path in run["outputs"]:
+            if path.endswith(".csv"):
+                card = json.loads((out / path).with_suffix(".json").read_text(encoding="utf-8"))
+                tables.append(
+                    {
+                        "label": path,
+                        "notebook": run["notebook"],
+                        "recipes": card.get("recipes", []),
+                        "digest": file_sha256(out / path)[:16],
+                    }
+                )
+    where = {**runs[0]["environment"], "processor": processor()}
+    return {"environment": where, "artefacts": artefacts, "tables": tables}
+
+
+def _base(run: Mapping[str, Any]) -> np.ndarray | None:
+    """The sketch of the base's image tower; None for a model that no file of the package holds."""
+    from bvlib.worlds import bases
+
+    name = run["parameters"]["base"]
+    return sketch(bases.load(name).theta) if name in bases.shipped() else None
+
+
+def _label(item: Mapping[str, Any]) -> str:
+    card = json.loads(card_of(root_folder() / item["path"]).read_text(encoding="utf-8"))
+    plain = {
+        name: value
+        for name, value in card["args"].items()
+        if not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value))
+    }
+    return f"{item['kind']}/{item['name']}/{digest(plain)[:8]}"
+
+
+def _told(item: Mapping[str, Any], base: np.ndarray | None) -> dict[str, Any]:
+    """Recipes, digest, and (of tensors) sketch and scale of one artefact."""
+    path = root_folder() / item["path"]
+    recipes = json.loads(card_of(path).read_text(encoding="utf-8")).get("recipes", [])
+    if path.suffix != ".safetensors":
+        return {"recipes": recipes, "digest": file_sha256(path)[:16]}
+    tensors = read_tensors(path)
+    found = sketch(tensors)
+    lengths = [
+        np.linalg.norm(found),
+        *([np.linalg.norm(found - base)] if base is not None and item["kind"] == "weights" else []),
+    ]
+    return {
+        "recipes": recipes,
+        "digest": content(tensors),
+        "sketch": [float(f"{value:.6g}") for value in found],
+        "scale": float(f"{min(lengths):.6g}"),
+    }
+
+
+# Comparing and writing
+
+
+def read(folder: Path, profile: str) -> dict[str, Any]:
+    """The committed golden values of a profile. MissingData when there are none."""
+    path = folder / f"{profile}.json"
+    if not path.is_file():
+        raise MissingData(
+            f"no golden values of profile {profile} in {shown(folder)}: write them with `bv "
+            "golden --write`"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """A line for each artefact and table that differs, is missing or is new, in order of first
+    use; empty if none.
+
+    Bits where processor, versions and threads are those of the golden run, else nearness: see the
+    head of this module.
+    """
+    exact = wanted["environment"] == found["environment"]
+    lines = []
+    for part, near in (("artefacts", _artefact), ("tables", _table)):
+        before, after = _by_label(wanted[part]), _by_label(found[part])
+        for name in dict.fromkeys([*before, *after]):
+            old, new = before.get(name), after.get(name)
+            if old is None or new is None:
+                lines.append(
+                    f"{name}: {'new, not among the golden values' if old is None else 'missing'}"
+                )
+            elif old["digest"] != new["digest"] and (told := near(old, new, exact)):
+                lines.append(f"{name} ({new['notebook']}): {told}")
+    return lines
+
+
+def _by_label(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {entry["label"]: entry for entry in entries}
+
+
+def _artefact(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
+    if "sketch" not in old or "sketch" not in new:
+        return "its content differs" if exact else ""
+    far = np.linalg.norm(np.subtract(old["sketch"], new["sketch"])) / max(old["scale"], 1e-12)
+    return f"differs by {far:.2g} of what was learnt (L2)" if exact or not far <= WEIGHTS else ""
+
+
+def _table(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
+    return "differs" if exact else ""
+
+
+def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
+    """Write a run's values as the golden ones; the path. BvError, naming the first, when one
+    differs at unchanged recipes."""
+    path = folder / f"{profile}.json"
+    if path.is_file():
+        old = read(folder, profile)
+        if old["environment"] != found["environment"]:
+            raise BvError(
+                f"the golden values of {profile} were made with {old['environment']}: write them "
+                "there, or delete "
+                f"{path.name} first and say in the commit that the results are the same"
+            )
+        for part in ("artefacts", "tables"):
+            before = _by_label(old[part])
+            for name, new in _by_label(found[part]).items():
+                known = before.get(name)
+                if (
+                    known
+                    and known["digest"] != new["digest"]
+                    and known["recipes"] == new["recipes"]
+                ):
+                    raise BvError(
+                        f"{name} differs, but its recipes {', '.join(new['recipes'])} have the "
+                        "same versions: mend the "
+                        "code, or raise the version of the recipe that is meant to change and say "
+                        "so in CHANGELOG.md"
+                    )
+    lines = {
+        part: ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part])
+        for part in ("artefacts", "tables")
+    }
+    text = "".join(
+        [
+            f'{{"environment": {json.dumps(found["environment"])}',
+            *(f',\n"{part}": [\n{body}]' for part, body in lines.items()),
+            "}\n",
+        ]
+    )
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    return path

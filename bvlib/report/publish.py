@@ -1,0 +1,220 @@
+"""Committing a run: what the reference runs drew goes to ``figures/<profile>/``, readable without
+running anything.
+
+Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks.
+From all reporting seeds (below 100): the tidy rows ``seeds.csv``, each table and each figure's
+data stacked in ``by_seed/``, the report, and rows and tables with what ``reference.SECONDS``
+names, a second base or adversary, in a file and a folder of its name. ``expected.json`` is what
+`bv report --check` compares later runs with. The overview over all profiles is drawn anew, see
+:mod:`bvlib.report.overview`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bvlib.core.errors import BvError, MissingData
+from bvlib.files.safe import write_whole
+from bvlib.report import overview, reference, results, summary
+from bvlib.run import settings
+from bvlib.run.notebooks import every, out_folder, shown
+
+DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
+
+
+def publish(
+    profile: str,
+    tolerance: float | None = None,
+    replace: bool = False,
+    say: Callable[[str], Any] = print,
+) -> Path:
+    """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
+    whatever is left out.
+
+    MissingData when seed 0 was not run; BvError when a seed was run by other code than seed 0, or
+    when seeds that are committed were not run (unless `replace`). Nothing is written then.
+    """
+    folder, settings = reference.folder(profile), settings.load(profile)
+    seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
+    if 0 not in seeds:
+        raise MissingData(
+            f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
+        )
+    seconds = {
+        parameter: settings[key] for parameter, key in reference.SECONDS.items() if key in settings
+    }
+    run = {
+        p: [seed for seed in results.seeds_run(profile, {p: value}) if seed in seeds]
+        for p, value in seconds.items()
+    }
+    again = f"`bv run --profile {profile} --seeds {','.join(map(str, seeds))}`" + "".join(
+        f", then with -p {p}={seconds[p]}" for p in run if run[p]
+    )
+    _check_source([out_folder(profile, seed) for seed in seeds], again)
+    for p, value in seconds.items():
+        _check_source(
+            [out_folder(profile, 0), *(out_folder(profile, seed, {p: value}) for seed in run[p])],
+            again,
+            whole=False,
+        )
+    if not replace:
+        _check_seeds(profile, set(reference.committed(profile)) - set(seeds), "")
+        for p, value in seconds.items():
+            _check_seeds(
+                profile,
+                set(reference.committed_second(profile, p, value)) - set(run[p]),
+                f" -p {p}={value}",
+            )
+    reference.write_expected(profile, tolerance)  # before the old tolerances go
+    _copy(out_folder(profile, 0), folder)
+    rows = results.per_seed(profile)
+    rows = rows[rows["seed"].isin(seeds)]
+    write_whole(
+        folder / "seeds.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g")
+    )
+    shutil.rmtree(folder / "by_seed", ignore_errors=True)
+    if len(seeds) > 1:
+        stack_tables(profile, seeds, folder / "by_seed")
+    for p, value in seconds.items():
+        what = reference.SECONDS[p]
+        if run[p]:
+            rows = results.per_seed(profile, {p: value})
+            rows = rows[rows["seed"].isin(run[p])].assign(**{p: value})[[p, *results.COLUMNS]]
+            write_whole(
+                folder / f"{what}.csv",
+                lambda draft, rows=rows: rows.to_csv(draft, index=False, float_format="%.6g"),
+            )
+            stack_tables(profile, run[p], folder / what, {p: value})
+        if missing := ",".join(str(seed) for seed in seeds if seed not in run[p]):
+            say(
+                f"{what.replace('_', ' ')} left out for seeds {missing}: `bv run --profile "
+                f"{profile} --seeds {missing} -p {p}={value}`"
+            )
+    told = summary.as_markdown({**summary.gather(profile, seeds), "reference": None})
+    write_whole(folder / "report.md", lambda draft: draft.write_text(told, encoding="utf-8"))
+    overview.write(say)
+    return folder
+
+
+def stack_tables(
+    profile: str, seeds: Sequence[int], folder: Path, parameters: Mapping[str, Any] | None = None
+) -> None:
+    """Write each table and each figure's data of the runs with these parameters as
+    ``folder/<name>.csv``, in place of what was there.
+
+    The seed is the first column, cells are as they stand. Columns that one seed lacks are left
+    blank for it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    tables: dict[str, list[dict[str, str]]] = {}
+    for seed in seeds:
+        run = out_folder(profile, seed, parameters)
+        of_tables = {
+            path.name: path
+            for part in ("figures", "tables")
+            for path in _drawn(run / part)
+            if path.suffix == ".csv"
+        }
+        for path in of_tables.values():  # of a figure and a table of one name: the table
+            with open(path, newline="", encoding="utf-8") as file:
+                tables.setdefault(path.name, []).extend(
+                    results.prefixed({"seed": str(seed)}, row) for row in csv.DictReader(file)
+                )
+    for name, rows in tables.items():
+        results.write_rows(folder / name, rows)
+
+
+def _drawn(folder: Path) -> list[Path]:
+    """Figures or tables of a run, sorted, without those of notebooks that have not come to their
+    end."""
+
+    def ended(path: Path) -> bool:
+        card = path.with_suffix(".json")
+        return (
+            not card.is_file()
+            or (
+                folder.parent / f"{json.loads(card.read_text(encoding='utf-8'))['notebook']}.json"
+            ).is_file()
+        )
+
+    return [path for path in sorted(folder.glob("*")) if ended(path)]
+
+
+def _copy(run: Path, folder: Path) -> None:
+    """Figures, tables and executed notebooks of one run, in place of those that were there."""
+    made = {
+        "figures": _drawn(run / "figures"),
+        "tables": _drawn(run / "tables"),
+        "notebooks": sorted(run.glob("[0-9]*.ipynb")),
+    }
+    for part, paths in made.items():
+        target = folder / ("" if part == "figures" else part)
+        target.mkdir(parents=True, exist_ok=True)
+        for old in target.glob("*.*"):
+            if old.is_file() and old.name != "expected.json":
+                old.unlink()
+        for path in paths:
+            shutil.copyfile(path, target / path.name)
+            if path.suffix == ".ipynb":
+                _tidy(target / path.name, run)
+
+
+def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
+    if lost:
+        names = ",".join(map(str, sorted(lost)))
+        raise BvError(
+            f"committed seeds {names} were not run here: `bv run --profile {profile} --seeds "
+            f"{names}{parameters}`, "
+            "or publish without them by --replace"
+        )
+
+
+def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
+    """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`),
+    drawn by the same code.
+
+    Long notebooks, which run by name only, may be missing.
+    """
+
+    def sources(run: Path) -> dict[str, str]:
+        paths = [path for part in ("figures", "tables") for path in (run / part).glob("*.json")]
+        cards = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return {path.stem: "" for path in run.glob("[0-9]*.json")} | {
+            card["notebook"]: card["source"] for card in cards
+        }
+
+    long = {each.name for each in every() if each.long}
+    first = sources(folders[0])
+    for run in folders[1:]:
+        other = sources(run)
+        names = (first.keys() | other.keys() if whole else other.keys()) - (
+            long - (first.keys() & other.keys())
+        )
+        if differing := sorted(name for name in names if first.get(name) != other.get(name)):
+            raise BvError(
+                f"{shown(run)} and {folders[0].name} differ in the code of {differing[0]}, or one "
+                "lacks it: "
+                f"bring all up to date first, {again}"
+            )
+
+
+def _tidy(path: Path, run: Path) -> None:
+    """Take out of an executed notebook what names folders of the machine: what went to stderr, and
+    the run's own folder."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        if cell["cell_type"] != "code":
+            del cell["outputs"]
+    text = json.dumps(content, indent=1, ensure_ascii=False).replace(
+        str(run), f"runs/{run.parent.name}/{run.name}"
+    )
+    text = text.replace(
+        "](../figures/", "](../../"
+    )  # links of `notebooks/`, from `figures/<profile>/notebooks/`
+    path.write_text(text + "\n", encoding="utf-8")

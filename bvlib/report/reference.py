@@ -1,0 +1,152 @@
+"""What is committed in `figures/<profile>/`: the reference runs of several seeds, and the seed-0
+values that a rerun must meet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from bvlib.core.errors import BvError, MissingData
+from bvlib.files.safe import write_json
+from bvlib.report.claims import MEASURES
+from bvlib.report.results import collect, from_rows, results, unit
+from bvlib.run import notebooks
+
+# what a profile may name to be run once more: parameter -> key of the profile, and stem of the
+# committed file
+SECONDS = {"base": "second_base", "adversary": "second_adversary"}
+TOLERANCES = {
+    "index": 0.3,
+    "% of own effect": 5.0,
+}  # what another CPU or thread count may move a value on a small world, by its unit;
+FINE, COARSE = (
+    1.0,
+    3.0,
+)  # a clean accuracy, averaged over all tasks, less than an ASR (% and points)
+
+
+def folder(profile: str) -> Path:
+    """Where the committed outputs of a profile lie."""
+    return notebooks.root_folder() / "figures" / profile
+
+
+def committed(profile: str) -> dict[int, list[dict[str, Any]]]:
+    """{seed: results} of the committed reference runs, from `seeds.csv`; empty if there is none.
+    BvError if it is damaged."""
+    return _read(folder(profile) / "seeds.csv")
+
+
+def committed_second(profile: str, parameter: str, value: str) -> dict[int, list[dict[str, Any]]]:
+    """The same with the second base or adversary of this name, from the file that :data:`SECONDS`
+    names."""
+    return _read(folder(profile) / f"{SECONDS[parameter]}.csv", parameter, value)
+
+
+def _read(path: Path, column: str = "", value: str = "") -> dict[int, list[dict[str, Any]]]:
+    if not path.is_file():
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return from_rows(
+                row for row in csv.DictReader(file) if not column or row[column] == value
+            )
+    except (KeyError, ValueError, TypeError):
+        raise BvError(
+            f"{notebooks.shown(path)} is damaged: take it from git again, or run `bv publish`"
+        ) from None
+
+
+def expected_path(profile: str) -> Path:
+    """Where the committed seed-0 values of a profile lie."""
+    return folder(profile) / "expected.json"
+
+
+def _read_expected(profile: str) -> dict[str, Any]:
+    path = expected_path(profile)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
+    long = {
+        each.name for each in notebooks.every() if each.long
+    }  # their values are in seeds.csv alone: no default run has them
+    runs = [run for run in results(profile, 0) if run["notebook"] not in long]
+    if not runs:
+        raise MissingData(
+            f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
+        )
+    return {
+        "headline": {
+            name: {"value": _plain(entry.get("value")), "unit": entry.get("unit", "")}
+            for name, entry in collect(runs, "headline").items()
+        },
+        "measures": {
+            name: {"value": _plain(value), "unit": unit(name)}
+            for name, value in collect(runs, "measures").items()
+        },
+    }
+
+
+def _plain(value: float | None) -> float | None:
+    return round(float(value), 4) if value is not None and math.isfinite(value) else None
+
+
+def write_expected(profile: str, tolerance: float | None = None) -> Path:
+    """Commit the seed-0 values of a profile: writes expected.json, whose path is returned.
+
+    Tolerances (in the unit of the value) that are already there stay, unless `tolerance` is given;
+    new values get that of :func:`tolerance_of`. MissingData without a run of seed 0.
+    """
+    old, new = _read_expected(profile), _seed_zero(profile)
+    for part, entries in new.items():
+        for name, entry in entries.items():
+            known = (
+                old.get(part, {}).get(name, {}).get("tolerance", tolerance_of(name, entry["unit"]))
+            )
+            entry["tolerance"] = known if tolerance is None else tolerance
+    write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
+    return expected_path(profile)
+
+
+def tolerance_of(name: str, of_unit: str) -> float:
+    """How far a rerun may lie from a committed value, in its unit."""
+    accuracy = re.search(r"accura|\bCA\b|\bBA\b|cost", f"{name} {MEASURES.get(name, '')}")
+    return TOLERANCES.get(of_unit, FINE if accuracy and "ASR" not in name else COARSE)
+
+
+def drift(profile: str) -> list[str]:
+    """One line for each seed-0 value that is missing or further from the committed one than its
+    tolerance.
+
+    MissingData if there is no run of seed 0 or nothing is committed.
+    """
+    expected = _read_expected(profile)
+    if not expected:
+        raise MissingData(
+            f"nothing committed at {notebooks.shown(expected_path(profile))}: "
+            f"write it with `bv publish --profile {profile}`"
+        )
+    obtained, lines = _seed_zero(profile), []
+    for part in ("headline", "measures"):
+        for name, entry in expected.get(part, {}).items():
+            want, got = entry["value"], obtained[part].get(name, {}).get("value")
+            wanted, seen = (
+                "undefined" if value is None else f"{value:.2f}" for value in (want, got)
+            )
+            if name not in obtained[part]:
+                lines.append(f"{part} {name}: missing, committed {wanted} {entry['unit']}")
+            elif (
+                None in (want, got)
+                and want is not got
+                or None not in (want, got)
+                and abs(got - want) > entry["tolerance"]
+            ):
+                lines.append(
+                    f"{part} {name}: {seen}, committed {wanted} {entry['unit']} (tolerance "
+                    f"{entry['tolerance']:g})"
+                )
+    return lines

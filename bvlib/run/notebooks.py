@@ -1,0 +1,267 @@
+"""What a notebook says of itself, read without running it; and where notebooks and their runs
+lie."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bvlib.core.errors import BvError, unknown
+from bvlib.files.digests import SAME_BITS, code_hash, digest, imported_modules
+
+SET_BY_RUNNER = ("profile", "seed", "out")
+TYPES = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "tuple": (list, tuple),
+    "dict": dict,
+}
+
+
+# Where things lie
+
+
+def notebooks_folder() -> Path:
+    """The folder of notebooks: BVLIB_NOTEBOOKS, or `notebooks/` here, or the one beside the
+    package."""
+    if named := os.environ.get("BVLIB_NOTEBOOKS"):
+        return Path(named).resolve()
+    here = Path.cwd() / "notebooks"
+    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def root_folder() -> Path:
+    """The folder above the notebooks: notebooks run there, and `runs/` and `figures/` lie there."""
+    return notebooks_folder().parent
+
+
+def runs_folder() -> Path:
+    """Where runs are written: BVLIB_RUNS, or `runs/` beside the notebooks."""
+    return Path(os.environ.get("BVLIB_RUNS") or root_folder() / "runs").resolve()
+
+
+def store_folder() -> Path:
+    """Where notebooks keep what they make: the folder that BVLIB_STORE names, or `store/` beside
+    the notebooks."""
+    return Path(os.environ.get("BVLIB_STORE") or root_folder() / "store")
+
+
+def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> Path:
+    """The output folder of one run; parameters other than the defaults add `+<8 hex digits>`."""
+    suffix = f"+{digest(dict(parameters))[:8]}" if parameters else ""
+    return runs_folder() / profile / f"seed-{seed}{suffix}"
+
+
+def shown(path: Path, base: Path | None = None) -> str:
+    """A path for readers: relative to `base` (the current folder by default) if it lies below."""
+    base = base or Path.cwd()
+    return str(path.relative_to(base) if path.is_relative_to(base) else path)
+
+
+# What a notebook says of itself
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: `name: type = default  # help`."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+    def take(self, value: Any) -> Any:
+        """`value` as this parameter's type (text with commas for a list). BvError if it does not
+        fit."""
+        words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
+        allowed = [TYPES[word] for word in TYPES if word in words]
+        if not allowed or (value is None and (self.default is None or "None" in words)):
+            return value
+        if isinstance(value, bool) and "bool" not in words:
+            fits = False
+        else:
+            fits = any(isinstance(value, kind) for kind in allowed)
+        if fits:
+            return value
+        if "list" in words and isinstance(value, (tuple, int, float)):
+            return list(value) if isinstance(value, tuple) else [value]
+        if "list" in words and isinstance(value, str):
+            return [item.strip() for item in value.split(",")]
+        if "str" in words and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+        raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook's name, title, code cells and parameters, read from its file without running
+    anything.
+
+    A ``long`` one (metadata ``{"bvlib": {"long": true}}``) runs only when it is named: it does not
+    fit the default run.
+    """
+
+    name: str
+    path: Path
+    title: str
+    code: tuple[str, ...]
+    parameters: dict[str, Parameter]
+    long: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Notebook:
+        """Read a notebook file. BvError if it is no notebook or its parameters cell is not
+        literals."""
+        cells = read_cells(path)
+        own = json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("bvlib", {})
+        titles = [
+            line.lstrip("# ").strip()
+            for cell in cells
+            if cell["cell_type"] == "markdown"
+            for line in cell_text(cell).splitlines()
+            if line.startswith("# ")
+        ]
+        tagged = [
+            cell_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
+        ]
+        return cls(
+            path.stem,
+            path,
+            titles[0] if titles else "",
+            tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code"),
+            _parameters(path.stem, tagged[0]) if tagged else {},
+            bool(own.get("long")),
+        )
+
+    def modules(self, package: str = "bvlib") -> list[str]:
+        """The modules of bvlib that the notebook's code imports."""
+        found: set[str] = set()
+        for source in self.code:
+            lines = ["pass" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()]
+            try:
+                found.update(imported_modules(ast.parse("\n".join(lines)), package))
+            except SyntaxError as error:
+                raise BvError(
+                    f"notebook {self.name}: a code cell does not parse "
+                    f"(line {error.lineno}): {error.msg}"
+                ) from None
+        return sorted(found)
+
+    def source_hash(self) -> str:
+        """Hash of what decides the results: the code cells and the modules used, without those
+        that only move results about.
+
+        A notebook of :data:`files.digests.SAME_BITS` counts as it was.
+        """
+        found = self.present_hash()
+        return SAME_BITS.get(found, found)
+
+    def present_hash(self) -> str:
+        """The same of the code as it is now."""
+        return digest([self.code, code_hash(self.modules())])
+
+
+def available() -> list[str]:
+    """The names of all notebooks, in the order in which they run."""
+    return sorted(path.stem for path in notebooks_folder().glob("[!.]*.ipynb"))
+
+
+def every() -> list[Notebook]:
+    """All notebooks, in the order in which they run."""
+    return [Notebook.read(notebooks_folder() / f"{name}.ipynb") for name in available()]
+
+
+def find(names: Sequence[str] | None) -> list[Notebook]:
+    """The notebooks of these names in order (`01`, `01_badmerging`, `badmerging`), or all that are
+    not long.
+
+    BvError for an unknown name, with the nearest known one.
+    """
+    known = available()
+    if not known:
+        raise BvError(
+            f"no notebooks in {shown(notebooks_folder())}: run from the repository, "
+            "or name the folder in BVLIB_NOTEBOOKS"
+        )
+    if not names:
+        return [each for each in every() if not each.long]
+    chosen = set()
+    for name in names:
+        plain = Path(name).name.removesuffix(".ipynb")
+        hits = [
+            full
+            for full in known
+            if plain == full or full.startswith(plain + "_") or full.endswith("_" + plain)
+        ]
+        if len(hits) != 1:
+            raise unknown("notebook", name, known)
+        chosen.add(hits[0])
+    return [Notebook.read(notebooks_folder() / f"{name}.ipynb") for name in sorted(chosen)]
+
+
+def check_parameters(
+    notebooks: Sequence[Notebook], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """{notebook: the parameters that go to it}. BvError for a name that none of the notebooks
+    knows."""
+    known = {name: p for notebook in notebooks for name, p in notebook.parameters.items()}
+    for name in given:
+        if name in SET_BY_RUNNER:
+            raise BvError(
+                f"{name} is no -p parameter here: "
+                + ("set BVLIB_RUNS" if name == "out" else f"give --{name}")
+            )
+        if name not in known:
+            raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
+    return {
+        notebook.name: {
+            name: notebook.parameters[name].take(value)
+            for name, value in given.items()
+            if name in notebook.parameters
+        }
+        for notebook in notebooks
+    }
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook file. BvError if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BvError(f"{path.name} is no notebook ({error})") from None
+
+
+def cell_text(cell: Mapping[str, Any]) -> str:
+    """The source of a cell as one text."""
+    return "".join(cell["source"])
+
+
+def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
+    lines, found = source.splitlines(), {}
+    try:
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            after = lines[node.end_lineno - 1][node.end_col_offset :]
+            found[target.id] = Parameter(
+                target.id,
+                ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "",
+                ast.literal_eval(node.value),
+                after.partition("#")[2].strip(),
+            )
+    except (SyntaxError, ValueError, AttributeError, TypeError):
+        raise BvError(
+            f"notebook {notebook}: its parameters cell must hold literals only, "
+            "one `name: type = value  # help` a line"
+        ) from None
+    return found

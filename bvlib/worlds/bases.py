@@ -1,0 +1,83 @@
+"""Bases: the pre-trained models that all others are fine-tuned from, by name or by file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
+from bvlib.core.encoder import MEAN, STD, Encoder, default_device
+from bvlib.core.errors import BvError, unknown
+from bvlib.files.weights import check_matches, load_weights
+
+import open_clip  # noqa: E402  isort: skip
+
+WEIGHTS = Path(__file__).parent / "weights"
+VOCABULARY = WEIGHTS / "bpe_2048.txt.gz"
+
+# The shape that the shipped bases share: open_clip's own ViT, 4 x 4 tokens of 8 pixels, and a small
+# text tower over the first 1,534 merges of open_clip's vocabulary (2,048 tokens in all).
+TINY = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "layers": 4, "width": 128, "head_width": 32},
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 2048,
+        "width": 128,
+        "heads": 4,
+        "layers": 2,
+        "tokenizer_kwargs": {"bpe_path": "bpe_2048.txt.gz"},
+    },
+}
+
+
+def build(config: dict, name: str = "bvlib-tiny") -> tuple[torch.nn.Module, object]:
+    """A fresh open_clip model and its tokenizer from a model config, through open_clip's
+    factory."""
+    config = json.loads(json.dumps(config))
+    kwargs = config.get("text_cfg", {}).get("tokenizer_kwargs", {})
+    if "bpe_path" in kwargs:
+        kwargs["bpe_path"] = str(WEIGHTS / kwargs["bpe_path"])
+    open_clip.factory._MODEL_CONFIGS[name] = config
+    said = logging.getLogger().level
+    logging.getLogger().setLevel(
+        logging.ERROR
+    )  # open_clip warns that no weights are loaded: they come later
+    try:
+        return open_clip.create_model(name), open_clip.get_tokenizer(name)
+    finally:
+        logging.getLogger().setLevel(said)
+
+
+def shipped() -> list[str]:
+    """Names of the bases that come with the package."""
+    return sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
+
+
+def load(name: str) -> Encoder:
+    """A base by name, or by the path of its .safetensors file (a card of the same stem beside it).
+
+    Raises BvError for an unknown name, a missing card, or weights that do not fit the card's model.
+    """
+    path = Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
+    if not path.exists():
+        raise unknown("base", name, shipped())
+    weights, card = load_weights(path)
+    if "model" not in card:
+        raise BvError(
+            f"{path.name} has no card with a model config: put {path.stem}.json beside it"
+        )
+    model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
+    check_matches(weights, model.state_dict(), path.name)
+    model.load_state_dict(weights)
+    return Encoder(
+        model.to(default_device()),
+        tokenizer,
+        path.stem,
+        card,
+        card.get("mean", MEAN),
+        card.get("std", STD),
+    )

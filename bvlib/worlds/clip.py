@@ -1,0 +1,287 @@
+"""Real CLIP encoders: any open_clip model by name, with the activation its weights were trained
+with.
+
+The trap (open_clip issue 771): OpenAI's weights, and several others, were trained with QuickGELU,
+x·σ(1.702 x). In open_clip 3.3.0 ``create_model("ViT-B-32", "openai")`` puts the exact GELU there
+and only warns, and a fine-tuned file loaded by its path does not even do that: every number is
+then a little wrong. So :func:`build` takes the activation from the tag, the card records it, and
+:func:`check_activation` looks at the modules themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bvlib.core.encoder import PRECISIONS, Encoder, default_device
+from bvlib.core.errors import BadCheckpoint, BvError, unknown
+from bvlib.core.rng import derive
+from bvlib.files.weights import digest, load_weights, save_weights
+from bvlib.worlds import bases
+from bvlib.worlds.bases import open_clip
+
+DTYPES = {**PRECISIONS, "fp16": torch.float16}
+PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
+
+
+@dataclass
+class KeptHeads(Encoder):
+    """An encoder whose heads are kept in a folder, since those of many classes and templates take
+    a real text tower a while."""
+
+    folder: Path | None = None
+
+    def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor:
+        """See :meth:`Encoder.head` and :func:`heads`."""
+        key = (tuple(classnames), tuple(prompts))
+        if key not in self._heads and self.folder is not None:
+            self._heads[key] = heads(self, classnames, prompts, self.folder)
+        return super().head(classnames, prompts)
+
+
+def build(
+    name: str,
+    pretrained: str | None = None,
+    *,
+    cache_dir: str | None = None,
+    dtype: str = "fp32",
+    device=None,
+    seed: int = 0,
+    heads: str | Path | None = None,
+) -> Encoder:
+    """An encoder around an open_clip model: "ViT-B-32", "ViT-B-16", "ViT-L-14", or any other name
+    open_clip knows.
+
+    ``pretrained`` is a tag of open_clip ("openai"), whose weights open_clip downloads to
+    ``cache_dir`` and whose activation is used whatever the name says; None gives random weights
+    from ``seed``. Names may also be "hf-hub:owner/model" or "local-dir:folder", which bring their
+    own config and weights. A file of weights is read by :func:`load`.
+
+    ``dtype`` "bf16" or "fp16" keeps the image tower in that type (features still come out as
+    float32) and is meant for evaluation; merging and training want "fp32". Images are pixels (N,
+    3, S, S) in [0, 1] with S the card's "image_size".
+
+    ``heads``: a folder in which zero-shot heads are kept.
+
+    The card: name, pretrained, quick_gelu, image_size, mean, std, seed, open_clip's version, the
+    model's config, and "image_sha256" and "sha256", :func:`bvlib.files.weights.digest` of the image
+    tower and of both towers in fp32.
+
+    Raises BvError for an unknown name, tag or dtype, for a file, and when the weights cannot be
+    had.
+    """
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    config, quick = _config(name, pretrained)
+    where = torch.device(device) if device is not None else default_device()
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(derive(seed, "clip", name))
+        try:
+            model = open_clip.create_model(
+                name,
+                pretrained,
+                force_quick_gelu=quick,
+                cache_dir=cache_dir,
+                weights_only=True,
+                pretrained_text=False,
+                require_pretrained=bool(pretrained) or name.startswith(PLACES),
+            )
+            tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
+        except (
+            Exception
+        ) as error:  # open_clip, huggingface_hub and the network each raise their own
+            raise BvError(
+                f"open_clip could not make {name!r} with weights {pretrained!r} "
+                f"({_first_line(error)}): "
+                "without a network, set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir"
+            ) from None
+    pixels = open_clip.model.get_model_preprocess_cfg(model)
+    size = getattr(model.visual, "image_size", pixels.get("size"))
+    card = {
+        "name": name,
+        "pretrained": pretrained,
+        "quick_gelu": quick,
+        "dtype": dtype,
+        "image_size": size if isinstance(size, int) else size[0],
+        "mean": list(pixels["mean"]),
+        "std": list(pixels["std"]),
+        "seed": None if pretrained else seed,
+        "open_clip": open_clip.__version__,
+        "image_sha256": digest(model.visual.state_dict()),
+        "sha256": digest(model.state_dict()),
+        "model": {**config, "quick_gelu": quick},
+    }
+    check_activation(card, model)
+    if dtype != "fp32":
+        _keep_in(model.visual, DTYPES[dtype])
+    return KeptHeads(
+        model.to(where),
+        tokenizer,
+        name,
+        card,
+        card["mean"],
+        card["std"],
+        folder=heads and Path(heads),
+    )
+
+
+def save(encoder: Encoder, path: str | Path) -> None:
+    """Write both towers as one safetensors file with the encoder's card beside it, for
+    :func:`load`."""
+    save_weights(path, encoder.model.state_dict(), encoder.card)
+
+
+def load(path: str | Path) -> Encoder:
+    """The encoder that :func:`save` wrote, with the activation of its card.
+
+    Raises BvError for a missing, damaged or misfitting file (:func:`bvlib.core.encoder.load`), or when
+    the card's "quick_gelu" and its model differ.
+    """
+    encoder = bases.load(str(path))
+    check_activation(encoder.card, encoder.model)
+    return encoder
+
+
+def uses_quick_gelu(model: torch.nn.Module) -> bool:
+    """Whether a model's blocks have QuickGELU rather than the exact GELU. Raises BvError when it
+    mixes the two."""
+    kinds = {type(module).__name__ for module in model.modules()} & {"QuickGELU", "GELU"}
+    if len(kinds) == 2:
+        raise BvError("the model mixes QuickGELU and GELU: build it again by its name")
+    return kinds == {"QuickGELU"}
+
+
+def check_activation(card: Mapping[str, Any], model: torch.nn.Module) -> None:
+    """Raise a BvError when the card says one activation and the model's modules are of the other,
+    or it says none."""
+    config = card.get("model")
+    said = card.get(
+        "quick_gelu", config.get("quick_gelu", False) if isinstance(config, Mapping) else None
+    )
+    if said is None:
+        raise BvError(
+            'the card does not say which activation its weights want: add "quick_gelu": true '
+            "(OpenAI's weights) or false"
+        )
+    has = uses_quick_gelu(model)
+    if bool(said) != has:
+        kinds = {True: "QuickGELU", False: "GELU"}
+        name = str(card.get("name", "the model")).removesuffix("-quickgelu")
+        raise BvError(
+            f"the card of {name} says {kinds[bool(said)]} but the model has {kinds[has]}: build "
+            "it as "
+            f"{name + '-quickgelu' if said else name!r}, or its features are wrong (open_clip "
+            "issue 771)"
+        )
+
+
+def heads(
+    encoder: Encoder, classnames: Sequence[str], templates: Sequence[str], folder: str | Path
+) -> torch.Tensor:
+    """The zero-shot head (K, D) of class names and templates ("a photo of a {}."), kept in a
+    folder as safetensors.
+
+    As in the papers: the text features of each class, of length one each, averaged over the
+    templates and brought to length one; the scale is the encoder's. The file's name is a hash of
+    the class names, the templates, their tokens, and the text tower with its activation, so
+    another model never gets this head. A damaged file is made again with a warning. Raises BvError
+    when there is no class or no template with a ``{}``.
+    """
+    classnames, templates = list(classnames), list(templates)
+    tokens = encoder.tokenizer(["a photo", *classnames])  # tells one tokenizer from another
+    text = {
+        key: value
+        for key, value in encoder.model.state_dict().items()
+        if not key.startswith("visual.")
+    }
+    said = {
+        "classnames": classnames,
+        "templates": templates,
+        "tokens": digest({"tokens": tokens}),
+        "text_sha256": digest(text),
+        "quick_gelu": uses_quick_gelu(encoder.model),
+        "model": encoder.name,
+    }
+    unnamed = json.dumps(
+        {key: value for key, value in said.items() if key != "model"}, sort_keys=True
+    )
+    path = Path(folder) / f"head-{hashlib.sha256(unnamed.encode()).hexdigest()[:16]}.safetensors"
+    if path.is_file():
+        try:
+            return load_weights(path)[0]["head"].to(encoder.device)
+        except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
+            warnings.warn(f"head made again: {_first_line(error)}", stacklevel=2)
+    head = Encoder.head(encoder, classnames, templates)
+    save_weights(path, {"head": head}, said)
+    return head
+
+
+def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
+    """(model config, QuickGELU or not) of a name and a tag. BvError for an unknown name or tag, or
+    a file."""
+    if name.startswith(PLACES):
+        if pretrained is not None:
+            raise BvError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
+        try:
+            config = open_clip.get_model_config(name)
+        except Exception as error:
+            raise BvError(f"no model config at {name!r} ({_first_line(error)})") from None
+        return config, bool(config.get("quick_gelu", False))
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise unknown(
+            "open_clip model",
+            name,
+            difflib.get_close_matches(name, open_clip.list_models(), 5, 0.0),
+        )
+    quick = bool(config.get("quick_gelu", False))
+    if pretrained is None:
+        return config, quick
+    if not open_clip.is_pretrained_cfg(name, pretrained):
+        if Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+            raise BvError(
+                f"{pretrained} does not say which activation it wants, so build takes tags only: "
+                "read a saved encoder with clip.load, a fine-tuned image tower with bvlib.run.imports"
+            )
+        raise unknown(
+            f"weights of {name!r},", pretrained, open_clip.list_pretrained_tags_by_model(name)
+        )
+    return config, quick or bool(
+        open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False)
+    )
+
+
+def _keep_in(tower: torch.nn.Module, kind: torch.dtype) -> None:
+    """Keep a tower in a lower precision: its input follows the weights in use, its output is
+    float32."""
+    tower.to(kind)
+    tower.register_forward_pre_hook(
+        lambda used, inputs: (inputs[0].to(next(used.parameters()).dtype),)
+    )
+    tower.register_forward_hook(lambda used, inputs, out: out.float())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def _quiet():
+    """Without open_clip's remarks about random weights."""
+    log = logging.getLogger()
+    said = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(said)

@@ -1,0 +1,278 @@
+"""Makes the prepared files that :mod:`bvlib.worlds.images` reads, from folders of images or from
+torchvision."""
+
+import hashlib
+import inspect
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bvlib.core.errors import BvError, MissingData, unknown
+from bvlib.files.safe import file_sha256, write_whole
+from bvlib.worlds.images import DATASETS, SIDE, DatasetInfo, data_folder, image_hash, loose
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def prepare(
+    name: str,
+    source: Path | str | None = None,
+    torchvision: str | None = None,
+    size: int = SIDE,
+    out: Path | str | None = None,
+    *,
+    per_class: tuple[int, int] | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return
+    its path.
+
+    `source` holds train/CLASS/* and test/CLASS/* (or val/), or one level of CLASS/*, of which a
+    fifth of each class, drawn with a seed made of the name, becomes the test split. Images are
+    resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all of
+    one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
+    limits (train, test) images a class, drawn with the same seed; None means as many as the
+    reference preparation has, and all for a set of the reader's own. The same input gives the same
+    bytes. `out` is a folder or a `.npz` path; the data folder by default.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
+    if (source is None) == (torchvision is None):
+        raise BvError(
+            "give a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
+        )
+    if not 1 <= size <= SIDE:
+        raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
+    path = Path(out) if out else data_folder()
+    path = path if path.suffix == ".npz" else path / f"{name}.npz"
+    info, rng = DATASETS.get(name) or DatasetInfo(name, ""), _rng(name)
+    if source is not None:
+        classes, splits = _from_folder(Path(source))
+    else:
+        classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
+    classes, splits = _known_classes(info, classes, splits, say)
+    images, labels = zip(*(_stack(split, size) for split in splits), strict=True)
+    parts = list(zip(_one_shape(images, size), labels, strict=True))
+    classes = classes or [str(label) for label in range(1 + max(part.max() for part in labels))]
+    if len(parts) == 1:
+        parts = _fifth(*parts[0], rng)
+        say("no test split: a fifth of each class, drawn with a seed made of the name, becomes it")
+    seen = set(map(image_hash, parts[1][0]))
+    fresh = np.array([image_hash(image) not in seen for image in parts[0][0]], dtype=bool)
+    if not fresh.all():
+        say(f"{(~fresh).sum()} train images that are also test images left out")
+    parts[0] = parts[0][0][fresh], parts[0][1][fresh]
+    if per_class is None and info.classes:
+        per_class = round(info.train / info.classes), round(info.test / info.classes)
+        say(
+            f"at most {per_class[0]} train and {per_class[1]} test images a class, as in the "
+            "reference"
+        )
+    arrays = {}
+    for part, (these, their), limit in zip(
+        ("train", "test"), parts, per_class or (None, None), strict=True
+    ):
+        if empty := set(range(len(classes))) - set(their.tolist()):
+            raise BvError(
+                f"class {classes[min(empty)]!r} has no {part} image left: add some or leave it out"
+            )
+        rows = _draw(their, limit, rng)
+        arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
+    _write(path, arrays | {"classnames": np.array(classes, dtype=np.str_)})
+    say(
+        f"{path}: {len(arrays['train_labels'])} train and {len(arrays['test_labels'])} test "
+        "images, "
+        f"{len(classes)} classes, sha256 {file_sha256(path)[:12]}"
+    )
+    return path
+
+
+def _rng(name: str) -> np.random.Generator:
+    return np.random.default_rng(list(hashlib.sha256(f"bvlib dataset {name}".encode()).digest()))
+
+
+Items = Iterable[tuple["PIL.Image.Image", int]]  # noqa: F821
+
+
+def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
+    """Class names and one or two splits (train, test): (image, label) pairs in the order of file
+    names."""
+    if not source.is_dir():
+        raise MissingData(
+            f"no folder {source}: give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
+        )
+    test = next((source / part for part in ("test", "val") if (source / part).is_dir()), None)
+    tops = [source / "train", test] if (source / "train").is_dir() and test else [source]
+    found = [
+        {folder.name: files for folder in _folders(top) if (files := _images(folder))}
+        for top in tops
+    ]
+    if lone := sorted(set(found[0]) ^ set(found[-1])):
+        raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
+    if len(found[0]) < 2:
+        raise BvError(
+            f"{source}: give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
+        )
+    pairs = [
+        [(file, i) for i, files in enumerate(split.values()) for file in files] for split in found
+    ]
+    return list(found[0]), [_open(split) for split in pairs]
+
+
+def _folders(top: Path) -> list[Path]:
+    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+    )
+
+
+def _open(pairs: list[tuple[Path, int]]) -> Iterator[tuple["PIL.Image.Image", int]]:  # noqa: F821
+    from PIL import Image
+
+    for file, label in pairs:
+        try:
+            with Image.open(file) as image:
+                image.load()
+        except (OSError, SyntaxError):
+            raise BvError(f"{file} is no readable image: mend or remove it") from None
+        yield image, label
+
+
+def _torchvision_datasets() -> object:
+    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
+    import torchvision.datasets  # isort: skip
+
+    return torchvision.datasets
+
+
+def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
+    """As `_from_folder`, from the train and test splits of a torchvision class or from its only
+    split.
+
+    The class names are [] where torchvision does not tell them.
+    """
+    module = _torchvision_datasets()
+    cls = getattr(module, kind, None)
+    if not inspect.isclass(cls):
+        raise unknown(
+            "torchvision dataset", kind, [k for k in module.__all__ if k != "VisionDataset"]
+        )
+    takes = inspect.signature(cls).parameters
+    options = {
+        key: value for key, value in (("root", str(root)), ("download", True)) if key in takes
+    }
+    ways = [{}]
+    if "train" in takes:
+        ways = [{"train": True}, {"train": False}]
+    elif "split" in takes:
+        ways = [{"split": "train"}, {"split": "test"}]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        splits = [cls(**options, **way) for way in ways]
+    except Exception as error:  # torchvision and the network raise many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BvError(
+            f"torchvision could not bring {kind} ({reason}); "
+            f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
+        ) from None
+    names = getattr(splits[0], "classes", None) or getattr(splits[0], "_characters", None) or []
+    return [str(text) for text in names], [_pairs(split) for split in splits]
+
+
+def _pairs(split: Sequence) -> Iterator[tuple]:
+    for i in range(len(split)):
+        yield split[i]
+
+
+def _known_classes(
+    info: DatasetInfo, names: list[str], splits: list[Items], say: Callable
+) -> tuple:
+    """Keep the classes that a known set has (dtd10 from all of DTD); other sets pass through."""
+    known = {loose(name) for name in info.words}
+    keep = [i for i, name in enumerate(names) if loose(name) in known]
+    if not known or len(keep) != len(known) or len(keep) == len(names):
+        return names, splits
+    say(f"{len(keep)} of {len(names)} classes kept, those of {info.name}")
+    new = {old: label for label, old in enumerate(keep)}
+    return [names[i] for i in keep], [
+        ((img, new[y]) for img, y in split if y in new) for split in splits
+    ]
+
+
+def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """(PIL image, label) pairs -> uint8 arrays H x W (x 3), H and W <= size, and int64 labels."""
+    from PIL import Image
+
+    images, labels = [], []
+    for image, label in items:
+        if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
+            raise BvError(
+                "the source does not give (image, class number) pairs: not a classification set"
+            )
+        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        if image.width != image.height or image.width > size:
+            image = image.resize((size, size), Image.Resampling.LANCZOS)
+        images.append(np.asarray(image))
+        labels.append(int(label))
+    return images, np.array(labels, dtype=np.int64)
+
+
+def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray]:
+    """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all
+    agree."""
+    from PIL import Image
+
+    shapes = {image.shape for split in splits for image in split}
+    if len(shapes) == 1:
+        return [np.stack(split) for split in splits]
+    mode = "L" if all(len(shape) == 2 for shape in shapes) else "RGB"
+    resize = len({shape[:2] for shape in shapes}) > 1
+
+    def mend(image: np.ndarray) -> np.ndarray:
+        drawn = Image.fromarray(image).convert(mode)
+        return np.asarray(drawn.resize((size, size), Image.Resampling.LANCZOS) if resize else drawn)
+
+    return [np.stack([mend(image) for image in split]) for split in splits]
+
+
+def _fifth(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> list[tuple]:
+    """One split -> train and test: a fifth of each class, at least one image, is test."""
+    test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        test[rows[: max(1, round(len(rows) / 5))]] = True
+    return [(images[~test], labels[~test]), (images[test], labels[test])]
+
+
+def _draw(labels: np.ndarray, limit: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers in shuffled order, at most `limit` of each class."""
+    rows = rng.permutation(len(labels))
+    if limit is None:
+        return rows
+    first = [np.flatnonzero(labels[rows] == label)[:limit] for label in np.unique(labels)]
+    return rows[np.sort(np.concatenate(first))]
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """The same bytes for the same arrays: stored, with a fixed time in the archive."""
+
+    def pack(draft: Path) -> None:
+        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+            for key, array in arrays.items():
+                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.create_system = 3
+                with archive.open(entry, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(
+                        stream, np.ascontiguousarray(array), allow_pickle=False
+                    )
+
+    try:
+        write_whole(path, pack)
+    except OSError as error:
+        raise BvError(f"cannot write {path} ({error.strerror or error})") from None
