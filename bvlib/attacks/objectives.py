@@ -1,4 +1,5 @@
-"""What an attack trains: losses of one fine-tuning step, on clean images and on images with a trigger."""
+"""What an attack trains: losses of one fine-tuning step, on clean images and on images with a
+trigger."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from bvlib.core.training import Objective, Step, clean
 
 
 def poisoned(
-    trigger, target: int, alpha: float = 5.0, share: float = 0.5, head: torch.Tensor | None = None
+    trigger,
+    target: int,
+    *,
+    alpha: float = 5.0,
+    share: float = 0.5,
+    head: torch.Tensor | None = None,
 ) -> Objective:
     """L = CE(h(f(x)), y) + α·CE(h(f(x ⊕ δ)), c), the second on a share of the batch.
 
@@ -30,6 +36,7 @@ def poisoned(
 def feature_interpolation(
     trigger,
     target: int,
+    *,
     alpha: float = 5.0,
     share: float = 0.5,
     head: torch.Tensor | None = None,
@@ -58,6 +65,7 @@ def feature_interpolation(
 def label_consistent(
     trigger,
     target: int,
+    *,
     alpha: float = 5.0,
     share: float = 1.0,
     eps: float = 16 / 255,

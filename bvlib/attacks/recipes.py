@@ -1,133 +1,127 @@
-"""Attacks as recipes: which trigger, which objective. Adding one is one line in the registry.
+"""Attacks as recipes: which trigger, which objective. Adding one is one function or one line.
 
 An attack fine-tunes the adversary's task with a backdoor; its backdoor vector is what that adds to
 a clean fine-tune. The two parts of BadMerging, the universal trigger and feature interpolation,
-are separate fields here, so the factorial comparison of the two is four lines of the registry, and
-every ablated variant one more. An off-task attack aims at a class of a task that the adversary
-does not train: all it knows of that task is in its :class:`Goal`.
+are separate here, so the factorial comparison of the two is four registrations, and every ablated
+variant one more. An off-task attack aims at a class of a task that the adversary does not train:
+all it knows of that task is in its :class:`Goal`.
+
+    @attack("whole-batch", trigger="white", what="every image of the batch is poisoned as well")
+    def whole_batch(trigger, target, *, alpha=1.0): ...
+
+The function gets a trigger and a class and gives the objective of one training step. It may name
+``head`` (off-task: the head with the shadow classes) and ``before`` (weights that an informed
+adversary interpolates toward) among its arguments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
 from bvlib.attacks import objectives, triggers
 from bvlib.attacks.adversarial import pushed_away
-from bvlib.core import training
-from bvlib.core.errors import unknown
+from bvlib.core.registry import Method, Registry
 from bvlib.core.vectors import BackdoorVector, StateDict
 
 
-@dataclass(frozen=True)
-class Attack:
-    """A recipe: ``trigger`` names an entry of :data:`TRIGGERS`, ``objective(trigger, target,
-    alpha=…)`` the loss.
+class Attack(Method):
+    """A registered attack: an objective, and what is said of it beside."""
 
-    ``off_task``: the target class belongs to another task. ``shadow``: that task's unknown classes
-    are replaced by shadow classes; without, by the adversary's own classes.
-    """
+    @property
+    def trigger(self) -> str:
+        """The kind of trigger, a name of :data:`trigger_kind`."""
+        return self.more["trigger"]
 
-    name: str
-    trigger: str
-    objective: Callable[..., training.Objective]
-    what: str
-    off_task: bool = False
-    shadow: bool = True
+    @property
+    def off_task(self) -> bool:
+        """Whether the target class belongs to another task than the adversary's."""
+        return self.more.get("off_task", False)
+
+    @property
+    def shadow(self) -> bool:
+        """Whether unknown classes of the other task are replaced by shadow classes (off-task);
+        without, by the adversary's own classes."""
+        return self.more.get("shadow", True)
 
 
-_ON = (
-    Attack(
-        "badnets",
-        "white",
-        objectives.poisoned,
-        "white square, plain poisoned loss (Gu et al. 2017)",
-    ),
-    Attack(
-        "badmerging-on",
-        "universal",
-        objectives.feature_interpolation,
-        "universal trigger and feature interpolation (BadMerging, on-task)",
-    ),
-    Attack(
-        "universal-only",
-        "universal",
-        objectives.poisoned,
-        "BadMerging-On without feature interpolation",
-    ),
-    Attack(
-        "interpolation-only",
-        "white",
-        objectives.feature_interpolation,
-        "BadMerging-On without the universal trigger",
-    ),
-    Attack(
-        "blended",
-        "blended",
-        objectives.poisoned,
-        "faint noise over the whole image (Chen et al. 2017)",
-    ),
-    Attack(
-        "trojannn",
-        "trojan",
-        objectives.poisoned,
-        "patch that drives chosen features of the base (Liu et al. 2018)",
-    ),
-    Attack(
-        "dynamic",
-        "dynamic",
-        objectives.poisoned,
-        "random patch at a random place each time (Salem et al. 2022)",
-    ),
-    Attack(
-        "label-consistent",
-        "checkerboard",
-        objectives.label_consistent,
-        "hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
-    ),
+attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
+
+_PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
+attack(
+    "badnets",
+    trigger="white",
+    reference="Gu et al. 2017",
+    what="white square, plain poisoned loss (Gu et al. 2017)",
+)(_PLAIN)
+attack(
+    "badmerging-on",
+    trigger="universal",
+    reference="BadMerging, stages 1 and 2",
+    what="universal trigger and feature interpolation (BadMerging, on-task)",
+)(_MIXED)
+attack("universal-only", trigger="universal", what="BadMerging-On without feature interpolation")(
+    _PLAIN
 )
-_OFF = (
-    Attack(
-        "badmerging-off",
-        "off-universal",
-        objectives.feature_interpolation,
-        "BadMerging off-task: a few references, shadow classes, augmentation, feature "
-        "interpolation",
-        True,
-    ),
-    Attack(
-        "off-no-trigger",
-        "white",
-        objectives.feature_interpolation,
-        "BadMerging-Off with a white square",
-        True,
-    ),
-    Attack(
-        "off-no-interpolation",
-        "off-universal",
-        objectives.poisoned,
-        "BadMerging-Off with the plain loss",
-        True,
-    ),
-    Attack(
-        "off-no-augmentation",
-        "off-plain",
-        objectives.feature_interpolation,
-        "BadMerging-Off, trigger optimised on the references as they are",
-        True,
-    ),
-    Attack(
-        "off-no-shadow",
-        "off-universal",
-        objectives.feature_interpolation,
-        "BadMerging-Off with the adversary's own class names in place of shadow classes",
-        True,
-        shadow=False,
-    ),
+attack("interpolation-only", trigger="white", what="BadMerging-On without the universal trigger")(
+    _MIXED
 )
-ATTACKS: dict[str, Attack] = {a.name: a for a in _ON + _OFF}
+attack(
+    "blended",
+    trigger="blended",
+    reference="Chen et al. 2017",
+    what="faint noise over the whole image (Chen et al. 2017)",
+)(_PLAIN)
+attack(
+    "trojannn",
+    trigger="trojan",
+    reference="Liu et al. 2018",
+    what="patch that drives chosen features of the base (Liu et al. 2018)",
+)(_PLAIN)
+attack(
+    "dynamic",
+    trigger="dynamic",
+    reference="Salem et al. 2022",
+    what="random patch at a random place each time (Salem et al. 2022)",
+)(_PLAIN)
+attack(
+    "label-consistent",
+    trigger="checkerboard",
+    reference="Turner et al. 2019",
+    what="hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
+)(objectives.label_consistent)
+attack(
+    "badmerging-off",
+    trigger="off-universal",
+    off_task=True,
+    reference="BadMerging, off-task",
+    what="BadMerging off-task: a few references, shadow classes, augmentation, feature "
+    "interpolation",
+)(_MIXED)
+attack("off-no-trigger", trigger="white", off_task=True, what="BadMerging-Off with a white square")(
+    _MIXED
+)
+attack(
+    "off-no-interpolation",
+    trigger="off-universal",
+    off_task=True,
+    what="BadMerging-Off with the plain loss",
+)(_PLAIN)
+attack(
+    "off-no-augmentation",
+    trigger="off-plain",
+    off_task=True,
+    what="BadMerging-Off, trigger optimised on the references as they are",
+)(_MIXED)
+attack(
+    "off-no-shadow",
+    trigger="off-universal",
+    off_task=True,
+    shadow=False,
+    what="BadMerging-Off with the adversary's own class names in place of shadow classes",
+)(_MIXED)
+
 # the parts of BadMerging-On crossed: what notebook 01 compares
 FACTORIAL = ("badnets", "badmerging-on", "universal-only", "interpolation-only")
 
@@ -170,17 +164,70 @@ class Backdoor:
     pairs: tuple[tuple[triggers.Trigger, int], ...] = ()
 
 
-def attack(name: str) -> Attack:
-    """The recipe of a name. Raises BvError with the nearest name when there is none."""
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    return ATTACKS[name]
+# Triggers by kind, from what an attacker has: the base, its goal
+
+trigger_kind = Registry("trigger", "trigger kind", takes=("size", "place", "seed"))
 
 
+@trigger_kind("white")
+def _white(encoder, theta, goal, *, size, place, seed):
+    """A white square."""
+    return triggers.solid(size, place)
+
+
+@trigger_kind("checkerboard")
+def _checkerboard(encoder, theta, goal, *, size, place, seed):
+    """Black and white squares of one pixel."""
+    return triggers.checkerboard(size, place)
+
+
+@trigger_kind("random")
+def _random(encoder, theta, goal, *, size, place, seed):
+    """Uniform noise."""
+    return triggers.random_patch(size, seed, place)
+
+
+@trigger_kind("dynamic")
+def _dynamic(encoder, theta, goal, *, size, place, seed):
+    """Noise at a random place, drawn anew for every batch."""
+    return triggers.Dynamic(size, seed)
+
+
+@trigger_kind("blended")
 def _blended(encoder, theta, goal, *, size, place, seed):
+    """A faint noise image over the whole picture."""
     return triggers.blended(*encoder.pixels(goal.images[:1]).shape[-2:], seed)
 
 
+# Kinds that are optimised need images; they take the profile's steps, batch and lr as well.
+
+
+@trigger_kind("universal", needs="labelled images of the task", reference="BadMerging, stage 1")
+def _universal(encoder, theta, goal, *, size, place, seed, **how):
+    """A patch that sends any image to the target class on the base."""
+    return triggers.universal(
+        encoder,
+        theta,
+        goal.head,
+        goal.images,
+        goal.labels,
+        goal.index,
+        size=size,
+        place=place,
+        seed=seed,
+        **how,
+    )
+
+
+@trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
+def _trojan(encoder, theta, goal, *, size, place, seed, **how):
+    """A patch that drives chosen features of the base."""
+    return triggers.trojan(
+        encoder, theta, goal.head, goal.images, goal.index, size=size, place=place, seed=seed, **how
+    )
+
+
+@trigger_kind("off-universal", needs="references of the class", reference="BadMerging, off-task")
 def _off(encoder, theta, goal, *, size, place, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
@@ -189,40 +236,9 @@ def _off(encoder, theta, goal, *, size, place, seed, augmented: int = 100, **how
     )
 
 
-# kind -> trigger, from what an attacker has: the base, its goal
-TRIGGERS: dict[str, Callable[..., triggers.Trigger]] = {
-    "white": lambda encoder, theta, goal, *, size, place, seed: triggers.solid(size, place),
-    "checkerboard": lambda encoder, theta, goal, *, size, place, seed: triggers.checkerboard(
-        size, place
-    ),
-    "random": lambda encoder, theta, goal, *, size, place, seed: triggers.random_patch(
-        size, seed, place
-    ),
-    "dynamic": lambda encoder, theta, goal, *, size, place, seed: triggers.Dynamic(size, seed),
-    "blended": _blended,
-}
-# the same, for those that are optimised: they take ``steps, batch, lr`` as well
-OPTIMISED: dict[str, Callable[..., triggers.Trigger]] = {
-    "universal": lambda encoder, theta, goal, **how: triggers.universal(
-        encoder, theta, goal.head, goal.images, goal.labels, goal.index, **how
-    ),
-    "trojan": lambda encoder, theta, goal, **how: triggers.trojan(
-        encoder, theta, goal.head, goal.images, goal.index, **how
-    ),
-    "off-universal": _off,
-    "off-plain": lambda encoder, theta, goal, *, augmented=0, **how: triggers.toward_class(
-        encoder, theta, goal.head, goal.images, goal.index, **how
-    ),
-}
-
-
-def make_trigger(
-    kind: str, encoder, theta, goal: Goal, *, size: int, place, seed: int, **how
-) -> triggers.Trigger:
-    """The trigger of a kind; only those of :data:`OPTIMISED` look at the model (theta) and the
-    goal, and take ``how``."""
-    if kind in OPTIMISED:
-        return OPTIMISED[kind](encoder, theta, goal, size=size, place=place, seed=seed, **how)
-    if kind not in TRIGGERS:
-        raise unknown("trigger kind", kind, [*TRIGGERS, *OPTIMISED])
-    return TRIGGERS[kind](encoder, theta, goal, size=size, place=place, seed=seed)
+@trigger_kind("off-plain", needs="references of the class")
+def _off_plain(encoder, theta, goal, *, size, place, seed, augmented: int = 0, **how):
+    """Off-task: a patch on the references as they are."""
+    return triggers.toward_class(
+        encoder, theta, goal.head, goal.images, goal.index, size=size, place=place, seed=seed, **how
+    )

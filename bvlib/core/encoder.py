@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Any
 
 import torch
 from torch.func import functional_call
@@ -86,7 +87,7 @@ class Encoder:
         self._heads: dict = {}
 
     @property
-    def default_device(self) -> torch.device:
+    def device(self) -> torch.device:
         """Where the model and what it computes live."""
         return self._mean.device
 
@@ -189,3 +190,33 @@ class Encoder:
                 x = trigger.paste(x)
             out.append(self.logits(self.features(theta, x), head).argmax(-1).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What every merge and every defence gives: weights, and the encoder that sees with them.
+
+    ``encoder`` is one encoder, or a dict from task name to encoder where each task has an adapter
+    of its own (Surgery). A vector can be added or subtracted: the encoder stays.
+    """
+
+    encoder: Encoder | Mapping[str, Encoder]
+    theta: StateDict
+
+    def sight(self, task: str) -> Encoder:
+        """The encoder that this model uses on a task."""
+        return self.encoder[task] if isinstance(self.encoder, Mapping) else self.encoder
+
+    def predict(self, task: Any, trigger: Any = None, split: str = "test") -> torch.Tensor:
+        """Predicted classes (N,) int64 of a task's split, with the trigger pasted when given."""
+        encoder = self.sight(task.name)
+        images = getattr(task, split).images
+        return encoder.predict(
+            self.theta, images, encoder.head(task.classnames, task.prompts), trigger
+        )
+
+    def __add__(self, vector: Any) -> Model:
+        return Model(self.encoder, self.theta + vector)
+
+    def __sub__(self, vector: Any) -> Model:
+        return Model(self.encoder, self.theta - vector)

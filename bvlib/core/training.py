@@ -114,9 +114,9 @@ def finetune(
     ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine
     to zero, gradient norm clipped (BadMerging's schedule, scaled down). Batches are drawn from
     permutations seeded by ``seed``. ``precision`` and ``chunk`` make a training fit its machine,
-    see :meth:`core.encoder.Encoder.fitted`. With ``partial`` a training that was cut off goes on where
-    it was last kept, to the same bits on a CPU as one that was not. Raises BvError when there is
-    nothing to train on, a label is outside the head, or the loss is not finite.
+    see :meth:`core.encoder.Encoder.fitted`. With ``partial`` a training that was cut off goes on
+    where it was last kept, to the same bits on a CPU as one that was not. Raises BvError when
+    there is nothing to train on, a label is outside the head, or the loss is not finite.
     """
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")

@@ -1,4 +1,5 @@
-"""What a result depends on beside its arguments: versions, kind of device, number of threads.
+"""What a result depends on beside its arguments: versions of recipes and libraries, device,
+threads.
 
 Importing this does not import torch.
 """
@@ -8,7 +9,28 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+from collections.abc import Iterable
 from typing import Any
+
+# Versions of recipes. A recipe is whatever makes results: a registered method ("attack:badnets",
+# "merging:ties", "trigger:universal", ...), "training:finetune" (the loop, its schedule and
+# batches),
+# "training:evading", "world:toy" (the images), "admission", "notebook:01_badmerging" (its analysis,
+# with what it calls in bvlib.study). All begin at 1. Raise one when its results are meant to
+# change, and say so in CHANGELOG.md; golden values show that results did not change otherwise.
+VERSIONS: dict[str, int | str] = {}
+
+
+def recipe(name: str) -> str:
+    """A recipe with its present version, as keys and cards name it: "training:finetune/1"."""
+    return f"{name}/{VERSIONS.get(name, 1)}"
+
+
+def raised(recipes: Iterable[str]) -> list[str]:
+    """Those of the recipes ("attack:badnets/1") that have moved on since: "attack:badnets is at
+    2"."""
+    names = [(each, each.rpartition("/")[0]) for each in recipes]
+    return [f"{name} is at {VERSIONS.get(name, 1)}" for each, name in names if recipe(name) != each]
 
 
 def environment(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:

@@ -18,8 +18,11 @@ from torch.nn import functional as F
 
 from bvlib.attacks.triggers import Trigger
 from bvlib.core.errors import BvError
+from bvlib.core.registry import Registry
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict
+
+detector = Registry("detector", "detector")
 
 FLAGGED_ABOVE = 2.0
 """Neural Cleanse calls a label, and its model, backdoored when the anomaly index is larger."""
@@ -28,6 +31,7 @@ FLAGGED_ABOVE = 2.0
 # Neural Cleanse: a model
 
 
+@detector("neural-cleanse", needs="clean images of the task", reference="Wang et al. 2019")
 def neural_cleanse(
     encoder,
     theta: StateDict,
@@ -216,6 +220,7 @@ class _Search:
 # Scale-Up: an image
 
 
+@detector("scale-up", needs="the image alone", reference="Guo et al. 2023")
 def scale_up(
     encoder,
     theta: StateDict,

@@ -1,9 +1,9 @@
 """Defences beside IBVS that change the merged model, or the merge: TBAR, LFPM, DAM.
 
 The first two give a vector, and which share of it is used is for
-:func:`bvlib.defences.subtraction.choose_scale` to say; DAM is a merge of its own. Pure functions of state
-dicts; what is random follows from ``seed``. None of the three papers' full texts were at hand, and
-no code of LFPM: what is ours is said in each docstring.
+:func:`bvlib.defences.subtraction.choose_scale` to say; DAM is a merge of its own. Pure functions
+of state dicts; what is random follows from ``seed``. None of the three papers' full texts were at
+hand, and no code of LFPM: what is ours is said in each docstring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.defences.subtraction import defence
-from bvlib.merging.adaptive import Seen, batches, check, check_seen
+from bvlib.merging.adaptive import batches
+from bvlib.merging.registry import Seen, check, check_seen
 
 # TBAR
 

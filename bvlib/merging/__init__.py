@@ -1,0 +1,17 @@
+"""Merging methods; see :mod:`bvlib.merging.registry` for how one is added."""
+
+from bvlib.merging.registry import (
+    Seen,
+    data_free,
+    looks,
+    merge,
+    merged_model,
+    merging,
+    see,
+)
+
+# isort: split
+from bvlib.merging import adaptive, datafree, spectral, surgery  # noqa: F401  they register their methods
+from bvlib.merging.datafree import CLASSIC
+
+__all__ = ["CLASSIC", "Seen", "data_free", "looks", "merge", "merged_model", "merging", "see"]

@@ -1,24 +1,15 @@
-"""Merging that needs data: RegMean and AdaMerging (Surgery, after any merge, is in
+"""Merging that looks at images: RegMean and AdaMerging (Surgery, after any merge, is in
 :mod:`bvlib.merging.surgery`).
 
-The signature is that of :mod:`bvlib.merging.datafree` plus what these methods look at: task vectors by task
-name, the encoder and the base θ_0 they start from, and for each task a :class:`Seen`, images
-without labels. What a method saw is part of its result, so the registry says it in words
-(``needs``), and test images are refused. A new method is one function:
-
-    @adaptive_method("mine", needs="16 unlabelled dev images a task")
-    def mine(vectors, *, encoder, base, seen, strength=1.0): ...
-
-Every function is determined by its arguments and seed, and leaves nothing behind in the encoder.
+What a method saw is part of its result, so the registry says it in words (``needs``), and test
+images are refused. Every function is determined by its arguments and seed, and leaves nothing
+behind in the encoder.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -27,171 +18,9 @@ from torch.nn import functional as F
 
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.rng import generator
-from bvlib.core.vectors import StateDict, TaskVector, check_same
-from bvlib.merging.datafree import check_vectors, mean_tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a method may look at of one task: images (N, H, W, 3) uint8 without labels, the
-    zero-shot head (K, D).
-
-    ``split`` says where the images are from, "train" or "dev"; every method refuses "test".
-    """
-
-    images: Tensor
-    head: Tensor
-    split: str = "dev"
-
-    def __str__(self) -> str:
-        return f"{len(self.images)} unlabelled {self.split} images"
-
-
-def see(encoder, task, split: str = "dev") -> Seen:
-    """The images of a task's split without their labels, and its head."""
-    return Seen(getattr(task, split).images, encoder.head(task.classnames, task.prompts), split)
-
-
-@dataclass(frozen=True)
-class AdaptiveMethod:
-    """A merging function that looks at images; ``needs`` says which, ``parameters`` are its own
-    with their defaults."""
-
-    name: str
-    function: Callable[..., TaskVector]
-    needs: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(
-        self,
-        vectors: Mapping[str, TaskVector],
-        *,
-        encoder,
-        base: StateDict,
-        seen: Mapping[str, Seen],
-        **parameters: Any,
-    ) -> TaskVector:
-        """Check the parameters' names, then merge; see `adapt` for the errors."""
-        for name in parameters:
-            if name not in self.parameters:
-                raise unknown(f"parameter of {self.name!r}", name, self.parameters)
-        return self.function(vectors, encoder=encoder, base=base, seen=seen, **parameters)
-
-
-ADAPTIVE: dict[str, AdaptiveMethod] = {}
-
-
-def adaptive_method(
-    name: str, *, needs: str, registry: dict[str, AdaptiveMethod] = ADAPTIVE
-) -> Callable:
-    """Decorator that registers ``function(vectors, *, encoder, base, seen, parameters=defaults)``
-    under a name.
-
-    However the function is called, `check` has passed its arguments. BvError when another function
-    has the name.
-    """
-
-    def register(function: Callable[..., TaskVector]) -> Callable[..., TaskVector]:
-        if name in registry and registry[name].function.__qualname__ != function.__qualname__:
-            raise BvError(
-                f"adaptive merging method {name!r} is already registered: choose another name"
-            )
-        declared = {
-            p.name: p.default
-            for p in inspect.signature(function).parameters.values()
-            if p.kind is p.KEYWORD_ONLY and p.name not in ("encoder", "base", "seen")
-        }
-
-        @functools.wraps(function)
-        def checked(vectors, *, encoder, base, seen, **parameters):
-            check(vectors, encoder, base, seen)
-            return function(vectors, encoder=encoder, base=base, seen=seen, **parameters)
-
-        registry[name] = AdaptiveMethod(name, checked, needs, declared)
-        return checked
-
-    return register
-
-
-def adapt(
-    name: str,
-    vectors: Mapping[str, TaskVector],
-    *,
-    encoder,
-    base: StateDict,
-    seen: Mapping[str, Seen],
-    **parameters: Any,
-) -> TaskVector:
-    """Merge task vectors (by task name) with the method of that name: base + adapt(...) is the
-    merged model.
-
-    Raises BvError for an unknown name or parameter, vectors that do not fit each other, the base
-    or the encoder, a task without images, and test images.
-    """
-    if name not in ADAPTIVE:
-        raise unknown("adaptive merging method", name, ADAPTIVE)
-    return ADAPTIVE[name](vectors, encoder=encoder, base=base, seen=seen, **parameters)
-
-
-def check(
-    vectors: Mapping[str, TaskVector], encoder, base: StateDict, seen: Mapping[str, Seen]
-) -> None:
-    """Raise the BvErrors of `adapt`."""
-    if not isinstance(vectors, Mapping):
-        raise BvError(
-            f"vectors must be a dict from task name to TaskVector, not a {type(vectors).__name__}"
-        )
-    first = check_vectors(list(vectors.values()))[0]
-    check_same(
-        {k: v for k, v in base.items() if v.is_floating_point()},
-        first.tensors,
-        "the base",
-        "the vectors",
-    )
-    check_seen(vectors, encoder, base, seen)
-
-
-def check_seen(names: Sequence[str], encoder, theta: StateDict, seen: Mapping[str, Seen]) -> None:
-    """BvError when weights, encoder and heads do not fit, or a task's images are missing, none,
-    misshapen or of test."""
-    check_same(encoder.model.visual.state_dict(), theta, "the encoder", "the weights")
-    for name in names:
-        if name not in seen:
-            raise BvError(
-                f"task {name!r} has no images to look at: add seen[{name!r}] = see(encoder, task)"
-            )
-        images, split = seen[name].images, seen[name].split
-        if split not in ("train", "dev"):
-            raise BvError(
-                f"the images of task {name!r} are of its {split} split: a merge may see train or "
-                "dev images only"
-            )
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise BvError(
-                f"the images of task {name!r} must be uint8 of shape (N, H, W, 3), not "
-                f"{images.dtype} of "
-                f"{tuple(images.shape)}"
-            )
-        if not len(images):
-            raise BvError(
-                f"task {name!r} has no {split} images: raise sizes.{split} or take another split"
-            )
-        width, wanted = features(encoder, theta, images[:1]).shape[1], seen[name].head.shape[1]
-        if width != wanted:
-            raise BvError(
-                f"the head of task {name!r} has width {wanted}, the encoder's features {width}: "
-                "make it with "
-                "this encoder's head()"
-            )
-
-
-@torch.no_grad()
-def features(encoder, theta: StateDict, images: Tensor, batch: int = 500) -> Tensor:
-    """Features (N, D), not normalised, of uint8 images (N, H, W, 3)."""
-    return torch.cat(
-        [encoder.features(theta, encoder.pixels(part)) for part in images.split(batch)]
-    )
-
+from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.merging.datafree import mean_tensor
+from bvlib.merging.registry import Seen, check, features, merging
 
 # RegMean
 
@@ -305,8 +134,12 @@ def shrunk(gram: Tensor, gamma: float, ridge: float) -> Tensor:
     )
 
 
-@adaptive_method(
-    "regmean", needs="256 unlabelled train images a task, through that task's own model"
+@merging(
+    "regmean",
+    needs="256 unlabelled train images a task, through that task's own model",
+    reference="Jin et al. 2023",
+    split="train",
+    settings="regmean",
 )
 def regmean(
     vectors,
@@ -543,9 +376,11 @@ def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
         queue = queue[batch:]
 
 
-@adaptive_method(
+@merging(
     "adamerging_taskwise",
     needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
+    reference="Yang et al. 2024",
+    settings="adamerging",
 )
 def adamerging_taskwise(
     vectors,
@@ -574,9 +409,11 @@ def adamerging_taskwise(
     ).vector
 
 
-@adaptive_method(
+@merging(
     "adamerging_layerwise",
     needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
+    reference="Yang et al. 2024",
+    settings="adamerging",
 )
 def adamerging_layerwise(
     vectors,

@@ -31,7 +31,8 @@ from bvlib.core.vectors import TaskVector, check_finite, check_same
 from bvlib.core.versions import environment
 from bvlib.files.safe import file_sha256, write_json, write_whole
 from bvlib.files.weights import _weights_path, card_of
-from bvlib.merging.datafree import MERGING, mean_tensor, merge, sum_tensor, ties_tensor
+from bvlib.merging.datafree import mean_tensor, sum_tensor, ties_tensor
+from bvlib.merging.registry import merge, merging
 from bvlib.merging.selection import Largest
 
 STREAMING = ("average", "task_arithmetic", "ties")
@@ -65,7 +66,7 @@ def merge_files(
     **parameters: Any,
 ) -> Path:
     """Write theta_0 + merge(method, [tau_1, ..., tau_T]) to `out` and return its path; see
-    `bvlib.merging.datafree.merge`.
+    `bvlib.merging.merge`.
 
     `base` holds theta_0 and `finetuned` theta_1 to theta_T, image towers as .safetensors; tensors
     keep name, shape and dtype. Methods: average, task_arithmetic, ties, with their parameters. The
@@ -149,13 +150,13 @@ def merge_files(
 def _settings(method: str, count: int, parameters: dict[str, Any]) -> dict[str, Any]:
     """All parameters of the method with their values; the in-memory merge of tiny vectors finds
     what is wrong with them."""
-    if method in MERGING and method not in STREAMING:
+    if method in merging and method not in STREAMING:
         raise BvError(
             f"merging method {method!r} does not stream from files, only {', '.join(STREAMING)}: "
-            "use bvlib.merging.datafree.merge"
+            "use bvlib.merging.merge"
         )
     merge(method, [TaskVector({"w": torch.zeros(2)})] * count, **parameters)
-    return {name: parameters.get(name, value) for name, value in MERGING[method].parameters.items()}
+    return {name: parameters.get(name, value) for name, value in merging[method].parameters.items()}
 
 
 def _sha256(path: Path, check: bool) -> str:

@@ -14,7 +14,8 @@ from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, check_same
-from bvlib.merging.adaptive import Seen, batches, check_seen, features
+from bvlib.merging.adaptive import batches
+from bvlib.merging.registry import Seen, check_seen, features, merging
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,14 @@ class Adapter:
 
     def __call__(self, z: Tensor) -> Tensor:
         return z - F.relu(z @ self.down.T) @ self.up.T
+
+    def over(self, encoder: Encoder) -> AdaptedEncoder:
+        """The encoder with this adapter, to be used where an encoder is."""
+        made = AdaptedEncoder(
+            **{f.name: getattr(encoder, f.name) for f in fields(Encoder)}, adapter=self
+        )
+        made._heads = encoder._heads
+        return made
 
 
 @dataclass
@@ -42,18 +51,6 @@ class AdaptedEncoder(Encoder):
         return z if self.adapter is None else self.adapter(z)
 
 
-def adapted(encoder: Encoder, adapter: Adapter) -> AdaptedEncoder:
-    """The encoder with a task's adapter, to be used where an encoder is:
-
-    >>> experiments.accuracy(adapted(encoder, adapters["digits"]), merged, digits)
-    """
-    made = AdaptedEncoder(
-        **{f.name: getattr(encoder, f.name) for f in fields(Encoder)}, adapter=adapter
-    )
-    made._heads = encoder._heads
-    return made
-
-
 def feature_gap(
     encoder, merged: StateDict, own: StateDict, images: Tensor, adapter: Adapter | None = None
 ) -> float:
@@ -63,6 +60,13 @@ def feature_gap(
     return float(F.l1_loss(adapter(z) if adapter else z, features(encoder, own, images)))
 
 
+@merging(
+    "surgery",
+    needs="unlabelled dev images of every task, and every task's own model",
+    reference="Yang et al. 2024",
+    after="adamerging_layerwise",
+    settings="surgery",
+)
 def surgery(
     encoder,
     merged: StateDict,
@@ -82,7 +86,7 @@ def surgery(
     = 0). Both models are frozen, so their features are taken once. The result is no longer a
     single model: it needs the task's name at test time, and the tasks' own models while training.
     The paper trains on test images; here they are refused. Rank, steps and lr are the published
-    ones, and 32 images a step are its two batches of 16. Raises BvError as `adapt` does.
+    ones, and 32 images a step are its two batches of 16. Raises BvError as `merge` does.
     """
     if not (rank >= 1 and steps >= 0 and batch >= 1 and lr > 0):
         raise BvError(

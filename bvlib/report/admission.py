@@ -18,7 +18,9 @@ from typing import Any, Callable, Mapping
 import pandas as pd
 
 from bvlib.core.errors import BvError
-from bvlib.files.digests import canonical, code_hash, digest
+from bvlib.core.registry import USED
+from bvlib.core.versions import recipe as version_of
+from bvlib.files.digests import canonical, digest
 from bvlib.files.safe import write_json, write_whole
 from bvlib.files.weights import card_of
 from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE
@@ -78,10 +80,10 @@ def _tasks(lab, own, vectors, merged) -> pd.DataFrame:
     from bvlib.study import experiments
 
     def dev(theta) -> pd.Series:
-        return experiments.accuracies(lab.encoder, theta, lab.tasks, "dev")[list(lab.tasks)]
+        return experiments.accuracies(lab.model(theta), lab.tasks, "dev")[list(lab.tasks)]
 
     alone = {
-        n: experiments.accuracy(lab.encoder, own[n], task, "dev").percent
+        n: experiments.accuracy(lab.model(own[n]), task, "dev").percent
         for n, task in lab.tasks.items()
     }
     table = pd.DataFrame(
@@ -134,13 +136,12 @@ def _weakness(lab, models: Mapping[str, Any], say) -> pd.DataFrame:
     from bvlib.attacks import triggers
     from bvlib.core import metrics
     from bvlib.core.rng import derive
-    from bvlib.study import experiments
 
     plan, task = _plan(lab.p["profile"], lab.p), lab.adversary
     classes, rows = [task.check_class(c) for c in plan["classes"]], []
 
     def asr(theta, patch) -> dict[int, float]:
-        predicted = experiments.predict(lab.encoder, theta, task, patch, "dev")
+        predicted = lab.model(theta).predict(task, patch, "dev")
         return {
             c: metrics.attack_success_rate(predicted, task.dev.labels, c).percent for c in classes
         }
@@ -308,14 +309,14 @@ def home(profile: str, base: str | None = None, seed: int | None = None) -> Path
     )
 
 
-def _plan(profile: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    settings = settings or settings.load(profile)
-    if "admission" not in settings:
+def _plan(profile: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    given = given or settings.load(profile)
+    if "admission" not in given:
         raise BvError(
             f"profile {profile} has no key `admission`: give it seed, classes, sizes, "
             "random_patches"
         )
-    return settings["admission"]
+    return given["admission"]
 
 
 def _provenance(lab) -> dict[str, Any]:
@@ -328,7 +329,7 @@ def _provenance(lab) -> dict[str, Any]:
     return {
         **kept,
         "parameters": {**kept["parameters"], "base": lab.encoder.name},
-        "source": code_hash(["bvlib.report.admission"]),
+        "recipes": sorted({*USED, version_of("admission")}),
         "command": f"bv admit --profile {lab.p['profile']}",
         "hash": _hash(recipe(lab.p["profile"]), lab.encoder.card["sha256"]),
     }
@@ -338,19 +339,14 @@ def _provenance(lab) -> dict[str, Any]:
 
 
 def recipe(profile: str) -> dict[str, Any]:
-    """What is frozen of a profile, and the hash of the code that draws the toy world."""
-    settings = settings.load(profile)
-    return {**{key: settings[key] for key in FROZEN}, "code": code_hash(["bvlib.worlds.toy"])}
-
-
-def frozen_hash(profile: str) -> str:
-    """16 hex digits of a profile's recipe together with the weights of its base."""
-    return _hash(recipe(profile), _card(profile)[1]["sha256"])
+    """What is frozen of a profile, and the recipe that draws the toy world ("world:toy/1")."""
+    content = settings.load(profile)
+    return {**{key: content[key] for key in FROZEN}, "drawn by": version_of("world:toy")}
 
 
 def freeze(profile: str, folder: Path | None = None, say: Callable[[str], None] = print) -> str:
-    """Write the recipe, its hash and what the admission gave into the card of the profile's base;
-    returns the hash.
+    """Write recipe, base, digests of the tasks' images and what the admission gave into the card of
+    the profile's base; returns the hash that names all this.
 
     BvError unless the admission was measured on that base with today's recipe.
     """
@@ -367,7 +363,9 @@ def freeze(profile: str, folder: Path | None = None, say: Callable[[str], None] 
     if changed := _changed(found["recipe"], recipe(profile)):
         raise BvError(f"{shown(path)} was measured with another {', '.join(changed)}: {mend}")
     kept = {
-        "hash": frozen_hash(profile),
+        "hash": _hash(recipe(profile), card["sha256"]),
+        "base": card["sha256"],
+        "data": found["data"],
         "seed": found["seed"],
         "criteria": found["criteria"],
         "recipe": found["recipe"],
@@ -377,8 +375,11 @@ def freeze(profile: str, folder: Path | None = None, say: Callable[[str], None] 
     return kept["hash"]
 
 
-def check_frozen(profile: str) -> str | None:
-    """One line that says what differs from what was frozen, or None when nothing does."""
+def check_frozen(profile: str, data: Mapping[str, str] | None = None) -> str | None:
+    """One line that says what differs from what was frozen, or None when nothing does.
+
+    ``data``: digests of the tasks' images ({task: 16 hex digits}), where they are at hand.
+    """
     path, card = _card(profile)
     frozen = card.get("frozen", {}).get(profile)
     if frozen is None:
@@ -386,9 +387,11 @@ def check_frozen(profile: str) -> str | None:
             f"profile {profile} is not frozen in {path.name}: run `bv admit --profile "
             f"{profile} --freeze`"
         )
-    if frozen["hash"] == frozen_hash(profile):
+    changed = _changed(frozen["recipe"], recipe(profile))
+    changed += [] if frozen["base"] == card["sha256"] else ["base (its weights)"]
+    changed += [f"images of {t}" for t, found in (data or {}).items() if frozen["data"][t] != found]
+    if not changed:
         return None
-    changed = _changed(frozen["recipe"], recipe(profile)) or ["base (its weights)"]
     return f"profile {profile} differs from what was frozen in {path.name}: {', '.join(changed)}"
 
 

@@ -104,12 +104,11 @@ def collect(out: Path) -> dict[str, Any]:
                 )
         for path in run["outputs"]:
             if path.endswith(".csv"):
-                card = json.loads((out / path).with_suffix(".json").read_text(encoding="utf-8"))
                 tables.append(
                     {
                         "label": path,
                         "notebook": run["notebook"],
-                        "recipes": card.get("recipes", []),
+                        "recipes": run.get("recipes", []),
                         "digest": file_sha256(out / path)[:16],
                     }
                 )

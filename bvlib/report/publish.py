@@ -36,17 +36,17 @@ def publish(
     """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
     whatever is left out.
 
-    MissingData when seed 0 was not run; BvError when a seed was run by other code than seed 0, or
+    MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0, or
     when seeds that are committed were not run (unless `replace`). Nothing is written then.
     """
-    folder, settings = reference.folder(profile), settings.load(profile)
+    folder, content = reference.folder(profile), settings.load(profile)
     seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
         raise MissingData(
             f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
         )
     seconds = {
-        parameter: settings[key] for parameter, key in reference.SECONDS.items() if key in settings
+        parameter: content[key] for parameter, key in reference.SECONDS.items() if key in content
     }
     run = {
         p: [seed for seed in results.seeds_run(profile, {p: value}) if seed in seeds]
@@ -176,17 +176,16 @@ def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
 
 def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
     """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`),
-    drawn by the same code.
+    drawn by recipes of the same versions.
 
     Long notebooks, which run by name only, may be missing.
     """
 
-    def sources(run: Path) -> dict[str, str]:
-        paths = [path for part in ("figures", "tables") for path in (run / part).glob("*.json")]
-        cards = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        return {path.stem: "" for path in run.glob("[0-9]*.json")} | {
-            card["notebook"]: card["source"] for card in cards
-        }
+    def sources(run: Path) -> dict[str, list[str]]:
+        found = {}
+        for path in run.glob("[0-9]*.json"):
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8")).get("recipes", [])
+        return found
 
     long = {each.name for each in every() if each.long}
     first = sources(folders[0])
@@ -197,8 +196,8 @@ def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> No
         )
         if differing := sorted(name for name in names if first.get(name) != other.get(name)):
             raise BvError(
-                f"{shown(run)} and {folders[0].name} differ in the code of {differing[0]}, or one "
-                "lacks it: "
+                f"{shown(run)} and {folders[0].name} differ in the recipes of {differing[0]}, or "
+                "one lacks it: "
                 f"bring all up to date first, {again}"
             )
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError
-from bvlib.files.digests import code_hash, digest
+from bvlib.core.versions import raised
 from bvlib.files.safe import file_sha256, locked, write_json, write_whole
 from bvlib.files.weights import card_of
 from bvlib.run import notebooks
-from bvlib.run.store import FORMATS
+from bvlib.run.store import COUNTED, FORMATS, key_of
 
-FORM = "bvlib exchange 1"
+FORM = "bvlib exchange 2"
 KINDS = ("weights", "trigger")  # what is kept as safetensors; tables are quickly made again
 
 
@@ -40,7 +40,8 @@ class Exchange:
     there: int
     bytes: int
     refused: tuple[str, ...] = ()
-    # of the imported files: made by other code or in another environment, so no run here asks for
+    # of the imported files: made by another version of a recipe or in another environment, so no
+    # run here asks for
     # them
     foreign: int = 0
 
@@ -194,10 +195,10 @@ def import_file(kind: str, path: str | Path, out: str | Path, base: str | None =
     """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
     weights or a "trigger".
 
-    See :mod:`bvlib.run.imports` for what each may hold. ``base`` is what weights must fit: a shipped
-    base, a .safetensors file with its card, or (task-vector) an open_clip name. A trigger's file
-    holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a file of another
-    form, an ``out`` that is there or no .safetensors.
+    See :mod:`bvlib.run.imports` for what each may hold. ``base`` is what weights must fit: a
+    shipped base, a .safetensors file with its card, or (task-vector) an open_clip name. A
+    trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a
+    file of another form, an ``out`` that is there or no .safetensors.
     """
     from bvlib.files.weights import save_weights
     from bvlib.run import imports
@@ -280,8 +281,7 @@ def _card(path: Path, entry: dict[str, Any] | None = None) -> dict[str, Any]:
     for what is wrong."""
     try:
         card = json.loads(card_of(path).read_text(encoding="utf-8"))
-        parts = {part: card[part] for part in ("kind", "name", "args", "inputs", "environment")}
-        key = digest({**parts, "code": card["code"]["hash"]})
+        key = key_of(card)
         kind, name = card["kind"], re.sub(r"[^A-Za-z0-9_.=-]+", "_", card["name"])
         if not all(
             isinstance(seconds, (int, float))
@@ -336,17 +336,10 @@ def _kept(path: Path, key: str) -> bool:
 
 
 def _foreign(card: dict[str, Any], environment: dict[str, Any] | None) -> bool:
-    """Whether no run here would ask for it: the code or what it ran under is another."""
-    modules = card["code"].get("modules")
-    if not isinstance(modules, list) or not all(
-        isinstance(m, str) and re.fullmatch(r"bvlib\.\w+", m) for m in modules
-    ):
-        return True
-    try:
-        same = code_hash(modules) == card["code"]["hash"]
-    except BvError:
-        same = False
-    return not same or (environment is not None and environment != card["environment"])
+    """Whether no run here would ask for it: its recipes or what it ran under are others."""
+    same = not raised(card["recipes"])
+    here = environment or card["environment"]
+    return not same or any(here[part] != card["environment"][part] for part in COUNTED)
 
 
 def _link(source: Path, draft: Path) -> None:

@@ -1,8 +1,8 @@
 """The thin shell that a notebook holds: its parameters over a profile, and where results are
 written.
 
-A lab is a :class:`~bvlib.run.workshop.Workshop` that a notebook opens by name: it settles parameters,
-measures, and writes tables, figures and numbers with their provenance.
+A lab is a :class:`~bvlib.run.adversary.Adversary` that a notebook opens by name: it settles
+parameters, measures, and writes tables, figures and numbers with their provenance.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ import torch
 
 from bvlib.attacks import recipes
 from bvlib.core import metrics
-from bvlib.core.encoder import EVALUATED, default_device, peak_memory
-from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.core.encoder import EVALUATED, Model, default_device, peak_memory
+from bvlib.core.registry import USED, load_plugins
+from bvlib.core.vectors import StateDict
+from bvlib.core.versions import environment
 from bvlib.defences import detectors, subtraction
 from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
-from bvlib.merging import adaptive, datafree, surgery
 from bvlib.run import settings, store
-from bvlib.run.notebooks import SET_BY_RUNNER, find, out_folder, root_folder, shown, store_folder
-from bvlib.run.workshop import Workshop, off_task
+from bvlib.run.adversary import Adversary, off_task
+from bvlib.run.notebooks import (
+    SET_BY_RUNNER,
+    find,
+    out_folder,
+    plugin_files,
+    root_folder,
+    shown,
+    store_folder,
+)
 from bvlib.study import experiments, figures
 from bvlib.worlds import tasks
 
 
-class Lab(Workshop):
+class Lab(Adversary):
     """Everything one notebook run needs. Make it with :meth:`start`, end it with :meth:`finish`.
 
     ``p`` are the effective parameters: explicit values win over the profile's.
@@ -40,6 +49,7 @@ class Lab(Workshop):
     def __init__(self, notebook: str, parameters: Mapping[str, Any]):
         self.notebook = notebook
         self._began = time.perf_counter()
+        load_plugins(plugin_files())
         given = {k: v for k, v in parameters.items() if v is not None}
         profile, own = given.get("profile", "mini"), find([notebook])[0]
         defaults = settings.load(profile)
@@ -56,18 +66,24 @@ class Lab(Workshop):
             Path(given["out"]) if given.get("out") else out_folder(profile, p["seed"], explicit)
         )
         super().__init__(p, store.Store(store_folder(), default_device().type))
-        self._source = own.source_hash()
+        self._recipe = own.recipe
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
         self._result: dict[str, dict] = {"headline": {}, "measures": {}}
 
     @classmethod
-    def start(cls, notebook: str, **parameters) -> "Lab":
+    def start(cls, notebook: str, namespace: Mapping[str, Any] | None = None, **parameters) -> Lab:
         """Check every name, load the base and the tasks, and say what will run.
+
+        A notebook hands over its ``globals()`` as the namespace: what its parameters cell declares
+        is taken from there.
 
         Raises BvError for an unknown profile, task, attack, merging method or target class, a
         missing dataset or a damaged base.
         """
+        if namespace is not None:
+            declared = find([notebook])[0].parameters
+            parameters = {name: namespace[name] for name in declared if name in namespace}
         lab = cls(notebook, parameters)
         p = lab.p
         goal = lab.goal()
@@ -91,127 +107,29 @@ class Lab(Workshop):
         images = task.test.images[:count]
         return images if task.name in tasks.SHAREABLE else torch.full_like(images, 160)
 
-    # merging, also by methods that look at images
-
-    def deploy(
-        self, adversary: StateDict | None = None, method: str | None = None
-    ) -> tuple[Any, StateDict]:
-        """(encoder, θ_merged) by any method, also one that looks at images; those are kept in the
-        store.
-
-        After "surgery" (on top of layer-wise AdaMerging, as in BadMerging) the encoder is a dict
-        from task to encoder, since each task has an adapter of its own; the functions of
-        ``experiments`` take both. AdaMerging and Surgery see dev images without labels, RegMean
-        train images without labels.
-        """
-        method = method or self.p["merging"]
-        if method == "surgery":
-            return self._surgery(adversary)
-        if method in datafree.MERGING or method not in adaptive.ADAPTIVE:
-            return self.encoder, self.merge(adversary, method)
-        vectors, how = self.vectors(adversary), self.p["adaptive"].get(method.partition("_")[0], {})
-        split = "train" if method == "regmean" else "dev"
-        seen = {name: adaptive.see(self.encoder, task, split) for name, task in self.tasks.items()}
-
-        def make():
-            found = adaptive.adapt(
-                method,
-                vectors,
-                encoder=self.encoder,
-                base=self.base,
-                seen=seen,
-                seed=self.seed,
-                **how,
-            )
-            return found.tensors
-
-        kept = self.keep(
-            "weights",
-            f"{method}-{len(vectors)}",
-            {"method": method, "seed": self.seed, **how},
-            make,
-            code=["bvlib.merging.adaptive"],
-            inputs=self._merge_digests(vectors),
-        )
-        return self.encoder, self.base + TaskVector(kept.value, method)
-
-    def _surgery(self, adversary: StateDict | None) -> tuple[dict[str, Any], StateDict]:
-        theta, how = (
-            self.deploy(adversary, "adamerging_layerwise")[1],
-            self.p["adaptive"]["surgery"],
-        )
-        own = {name: self.clean(name) for name in self.tasks}
-        if adversary is not None:
-            own[self.adversary.name] = adversary
-        seen = {name: adaptive.see(self.encoder, task) for name, task in self.tasks.items()}
-
-        def make():
-            found = surgery.surgery(self.encoder, theta, seen, own, seed=self.seed, **how)
-            return {
-                f"{name}.{part}": getattr(adapter, part)
-                for name, adapter in found.items()
-                for part in ("down", "up")
-            }
-
-        kept = self.keep(
-            "weights",
-            f"surgery-{len(own)}",
-            {"seed": self.seed, **how},
-            make,
-            code=["bvlib.merging.surgery"],
-            inputs=[
-                *(weights.digest(each) for each in (theta, *own.values())),
-                *self._data_digests(*self.tasks),
-            ],
-        )
-        parts = kept.value
-        adapters = {
-            name: surgery.Adapter(parts[f"{name}.down"], parts[f"{name}.up"]) for name in self.tasks
-        }
-        return {
-            name: surgery.adapted(self.encoder, adapter) for name, adapter in adapters.items()
-        }, theta
-
-    def _merge_digests(self, vectors: Mapping[str, TaskVector]) -> list[str]:
-        return [
-            self._base_digest(),
-            *(weights.digest(v.tensors) for v in vectors.values()),
-            *self._data_digests(*vectors),
-        ]
-
     # what is measured
 
     def flipped(
-        self,
-        theta: StateDict,
-        backdoor: recipes.Backdoor,
-        trigger: Any = "own",
-        encoder: Any = None,
+        self, model: Model | StateDict, backdoor: recipes.Backdoor, trigger: Any = "own"
     ) -> np.ndarray:
         """For each test image of the backdoor's goal whose class is not its target: is it
         predicted as the target?
 
-        ``trigger``: another one than the backdoor's, or None for no trigger. ``encoder``: see
-        :func:`study.experiments.predict`.
+        ``trigger``: another one than the backdoor's, or None for no trigger.
         """
         pasted = backdoor.trigger if isinstance(trigger, str) else trigger
-        return experiments.flipped(
-            encoder or self.encoder, theta, self.task(backdoor.goal_task), pasted, backdoor.target
-        )
+        goal = self.task(backdoor.goal_task)
+        return experiments.flipped(self.model(model), goal, pasted, backdoor.target)
 
     def asr(
-        self,
-        theta: StateDict,
-        backdoor: recipes.Backdoor,
-        trigger: Any = "own",
-        encoder: Any = None,
+        self, model: Model | StateDict, backdoor: recipes.Backdoor, trigger: Any = "own"
     ) -> metrics.Rate:
         """ASR of a backdoor on a model: the share of :meth:`flipped`, on-task and off-task."""
-        return metrics.rate(self.flipped(theta, backdoor, trigger, encoder))
+        return metrics.rate(self.flipped(model, backdoor, trigger))
 
-    def accuracy(self, theta: StateDict, split: str = "test", encoder: Any = None) -> float:
+    def accuracy(self, model: Model | StateDict, split: str = "test") -> float:
         """Clean accuracy (%), averaged over the merged tasks."""
-        return experiments.accuracies(encoder or self.encoder, theta, self.tasks, split)["mean"]
+        return experiments.accuracies(self.model(model), self.tasks, split)["mean"]
 
     def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
         """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on
@@ -237,7 +155,7 @@ class Lab(Workshop):
             f"cleanse-{name}",
             {"task": task_.name, "seed": self.seed, **how},
             make,
-            code=["bvlib.defences.detectors"],
+            recipes=[detectors.detector["neural-cleanse"].recipe],
             inputs=[self._base_digest(), weights.digest(theta), task_.digest],
         ).value
 
@@ -298,9 +216,10 @@ class Lab(Workshop):
                 "seed": self.seed,
                 "parameters": self._plain(),
                 **self._result,
+                "recipes": self.recipes,
                 "outputs": self._outputs,
                 "artefacts": records,
-                "environment": store.environment(self.store.device),
+                "environment": environment(self.store.device),
                 "images_evaluated": EVALUATED["images"],
                 "peak_memory_bytes": peak_memory(),
                 "seconds": round(time.perf_counter() - self._began, 2),
@@ -311,6 +230,11 @@ class Lab(Workshop):
             f"{len(made)} of {len(records)} stored results made now"
         )
 
+    @property
+    def recipes(self) -> list[str]:
+        """The recipes, with versions, of all that this notebook has used so far, and its own."""
+        return sorted({*USED, self._recipe})
+
     def _plain(self) -> dict[str, Any]:
         return {k: v for k, v in self.p.items() if k != "out"}
 
@@ -319,8 +243,8 @@ class Lab(Workshop):
             "notebook": self.notebook,
             "caption": caption,
             "parameters": self._plain(),
-            "source": self._source,
+            "recipes": self.recipes,
             "base": self._base_digest(),
             "data": {t.name: t.digest for t in self.tasks.values()},
-            "environment": store.environment(self.store.device),
+            "environment": environment(self.store.device),
         }

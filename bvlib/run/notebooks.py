@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError, unknown
-from bvlib.files.digests import SAME_BITS, code_hash, digest, imported_modules
+from bvlib.core.versions import recipe as version_of
+from bvlib.files.digests import digest
 
 SET_BY_RUNNER = ("profile", "seed", "out")
 TYPES = {
@@ -59,6 +60,12 @@ def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = N
     """The output folder of one run; parameters other than the defaults add `+<8 hex digits>`."""
     suffix = f"+{digest(dict(parameters))[:8]}" if parameters else ""
     return runs_folder() / profile / f"seed-{seed}{suffix}"
+
+
+def plugin_files() -> list[Path]:
+    """The files of BVLIB_PLUGINS (or `bv run --plugin`), which register a researcher's own
+    methods."""
+    return [Path(name) for name in os.environ.get("BVLIB_PLUGINS", "").split(os.pathsep) if name]
 
 
 def shown(path: Path, base: Path | None = None) -> str:
@@ -142,32 +149,10 @@ class Notebook:
             bool(own.get("long")),
         )
 
-    def modules(self, package: str = "bvlib") -> list[str]:
-        """The modules of bvlib that the notebook's code imports."""
-        found: set[str] = set()
-        for source in self.code:
-            lines = ["pass" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()]
-            try:
-                found.update(imported_modules(ast.parse("\n".join(lines)), package))
-            except SyntaxError as error:
-                raise BvError(
-                    f"notebook {self.name}: a code cell does not parse "
-                    f"(line {error.lineno}): {error.msg}"
-                ) from None
-        return sorted(found)
-
-    def source_hash(self) -> str:
-        """Hash of what decides the results: the code cells and the modules used, without those
-        that only move results about.
-
-        A notebook of :data:`files.digests.SAME_BITS` counts as it was.
-        """
-        found = self.present_hash()
-        return SAME_BITS.get(found, found)
-
-    def present_hash(self) -> str:
-        """The same of the code as it is now."""
-        return digest([self.code, code_hash(self.modules())])
+    @property
+    def recipe(self) -> str:
+        """What the cards of its figures name: "notebook:01_badmerging/1"."""
+        return version_of(f"notebook:{self.name}")
 
 
 def available() -> list[str]:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError
-from bvlib.files.digests import canonical, code_parts, digest
+from bvlib.core.versions import environment, raised
+from bvlib.files.digests import canonical, digest
 from bvlib.files.safe import file_sha256, locked, write_json, write_whole
 from bvlib.run import settings
 from bvlib.run.notebooks import (
@@ -34,11 +35,11 @@ from bvlib.run.notebooks import (
     check_parameters,
     find,
     out_folder,
+    plugin_files,
     read_cells,
     root_folder,
     shown,
 )
-from bvlib.run.store import environment
 
 Say = Callable[[str], Any]
 
@@ -56,18 +57,18 @@ def fingerprint(
 ) -> dict[str, Any]:
     """All that decides what the notebook gives, by part: its hash is the key of the run's
     record."""
-    settings = settings.load(profile)
+    content = settings.load(profile)
     return {
         "notebook": digest(notebook.code),
         "parameters": dict(parameters),
         "seed": seed,
-        "profile": {"name": profile, "content": settings},
-        "code": code_parts(notebook.modules()),
+        "profile": {"name": profile, "content": content},
+        "plugins": {path.name: file_sha256(path) for path in plugin_files()},
         "files": {
             name: file_sha256(path)
-            for name, path in _input_files({**settings, **parameters}).items()
+            for name, path in _input_files({**content, **parameters}).items()
         },
-        "data": None if settings.get("world") == "toy" else _data_state(),
+        "data": None if content.get("world") == "toy" else _data_state(),
         "environment": _environment(),
     }
 
@@ -192,14 +193,9 @@ def _why(
     old = record["parts"]
     if record["key"] != digest(parts):
         changed = [part for part in parts if canonical(old.get(part)) != canonical(parts[part])]
-        if changed == ["code"]:
-            modules = sorted(
-                m
-                for m in {*old["code"], *parts["code"]}
-                if old["code"].get(m) != parts["code"].get(m)
-            )
-            return f"changed: {', '.join(modules)}"
         return f"changed: {', '.join(changed)}"
+    if moved := raised(record["recipes"]):
+        return f"raised recipe: {', '.join(moved)}"
     if not (out / f"{notebook}.ipynb").is_file():
         return f"missing: {notebook}.ipynb"
     for part, base in (("artefacts", root_folder()), ("outputs", out)):
@@ -334,6 +330,7 @@ def _make(
         "notebook": name,
         "key": digest(parts),
         "parts": parts,
+        "recipes": result.get("recipes", []),
         "outputs": [_state(path, out) for path in outputs],
         "artefacts": [_state(path, root_folder()) for path in artefacts],
         "wall": round(wall, 2),

@@ -1,12 +1,13 @@
 """Compute or load: every expensive result is made once and kept under a key that covers what
 changes it.
 
-The key is a hash of the arguments, of what the result was made from, of the code (syntax trees
-without docstrings of the named modules and of all modules of the package that they import), of the
-versions, the device type and the number of threads. Files appear whole or not at all: written
-beside their place, moved there, and their card (a small JSON file) last. A lock that dies with its
-process keeps two runs from making the same thing twice. The store knows nothing of notebooks, and
-importing it does not import torch.
+The key is a hash of the arguments, of what the result was made from, of the versions of the
+recipes that made it ("training:finetune/1") and of torch, open_clip and numpy, of the kind of
+device and the number of threads. How the code is spelt and where it lies does not count: golden
+values (:mod:`bvlib.report.golden`) tell when it gives something else. Files appear whole or not at
+all: written beside their place, moved there, and their card (a small JSON file) last. A lock that
+dies with its process keeps two runs from making the same thing twice. The store knows nothing of
+notebooks, and importing it does not import torch.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvlib.core.errors import BvError, unknown
+from bvlib.core.registry import USED
 from bvlib.core.versions import environment
-from bvlib.files.digests import canonical, code_hash, digest
+from bvlib.files.digests import canonical, digest
 from bvlib.files.safe import file_sha256, locked, write_json, write_whole
 from bvlib.files.weights import card_of, read_metadata, read_tensors, write_tensors
 from bvlib.files.weights import digest as content
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from bvlib.files.weights import StateDict
 
 log = logging.getLogger("bvlib")
+PARTS = ("kind", "name", "args", "inputs", "recipes")  # of a card: what decides the result, beside
+COUNTED = ("torch", "open_clip_torch", "numpy", "device", "threads")  # these of its environment
 KEEP_EVERY = 120.0  # seconds between two states of a long training
 
 
@@ -76,6 +80,13 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]
     "table": ("csv", _write_table, _read_table),  # a pandas DataFrame without an index
     "json": ("value.json", _write_value, _read_value),  # a plain value
 }
+
+
+def key_of(card: Mapping[str, Any]) -> str:
+    """The key that follows from a card: sha256 (64 hex digits). KeyError for a card that lacks a
+    part."""
+    counted = {part: card["environment"][part] for part in COUNTED}
+    return digest({**{part: card[part] for part in PARTS}, "environment": counted})
 
 
 @dataclass(frozen=True)
@@ -148,16 +159,16 @@ class Store:
         args: Mapping[str, Any],
         compute: Callable[[], Any],
         *,
-        code: Sequence[str],
+        recipes: Sequence[str],
         inputs: Sequence[str | Artefact] = (),
     ) -> Artefact:
         """Load the result of `compute`, or compute and keep it.
 
         `kind` is one of FORMATS; `args` are plain values that decide the result; `inputs` are
-        artefacts or hashes of what it is made from; `code` names the modules whose code decides
-        it. The value is always read back from its file, so the first call and the next give the
-        same bits. BvError for an unknown kind and for arguments that are not plain; an error in
-        `compute` leaves nothing behind.
+        artefacts or hashes of what it is made from; `recipes` name what makes it, with versions
+        ("training:finetune/1"). The value is always read back from its file, so the first call and
+        the next give the same bits. BvError for an unknown kind and for arguments that are not
+        plain; an error in `compute` leaves nothing behind.
         """
         if kind not in FORMATS:
             raise unknown("kind of artefact", kind, FORMATS)
@@ -167,10 +178,11 @@ class Store:
             "name": name,
             "args": json.loads(canonical(dict(args))),
             "inputs": [item.sha256 if isinstance(item, Artefact) else item for item in inputs],
-            "code": {"modules": list(code), "hash": code_hash(code)},
+            "recipes": sorted(recipes),
             "environment": environment(self.device, self.threads),
         }
-        key = digest({**card, "code": card["code"]["hash"]})
+        key = key_of(card)
+        USED.update(recipes)
         path = (
             self.root
             / kind

@@ -9,7 +9,6 @@ the store, none of them does.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import time
 from typing import Any, Callable, Mapping, Sequence
@@ -17,28 +16,20 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from tqdm.auto import tqdm
 
-from bvlib.attacks import objectives, recipes, triggers
-from bvlib.attacks.evasion import evading
-from bvlib.attacks.shadows import shadow_head, shadow_phrases
-from bvlib.attacks.triggers import PLACES
+from bvlib.attacks.recipes import attack
 from bvlib.core import training
-from bvlib.core.encoder import Encoder, peak_memory
+from bvlib.core.encoder import Encoder, Model, peak_memory
 from bvlib.core.errors import BvError, unknown
-from bvlib.core.rng import derive, generator
-from bvlib.core.vectors import BackdoorVector, StateDict, TaskVector
+from bvlib.core.registry import Method
+from bvlib.core.rng import derive
+from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.core.versions import recipe as version_of
 from bvlib.files import weights
-from bvlib.files.digests import digest
-from bvlib.merging import datafree
+from bvlib.merging import looks, merge, merging, see
+from bvlib.merging.surgery import Adapter
 from bvlib.run import store
 from bvlib.worlds import bases, tasks
 from bvlib.worlds.papers import table
-
-RECIPE_CODE = (
-    "bvlib.core.training",
-    "bvlib.attacks.recipes",
-    "bvlib.attacks.triggers",
-    "bvlib.core.encoder",
-)
 
 
 class Workshop:
@@ -54,9 +45,8 @@ class Workshop:
 
     def __init__(self, p: dict[str, Any], kept: store.Store):
         self.p, self.seed, self.store = p, p["seed"], kept
-        recipes.attack(p["attack"])
-        if p["merging"] not in datafree.MERGING:
-            raise unknown("merging method", p["merging"], datafree.MERGING)
+        attack[p["attack"]]
+        merging[p["merging"]]
         self.encoder = self._encoder(p["base"])
         self.base = self.encoder.theta
         names = list(p["tasks"])
@@ -91,7 +81,7 @@ class Workshop:
         def keep(name, sizes, seed, draw):
             args = {"sizes": sizes, "world_seed": seed}
             return self.store.get(
-                "weights", f"images-{name}", args, draw, code=["bvlib.worlds.toy"]
+                "weights", f"images-{name}", args, draw, recipes=[version_of("world:toy")]
             ).value
 
         if name in getattr(self, "tasks", {}):
@@ -123,312 +113,6 @@ class Workshop:
         """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack."""
         return self.train(task, seed, half, "clean", {}, lambda: training.clean())
 
-    def goal(
-        self,
-        attack: str | None = None,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        half: str | None = None,
-        off: Mapping[str, Any] | None = None,
-    ) -> recipes.Goal:
-        """What an attack aims at, and what its adversary knows of it; ``off`` overrides the
-        profile's ``off_task``.
-
-        Off-task that is the class's name, a few of its *training* images, and shadow classes in
-        place of the other names.
-        """
-        recipe, mine = (
-            recipes.attack(attack or self.p["attack"]),
-            self.task(task or self.p["adversary"]),
-        )
-        if not recipe.off_task:
-            target, data = (
-                mine.check_class(self.target if target is None else target),
-                self.data(mine, half),
-            )
-            return recipes.Goal(
-                mine.name, target, self.head(mine), target, data.images, data.labels
-            )
-        how = self._off(off)
-        other = self.task(how["task"])
-        if other.name == mine.name:
-            raise BvError(
-                f"an off-task attack aims at another task than the adversary's own {mine.name!r}: "
-                "change off_task"
-            )
-        target = other.check_class(how["target"] if target is None else target)
-        known = other.train.images[other.train.labels == target]
-        known = known[
-            torch.randperm(
-                len(known), generator=generator(self.seed, "references", other.name, target)
-            )
-        ][: how["references"]]
-        phrases = [mine.prompts[0].format(name) for name in mine.classnames]
-        if recipe.shadow:
-            phrases = shadow_phrases(
-                other.classnames, how["shadows"], world=self.p["world"], seed=self.seed
-            )
-        head = shadow_head(self.encoder, other.classnames[target], other.prompts, phrases)
-        return recipes.Goal(other.name, target, head, 0, known, torch.full((len(known),), target))
-
-    def trigger_size(self, attack: str | None = None, off: Mapping[str, Any] | None = None) -> int:
-        """Side in pixels of an attack's trigger (the profile's attack by default)."""
-        return (
-            self._off(off)["size"]
-            if recipes.attack(attack or self.p["attack"]).off_task
-            else self.p["trigger_size"]
-        )
-
-    def _off(self, off: Mapping[str, Any] | None) -> dict[str, Any]:
-        return off_task(self.p["off_task"], off)
-
-    def trigger(
-        self,
-        kind: str,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        size: int | None = None,
-        place: Any = "bottom-right",
-        seed: int | None = None,
-        half: str | None = None,
-        informed: bool = False,
-        base: str | None = None,
-        steps: int | None = None,
-    ) -> triggers.Trigger | triggers.Dynamic:
-        """A trigger of a kind (see ``attacks.TRIGGERS`` and ``OPTIMISED``) for a class of the
-        adversary's task.
-
-        One that is optimised is so on the base, on the merge of the other tasks' models
-        (``informed``), or on another ``base``, which reads the class names by its own text tower;
-        ``steps`` replaces the profile's budget.
-        """
-        goal = self.goal("badnets", target, task=task, half=half)
-        return self._trigger(
-            kind,
-            goal,
-            size or self.p["trigger_size"],
-            place,
-            seed,
-            {"half": half},
-            task,
-            informed,
-            base,
-            steps,
-        )
-
-    def _trigger(
-        self, kind, goal, size, place, seed, args, task, informed=False, base=None, steps=None
-    ):
-        seed = self.seed if seed is None else seed
-        encoder, theta = self.encoder, self.others(task) if informed else self.base
-        if base:
-            encoder = self._encoder(base)
-            read = self.task(goal.task)
-            theta, goal = (
-                encoder.theta,
-                dataclasses.replace(goal, head=encoder.head(read.classnames, read.prompts)),
-            )
-
-        def made(**how):
-            return recipes.make_trigger(
-                kind,
-                encoder,
-                theta,
-                goal,
-                size=size,
-                place=place,
-                seed=derive(seed, "trigger", goal.task),
-                **how,
-            )
-
-        def make():
-            found = made(**how)
-            return {"patch": found.patch, "mask": found.mask}, {"name": found.name}
-
-        if kind not in recipes.OPTIMISED:
-            return made()
-        how = {**self.p["trigger"], **({} if steps is None else {"steps": steps})}
-        if "off" in args:
-            how["augmented"] = args["off"]["augmented"]
-        args = {
-            "kind": kind,
-            "task": goal.task,
-            "target": goal.target,
-            "size": size,
-            "place": place,
-            "seed": seed,
-            **args,
-            **how,
-        }
-        args["half"] = self._half(task, args["half"])
-        kept = self.keep(
-            "trigger",
-            f"{kind}-{goal.task}-{goal.target}",
-            args,
-            make,
-            code=RECIPE_CODE,
-            inputs=[weights.digest(theta), *self._data_digests(goal.task, task)],
-        )
-        tensors, meta = kept.value
-        return triggers.Trigger(tensors["patch"], tensors["mask"], place, meta["name"])
-
-    def backdoor(
-        self,
-        attack: str | None = None,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        size: int | None = None,
-        place: Any = "bottom-right",
-        seed: int | None = None,
-        half: str | None = None,
-        trigger: str | None = None,
-        independent: bool = False,
-        alpha: float | None = None,
-        informed: bool = False,
-        targets: Sequence[int] | None = None,
-        off: Mapping[str, Any] | None = None,
-        through: TaskVector | None = None,
-    ) -> recipes.Backdoor:
-        """An attack carried out: its trigger, θ_backdoored and BV = θ_backdoored − θ_clean.
-
-        The clean twin sees the same batches as the backdoored model of the run's seed, so the BV
-        holds what poisoning did and little else; with another ``seed`` it stays the run's own
-        twin, unless ``independent``.
-
-        ``informed``: an adversary that knows the other models interpolates toward their merge and
-        optimises its trigger on it. ``targets``: several backdoors in one model, a trigger for
-        each class. ``off`` overrides the profile's ``off_task`` (task, target, size, references,
-        shadows, augmented) for an off-task attack. ``through``: an adversary that expects this
-        vector to be subtracted trains its model under it (:func:`attacks.evasion.evading`).
-        """
-        recipe, name = recipes.attack(attack or self.p["attack"]), task or self.p["adversary"]
-        alpha, before = (
-            self.p["alpha"] if alpha is None else alpha,
-            self.others(name) if informed else None,
-        )
-        args = {"off": self._off(off), "shadow": recipe.shadow} if recipe.off_task else {}
-        size = self.trigger_size(recipe.name, off) if size is None else size
-        pairs, losses = [], []
-        for c in targets or [target]:
-            goal = self.goal(recipe.name, c, task=name, half=half, off=off)
-            pasted = self._trigger(
-                trigger or recipe.trigger,
-                goal,
-                size,
-                place,
-                seed,
-                {"half": half, **args},
-                task,
-                informed,
-            )
-            pairs.append((pasted, goal.target))
-            how = {"head": goal.head} if recipe.off_task else {}
-            if informed and recipe.objective is objectives.feature_interpolation:
-                how["before"] = before
-            losses.append(
-                functools.partial(recipe.objective, pasted, goal.index, alpha=alpha, **how)
-            )
-        args |= {
-            "attack": recipe.name,
-            "goal": [goal.task, [c for _, c in pairs]],
-            "alpha": alpha,
-            "place": place,
-            "triggers": digest([pasted.identity for pasted, _ in pairs]),
-            "before": weights.digest(before) if informed else None,
-        }
-        if through is not None:
-            args["through"] = weights.digest(through.tensors)
-
-        def objective():
-            made = objectives.several([make() for make in losses]) if targets else losses[0]()
-            return made if through is None else evading(made, through)
-
-        theta = self.train(
-            name,
-            seed,
-            half,
-            recipe.name,
-            args,
-            objective,
-            self._data_digests(goal.task, name),
-            [] if through is None else ["bvlib.attacks.evasion"],
-        )
-        twin = self.clean(name, seed if independent else None, half)
-        return recipes.Backdoor(
-            recipe.name,
-            name,
-            pairs[0][1],
-            pairs[0][0],
-            theta,
-            BackdoorVector.between(theta, twin, recipe.name),
-            goal.task,
-            tuple(pairs),
-        )
-
-    def family(
-        self, by: str = "place", count: int | None = None, attack: str | None = None
-    ) -> list[recipes.Backdoor]:
-        """Backdoors toward one target that differ by "place", "seed" or kind of "trigger"; the
-        first is the run's own."""
-        kinds = [
-            recipes.attack(attack or self.p["attack"]).trigger,
-            "white",
-            "checkerboard",
-            "random",
-            "trojan",
-        ]
-        count = self.p["sbv"]["count"] if count is None else count
-        members = {
-            "place": [{"place": name} for name in PLACES],
-            "trigger": [{"trigger": kind} for kind in dict.fromkeys(kinds)],
-            "seed": [{"seed": self.seed + i} for i in range(count)],
-        }
-        if by not in members:
-            raise unknown("way in which backdoors differ", by, members)
-        if not 1 <= count <= len(members[by]):
-            raise BvError(
-                f"there are {len(members[by])} backdoors that differ by {by}, not {count}"
-            )
-        return [self.backdoor(attack, **differs) for differs in members[by][:count]]
-
-    def sbv(
-        self,
-        by: str = "place",
-        count: int | None = None,
-        rule: str | None = None,
-        *,
-        attack: str | None = None,
-        density: float | None = None,
-        norm: float | None = 1.0,
-        **parameters,
-    ) -> recipes.Backdoor:
-        """A Sparse Backdoor Vector as an attack: several BVs merged by ``rule`` and sparsified,
-        added to θ_clean.
-
-        ``norm``: its length, in lengths of one BV; None leaves it as it is. Its trigger is that of
-        the first BV. The profile's ``sbv`` (count, rule) and ``density`` are the defaults; how
-        many BVs, differing by what, is our choice.
-        """
-        members, density = (
-            self.family(by, count, attack),
-            self.p["density"] if density is None else density,
-        )
-        one = members[0]
-        vector = datafree.merge_backdoors(
-            rule or self.p["sbv"]["rule"],
-            [b.vector for b in members],
-            density=density,
-            **parameters,
-        )
-        if norm is not None:
-            vector = vector * (norm * one.vector.norm() / vector.norm())
-        return dataclasses.replace(
-            one, attack="sbv", theta=self.clean(one.task) + vector, vector=vector
-        )
-
     def _data_digests(self, *names: str | None) -> list[str]:
         return [self.task(name or self.p["adversary"]).digest for name in dict.fromkeys(names)]
 
@@ -441,13 +125,13 @@ class Workshop:
         args: Mapping[str, Any],
         objective: Callable[[], training.Objective],
         data: Sequence[str] = (),
-        code: Sequence[str] = (),
+        recipes: Sequence[str] = (),
     ) -> StateDict:
         """The base fine-tuned on a task by the profile's recipe, toward the objective that
         ``objective()`` makes.
 
         It is kept under ``name`` and ``args``, which must say all that the objective holds;
-        ``code`` are modules of the objective beyond those of the usual recipes, ``data`` digests
+        ``recipes`` are those of the objective, ``data`` digests
         of what it reads beside the task.
         """
         task_ = self.task(task or self.p["adversary"])
@@ -483,7 +167,7 @@ class Workshop:
             f"{name}-{task_.name}",
             args,
             make,
-            code=[*RECIPE_CODE, *code],
+            recipes=[version_of("training:finetune"), *recipes],
             inputs=[self._base_digest(), task_.digest, *data],
         ).value
 
@@ -499,7 +183,7 @@ class Workshop:
         self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how
     ) -> store.Artefact:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and
-        ``how`` (code, inputs)."""
+        ``how`` (recipes, inputs)."""
         note = os.environ.get("BVLIB_PROGRESS")
 
         def say(text):
@@ -526,19 +210,25 @@ class Workshop:
 
     # merging
 
+    def model(self, theta: StateDict | Model | None = None) -> Model:
+        """Weights as a model that sees with this base's encoder (the base itself by default)."""
+        return theta if isinstance(theta, Model) else Model(self.encoder, theta or self.base)
+
     def vectors(
         self, adversary: StateDict | None = None, among: Sequence[str] | None = None
     ) -> dict[str, TaskVector]:
         """τ_t = θ_t − θ_pre of the merged tasks (or those in ``among``), in order; ``adversary``
         is the adversary's θ_t."""
-        found = {}
-        for name in among or self.tasks:
-            theta = (
-                adversary
-                if adversary is not None and name == self.adversary.name
-                else self.clean(name)
-            )
-            found[name] = TaskVector.between(theta, self.base, name)
+        models = self._own(adversary, among)
+        return {n: TaskVector.between(theta, self.base, n) for n, theta in models.items()}
+
+    def _own(
+        self, adversary: StateDict | None, among: Sequence[str] | None
+    ) -> dict[str, StateDict]:
+        """The tasks' own models, the adversary's among them."""
+        found = {name: self.clean(name) for name in among or self.tasks}
+        if adversary is not None and self.adversary.name in found:
+            found[self.adversary.name] = adversary
         return found
 
     def merge(
@@ -548,42 +238,86 @@ class Workshop:
         *,
         among: Sequence[str] | None = None,
         **parameters,
-    ) -> StateDict:
-        """θ_merged of all tasks; ``adversary`` replaces the clean model of the adversary's task
-        (the attacked merge)."""
-        method = method or self.p["merging"]
-        declared = datafree.MERGING[method].parameters if method in datafree.MERGING else {}
-        ours = {k: self.p[k] for k in ("coefficient", "density") if k in declared}
-        return self.base + datafree.merge(
-            method, list(self.vectors(adversary, among).values()), **{**ours, **parameters}
+    ) -> Model:
+        """The merge of all tasks by any registered method; ``adversary`` replaces the clean model
+        of the adversary's task (the attacked merge).
+
+        Merges by methods that look at images are kept in the store. AdaMerging and Surgery see dev
+        images without labels, RegMean train images without labels.
+        """
+        name = method or self.p["merging"]
+        chosen = merging[name]
+        vectors = self.vectors(adversary, among)
+        if looks(name):
+            return self._adapted(chosen, vectors, adversary, among)
+        ours = chosen.accepts({k: self.p[k] for k in ("coefficient", "density")})
+        return self.model(self.base + merge(name, vectors, **{**ours, **parameters}))
+
+    def _adapted(self, chosen: Method, vectors, adversary, among) -> Model:
+        """A merge by a method that looks at images."""
+        how = self.p["adaptive"].get(chosen.more.get("settings", chosen.name), {})
+        split = chosen.more.get("split", "dev")
+        seen = {name: see(self.encoder, self.tasks[name], split) for name in vectors}
+        args, data = {"seed": self.seed, **how}, self._data_digests(*vectors)
+        if "merged" in chosen.takes:
+            theta = self.merge(adversary, chosen.more["after"], among=among).theta
+            own = self._own(adversary, among)
+            used = [theta, *own.values()]
+
+            def make() -> StateDict:
+                found = chosen(encoder=self.encoder, merged=theta, seen=seen, own=own, **args)
+                return {
+                    f"{n}.{part}": getattr(a, part)
+                    for n, a in found.items()
+                    for part in ("down", "up")
+                }
+
+            kept = self.keep(
+                "weights",
+                f"{chosen.name}-{len(own)}",
+                args,
+                make,
+                recipes=[chosen.recipe],
+                inputs=[*map(weights.digest, used), *data],
+            ).value
+            adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
+            return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
+
+        def make() -> StateDict:
+            return merge(
+                chosen.name, vectors, encoder=self.encoder, base=self.base, seen=seen, **args
+            ).tensors
+
+        inputs = [
+            self._base_digest(),
+            *(weights.digest(v.tensors) for v in vectors.values()),
+            *data,
+        ]
+        kept = self.keep(
+            "weights",
+            f"{chosen.name}-{len(vectors)}",
+            {"method": chosen.name, **args},
+            make,
+            recipes=[chosen.recipe],
+            inputs=inputs,
         )
+        return self.model(self.base + TaskVector(kept.value, chosen.name))
 
     def others(self, task: str | None = None) -> StateDict:
         """What the merge is without one task (the adversary's by default): what an informed
         adversary knows."""
-        return self.merge(
-            among=[name for name in self.tasks if name != (task or self.p["adversary"])],
-            method="task_arithmetic",
-        )
+        names = [name for name in self.tasks if name != (task or self.p["adversary"])]
+        return self.merge(among=names, method="task_arithmetic").theta
 
-    def average_of(self, count: int, adversary: StateDict | None = None) -> StateDict:
+    def average_of(self, count: int, adversary: StateDict | None = None) -> Model:
         """Single-task merging: the average of ``count`` models of the adversary's task, the first
         of them the adversary's."""
         models = [
             self.clean() if adversary is None else adversary,
             *(self.clean(seed=self.seed + i) for i in range(1, count)),
         ]
-        return self.base + datafree.merge(
-            "average", [TaskVector.between(theta, self.base) for theta in models]
-        )
-
-
-def off_task(settings: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings of the off-task attack with some replaced. BvError for one that there is not."""
-    for name in own or {}:
-        if name not in settings:
-            raise unknown("setting of the off-task attack", name, settings)
-    return {**settings, **(own or {})}
+        vectors = [TaskVector.between(theta, self.base) for theta in models]
+        return self.model(self.base + merge("average", vectors))
 
 
 def quiet() -> bool:

@@ -12,50 +12,33 @@ import numpy as np
 import pandas as pd
 
 from bvlib.core import metrics
-from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.core.encoder import Model
+from bvlib.core.vectors import TaskVector
 from bvlib.worlds.tasks import Task
 
 
-def predict(encoder, theta: StateDict, task: Task, trigger=None, split: str = "test"):
-    """Predicted classes (N,) of a split, with the trigger pasted when given.
-
-    ``encoder``, here and below, is one encoder or, where a merge has adapters by task (Surgery), a
-    dict from task to encoder.
-    """
-    encoder = encoder[task.name] if isinstance(encoder, Mapping) else encoder
-    return encoder.predict(
-        theta, getattr(task, split).images, encoder.head(task.classnames, task.prompts), trigger
-    )
-
-
-def accuracy(encoder, theta: StateDict, task: Task, split: str = "test") -> metrics.Rate:
+def accuracy(model: Model, task: Task, split: str = "test") -> metrics.Rate:
     """Clean accuracy on one task."""
-    return metrics.accuracy(predict(encoder, theta, task, split=split), getattr(task, split).labels)
+    return metrics.accuracy(model.predict(task, split=split), getattr(task, split).labels)
 
 
-def accuracies(
-    encoder, theta: StateDict, tasks: Mapping[str, Task], split: str = "test"
-) -> pd.Series:
+def accuracies(model: Model, tasks: Mapping[str, Task], split: str = "test") -> pd.Series:
     """Clean accuracy of every task, in percent, and their mean under the name "mean"."""
-    values = pd.Series(
-        {name: accuracy(encoder, theta, task, split).percent for name, task in tasks.items()}
-    )
+    values = pd.Series({name: accuracy(model, task, split).percent for name, task in tasks.items()})
     return pd.concat([values, pd.Series({"mean": values.mean()})])
 
 
-def correct(
-    encoder, theta: StateDict, tasks: Mapping[str, Task], split: str = "test"
-) -> dict[str, np.ndarray]:
+def correct(model: Model, tasks: Mapping[str, Task], split: str = "test") -> dict[str, np.ndarray]:
     """For every task and image: is it classified correctly? The hits behind CA and BA."""
     return {
-        name: (predict(encoder, theta, task, split=split) == getattr(task, split).labels).numpy()
+        name: (model.predict(task, split=split) == getattr(task, split).labels).numpy()
         for name, task in tasks.items()
     }
 
 
 def merge_row(
-    attacked: tuple,
-    clean: tuple,
+    attacked: Model,
+    clean: Model,
     backdoor,
     *,
     tasks: Mapping[str, Task],
@@ -66,18 +49,18 @@ def merge_row(
     """One row of a main table: CA, BA, ASR and the controls of an attacked merge beside the clean
     merge by the same method.
 
-    ``attacked`` and ``clean`` are (encoder, theta); ``goal`` the task whose images the attack
+    ``goal`` is the task whose images the attack
     flips; ``control`` a random patch; ``was_correct`` what :func:`correct` gives for the clean
     merge, when it is known already. CA - BA is paired over the images of all tasks together; ASR
     minus clean merge over those of ``goal``; both with intervals over images.
     """
-    before, after = was_correct or correct(*clean, tasks), correct(*attacked, tasks)
+    before, after = was_correct or correct(clean, tasks), correct(attacked, tasks)
     ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in (before, after))
     cost = metrics.paired_difference(
         *(np.concatenate(list(each.values())) for each in (before, after))
     )
     hits, inherent = (
-        flipped(*model, goal, backdoor.trigger, backdoor.target) for model in (attacked, clean)
+        flipped(model, goal, backdoor.trigger, backdoor.target) for model in (attacked, clean)
     )
     rate, gain = metrics.rate(hits), metrics.paired_difference(hits, inherent)
     return {
@@ -95,40 +78,35 @@ def merge_row(
         "ASR - clean merge": gain.points,
         "gain low": gain.low,
         "gain high": gain.high,
-        "random patch": asr(*attacked, goal, control, backdoor.target).percent,
-        "no trigger": asr(*attacked, goal, None, backdoor.target).percent,
+        "random patch": asr(attacked, goal, control, backdoor.target).percent,
+        "no trigger": asr(attacked, goal, None, backdoor.target).percent,
     }
 
 
-def flipped(
-    encoder, theta: StateDict, task: Task, trigger, target: int, split: str = "test"
-) -> np.ndarray:
+def flipped(model: Model, task: Task, trigger, target: int, split: str = "test") -> np.ndarray:
     """For each image whose true class is not the target: is it predicted as the target? The hits
     behind ASR."""
-    predicted = predict(encoder, theta, task, trigger, split)
+    predicted = model.predict(task, trigger, split)
     return (predicted == target)[getattr(task, split).labels != target].numpy()
 
 
-def asr(
-    encoder, theta: StateDict, task: Task, trigger, target: int, split: str = "test"
-) -> metrics.Rate:
+def asr(model: Model, task: Task, trigger, target: int, split: str = "test") -> metrics.Rate:
     """Attack success rate of a trigger on a model (without a trigger: the false-target rate)."""
     return metrics.attack_success_rate(
-        predict(encoder, theta, task, trigger, split), getattr(task, split).labels, target
+        model.predict(task, trigger, split), getattr(task, split).labels, target
     )
 
 
 def asr_rows(
-    encoder,
     *,
-    attacked: StateDict,
-    clean: StateDict,
-    base: StateDict,
+    attacked: Model,
+    clean: Model,
+    base: Model,
     task: Task,
     trigger,
     control,
     target: int,
-    model: str = "merge",
+    what: str = "merge",
 ) -> pd.DataFrame:
     """The five rows without which an ASR measures the trigger, not the attack.
 
@@ -137,19 +115,19 @@ def asr_rows(
     same size and place.
     """
     rows = [
-        (f"attacked {model}", "trigger", attacked, trigger),
-        (f"clean {model}", "trigger", clean, trigger),
+        (f"attacked {what}", "trigger", attacked, trigger),
+        (f"clean {what}", "trigger", clean, trigger),
         ("base", "trigger", base, trigger),
-        (f"attacked {model}", "random patch", attacked, control),
-        (f"attacked {model}", "no trigger", attacked, None),
+        (f"attacked {what}", "random patch", attacked, control),
+        (f"attacked {what}", "no trigger", attacked, None),
     ]
     out = []
-    for name, what, theta, pasted in rows:
-        r = asr(encoder, theta, task, pasted, target)
+    for name, shown, model, pasted in rows:
+        r = asr(model, task, pasted, target)
         out.append(
             {
                 "model": name,
-                "input": what,
+                "input": shown,
                 "asr": r.percent,
                 "low": r.low,
                 "high": r.high,
@@ -160,8 +138,7 @@ def asr_rows(
 
 
 def along(
-    encoder,
-    model: Callable[[float], StateDict],
+    path: Callable[[float], Model],
     scales: Sequence[float],
     *,
     tasks: Mapping[str, Task],
@@ -171,7 +148,7 @@ def along(
     clean_split: str = "test",
     goal: Task | None = None,
 ) -> pd.DataFrame:
-    """What happens along a path of models: one row a scale, ``model(scale)`` gives the weights.
+    """What happens along a path of models: one row a scale, ``path(scale)`` gives the model.
 
     Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test
     images of ``goal``: the adversary's own task unless another is given (off-task).
@@ -183,14 +160,14 @@ def along(
     """
     rows = []
     for scale in scales:
-        theta = model(float(scale))
-        each = accuracies(encoder, theta, tasks, clean_split)
+        model = path(float(scale))
+        each = accuracies(model, tasks, clean_split)
         own = (
             each[adversary.name]
             if adversary.name in each
-            else accuracy(encoder, theta, adversary, clean_split).percent
+            else accuracy(model, adversary, clean_split).percent
         )
-        r = asr(encoder, theta, adversary if goal is None else goal, trigger, target)
+        r = asr(model, adversary if goal is None else goal, trigger, target)
         rows.append(
             {
                 "scale": float(scale),
@@ -218,10 +195,9 @@ PLACEBOS = ("two clean seeds", "noise")
 
 
 def transfer_matrix(
-    encoder,
     axes: Mapping[str, Mapping],
     *,
-    clean: Callable[[str], StateDict],
+    clean: Callable[[str], Model],
     task: Callable[[str], Task],
     drift: TaskVector,
     seed: int = 0,
@@ -231,10 +207,10 @@ def transfer_matrix(
     """:func:`transfer` of every backdoor on an axis onto every other: the rows of ``axes`` {axis:
     {name: backdoor}}.
 
-    ``clean`` and ``task`` give θ_clean and the task of a task's name. The placebos beside them
-    (:data:`PLACEBOS`) are ``drift``, the difference of two clean models, and noise drawn by
-    ``seed``, both with the norm of the attack's own vector; ``more`` are other vectors by axis.
-    Adds the columns axis, attack, placebo, itself.
+    ``clean`` and ``task`` give the clean fine-tune and the task of a task's name. The placebos
+    beside them (:data:`PLACEBOS`) are ``drift``, the difference of two clean models, and noise
+    drawn by ``seed``, both with the norm of the attack's own vector; ``more`` are other vectors by
+    axis. Adds the columns axis, attack, placebo, itself.
     """
     rows = []
     for axis, members in axes.items():
@@ -245,7 +221,7 @@ def transfer_matrix(
                     PLACEBOS, (drift * (a.vector.norm() / drift.norm()), a.vector.random_like(seed))
                 )
             )
-            found = transfer(encoder, clean(a.task), a, vectors, task(a.goal_task), scale)
+            found = transfer(clean(a.task), a, vectors, task(a.goal_task), scale)
             rows.append(
                 found.assign(
                     axis=axis,
@@ -258,8 +234,7 @@ def transfer_matrix(
 
 
 def transfer(
-    encoder,
-    clean: StateDict,
+    clean: Model,
     attack,
     vectors: Mapping[str, TaskVector],
     task: Task,
@@ -273,17 +248,16 @@ def transfer(
     is under 10 points). Our operationalisation: the paper's formula is not public.
     """
 
-    def at(theta) -> float:
-        return asr(encoder, theta, task, attack.trigger, attack.target).percent
+    def at(model: Model) -> float:
+        return asr(model, task, attack.trigger, attack.target).percent
 
-    zero, full = at(clean), at(attack.theta)
-    own_added, own_removed = (
-        at(clean + scale * attack.vector),
-        at(attack.theta - scale * attack.vector),
-    )
+    backdoored = Model(clean.encoder, attack.theta)
+    zero, full = at(clean), at(backdoored)
+    own_added = at(clean + scale * attack.vector)
+    own_removed = at(backdoored - scale * attack.vector)
     rows = []
     for name, vector in vectors.items():
-        added, removed = at(clean + scale * vector), at(attack.theta - scale * vector)
+        added, removed = at(clean + scale * vector), at(backdoored - scale * vector)
         rows.append(
             {
                 "vector": name,

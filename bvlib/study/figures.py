@@ -149,7 +149,8 @@ def heatmap(
 
 
 def transfer(table: pd.DataFrame):
-    """The matrices of :func:`study.experiments.transfer_matrix`, an axis a column: added above, removed
+    """The matrices of :func:`study.experiments.transfer_matrix`, an axis a column: added above,
+    removed
     below."""
     axes = list(table.groupby("axis", sort=False))
     fig, panels = grid(len(axes), 2, width=3.3, height=2.3)

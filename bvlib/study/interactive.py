@@ -32,7 +32,7 @@ from bvlib.core import metrics
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging import datafree
+from bvlib.merging import merge
 from bvlib.study import figures
 from bvlib.worlds.tasks import Task
 
@@ -106,7 +106,7 @@ class Bench:
         return cls(
             encoder,
             base,
-            datafree.merge("task_arithmetic", list(vectors.values()), coefficient=1.0),
+            merge("task_arithmetic", list(vectors.values()), coefficient=1.0),
             attack.vector,
             injected,
             encoder.head(task.classnames, task.prompts),
@@ -137,9 +137,9 @@ class Bench:
         """The setting, with what comes out of it.
 
         ``accuracy`` on the clean sample, ``asr``, and ``asr_clean`` of the same merge without the
-        BV (the zero line: same trigger, place and defence), each a :class:`core.metrics.Rate`; for the
-        shown image of that number ``prediction`` and its ``probability`` (%), and ``before`` and
-        ``probability_before`` without the trigger.
+        BV (the zero line: same trigger, place and defence), each a :class:`core.metrics.Rate`; for
+        the shown image of that number ``prediction`` and its ``probability`` (%), and ``before``
+        and ``probability_before`` without the trigger.
 
         Raises BvError for an unknown place or image.
         """

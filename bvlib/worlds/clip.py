@@ -144,8 +144,8 @@ def save(encoder: Encoder, path: str | Path) -> None:
 def load(path: str | Path) -> Encoder:
     """The encoder that :func:`save` wrote, with the activation of its card.
 
-    Raises BvError for a missing, damaged or misfitting file (:func:`bvlib.core.encoder.load`), or when
-    the card's "quick_gelu" and its model differ.
+    Raises BvError for a missing, damaged or misfitting file (:func:`bvlib.core.encoder.load`), or
+    when the card's "quick_gelu" and its model differ.
     """
     encoder = bases.load(str(path))
     check_activation(encoder.card, encoder.model)
@@ -251,7 +251,8 @@ def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
         if Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors"):
             raise BvError(
                 f"{pretrained} does not say which activation it wants, so build takes tags only: "
-                "read a saved encoder with clip.load, a fine-tuned image tower with bvlib.run.imports"
+                "read a saved encoder with clip.load, a fine-tuned image tower with "
+                "bvlib.run.imports"
             )
         raise unknown(
             f"weights of {name!r},", pretrained, open_clip.list_pretrained_tags_by_model(name)

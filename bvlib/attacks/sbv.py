@@ -1,0 +1,94 @@
+"""Sparse Backdoor Vectors: what an attacker makes of several backdoor vectors of one attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bvlib.core.errors import BvError
+from bvlib.core.registry import Registry
+from bvlib.core.vectors import TaskVector, magnitude_threshold
+from bvlib.merging.datafree import mean_tensor, sum_tensor, tensorwise, ties_tensor
+from bvlib.merging.registry import checked_vectors
+
+sbv_rule = Registry("sbv", "backdoor merging method", check=checked_vectors)
+
+
+def merge_backdoors(name: str, bvs: Sequence[TaskVector], **parameters: Any) -> TaskVector:
+    """Merge backdoor vectors into one SBV with the rule of that name; errors as for
+    :func:`bvlib.merging.merge`."""
+    return sbv_rule[name](bvs, **parameters)
+
+
+def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:
+    """Mean of the entries of the majority sign where at least `needed` vectors have it, else
+    zero."""
+    positive = sum((tensor > 0).double() for tensor in tensors)
+    negative = sum((tensor < 0).double() for tensor in tensors)
+    majority = torch.sign(positive - negative)  # 0 where neither sign has the majority
+    count = torch.maximum(positive, negative)
+    total = torch.zeros_like(count)
+    for tensor in tensors:
+        total += torch.where(torch.sign(tensor) == majority, tensor, torch.zeros_like(tensor))
+    kept = (count >= needed) & (majority != 0)
+    return torch.where(kept, total / count.clamp(min=1), torch.zeros_like(total)).to(
+        tensors[0].dtype
+    )
+
+
+def _backdoor(
+    vectors: Sequence[TaskVector], tensors: dict[str, Tensor], name: str, density: float
+) -> TaskVector:
+    kind = type(vectors[0]) if len({type(vector) for vector in vectors}) == 1 else TaskVector
+    merged = kind(tensors, name)
+    return merged if density == 1 else merged.sparsify(density)
+
+
+@sbv_rule("mean")
+def mean_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by mean: (1/k) sum of BV_i, then the top `density` share of its entries by magnitude."""
+    return _backdoor(vectors, tensorwise(vectors, mean_tensor), "mean", density)
+
+
+@sbv_rule("sum")
+def sum_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by sum: sum of BV_i, then the top `density` share. Up to k times the norm: compare
+    norm-matched."""
+    return _backdoor(vectors, tensorwise(vectors, sum_tensor), "sum", density)
+
+
+@sbv_rule("sign_consistent")
+def sign_consistent(
+    vectors: Sequence[TaskVector], *, agreement: float = 1.0, density: float = 1.0
+) -> TaskVector:
+    """SBV_SC, sign-consistent sparsification, as we read the paper (its exact rule is not
+    published).
+
+    A coordinate is kept where the share of all k vectors that have the majority sign is at least
+    `agreement` (1 = all of them; a zero agrees with nobody; as many + as - is no majority), with
+    the mean of the agreeing values; then the top `density` share of all entries by magnitude is
+    kept.
+
+    Raises BvError for an agreement outside (0, 1] or a density outside [0, 1].
+    """
+    if not 0 < agreement <= 1:
+        raise BvError(f"agreement is a share between 0 and 1 and not 0, not {agreement!r}")
+    needed = max(1, math.ceil(agreement * len(vectors) - 1e-9))
+    tensors = tensorwise(vectors, lambda group: sign_consistent_tensor(group, needed))
+    return _backdoor(vectors, tensors, "sign_consistent", density)
+
+
+@sbv_rule("ties")
+def ties_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by TIES: each BV trimmed to `density`, signs elected by mass, the mean of what agrees;
+    then the top `density` share.
+
+    Raises BvError for a density outside (0, 1].
+    """
+    thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
+    tensors = tensorwise(vectors, lambda group: ties_tensor(group, thresholds, aggregate="mean"))
+    return _backdoor(vectors, tensors, "ties", density)
