@@ -24,7 +24,7 @@ from helpers import one_line
 from PIL import Image
 
 from bvlib.core.errors import MissingData
-from bvlib.worlds.papers import data, fetch, names, table, write
+from bvlib.worlds.papers import data, fetch, table, write
 from bvlib.worlds.papers.write import clip_square
 
 SIZE = 24
@@ -103,7 +103,7 @@ def gtsrb(top):
 
 
 def eurosat(top):
-    for name in names.EUROSAT:
+    for name in table.ROWS["eurosat"].classnames:
         for k in range(10):
             picture(top / f"eurosat/2750/{name}/{name}_{k + 1}.jpg")
     return {"train": 80, "dev": 10, "test": 10}
@@ -281,7 +281,7 @@ def tinyimagenet(top):
 
 SECOND = {
     "cifar100": "kind_1",
-    "gtsrb": names.GTSRB[1],
+    "gtsrb": table.ROWS["gtsrb"].classnames[1],
     "eurosat": "forest",
     "cars": "Make 1 Sedan 2012",
     "sun397": "jail cell",
@@ -1014,10 +1014,10 @@ def test_another_archive_with_a_right_name(tmp_path, monkeypatch, server):
 
 
 def test_every_entry_is_complete():
-    table = data.describe().set_index("name")
+    listed = data.describe().set_index("name")
     assert (
-        set(table.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
-        and len(table) == 14
+        set(listed.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
+        and len(listed) == 14
     )
     for name, row in table.ROWS.items():
         assert (
@@ -1036,13 +1036,18 @@ def test_every_entry_is_complete():
                 and len(file.digest) in (0, 32, 64)
                 and (file.into is None) == (not file.gives)
             )
-    assert (table.train["cifar100"], table.dev["cifar100"], table.test["cifar100"]) == (
+    assert (listed.train["cifar100"], listed.dev["cifar100"], listed.test["cifar100"]) == (
         45_000,
         5_000,
         10_000,
     )
-    assert (table.train["eurosat"], table.dev["eurosat"], table.dev["pets"]) == (21_600, 2_700, 368)
-    assert len(names.FLOWERS) == 102 and len(names.GTSRB) == 43
+    assert (listed.train["eurosat"], listed.dev["eurosat"], listed.dev["pets"]) == (
+        21_600,
+        2_700,
+        368,
+    )
+    named = ("gtsrb", "eurosat", "flowers")
+    assert [len(table.ROWS[name].classnames) for name in named] == [43, 10, 102]
 
 
 def test_hashes_are_those_that_torchvision_publishes():
