@@ -24,7 +24,7 @@ from helpers import one_line
 from PIL import Image
 
 from bvlib.core.errors import MissingData
-from bvlib.worlds.papers import data, fetch, names, table, write
+from bvlib.worlds.papers import data, fetch, table, write
 from bvlib.worlds.papers.write import clip_square
 
 SIZE = 24
@@ -103,7 +103,7 @@ def gtsrb(top):
 
 
 def eurosat(top):
-    for name in names.EUROSAT:
+    for name in table.ROWS["eurosat"].classnames:
         for k in range(10):
             picture(top / f"eurosat/2750/{name}/{name}_{k + 1}.jpg")
     return {"train": 80, "dev": 10, "test": 10}
@@ -281,7 +281,7 @@ def tinyimagenet(top):
 
 SECOND = {
     "cifar100": "kind_1",
-    "gtsrb": names.GTSRB[1],
+    "gtsrb": table.ROWS["gtsrb"].classnames[1],
     "eurosat": "forest",
     "cars": "Make 1 Sedan 2012",
     "sun397": "jail cell",
@@ -874,24 +874,24 @@ def served(monkeypatch, server, name, data, digest=None, **changes):
 
 def test_fetch_unpacks_and_prepare_reads(made, tmp_path, monkeypatch, server):
     folder, _ = made("stl10")
-    data = tarred(folder, "stl10_binary")
-    served(monkeypatch, server, "stl10", data)
+    whole = tarred(folder, "stl10_binary")
+    served(monkeypatch, server, "stl10", whole)
     told = []
     raw = tmp_path / "raw"
     assert data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [raw / "stl10_binary"]
-    assert told[-1] == ("stl10_binary.tar.gz", len(data), len(data))
+    assert told[-1] == ("stl10_binary.tar.gz", len(whole), len(whole))
     assert data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
         "brought once"
     )
     prepared("stl10", raw, tmp_path)
     card = data.load("stl10", tmp_path).card
-    assert card["archives"] == {"stl10_binary.tar.gz": hashlib.md5(data).hexdigest()}
+    assert card["archives"] == {"stl10_binary.tar.gz": hashlib.md5(whole).hexdigest()}
 
 
 def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
     folder, _ = made("eurosat")
-    data = zipped(folder / "eurosat", "2750")
-    file = served(monkeypatch, server, "eurosat", data)
+    whole = zipped(folder / "eurosat", "2750")
+    file = served(monkeypatch, server, "eurosat", whole)
     part = tmp_path / "raw" / f"{file.path}.part"
     monkeypatch.setattr(fetch, "TRIES", 1)
     server.cut = 1000
@@ -899,32 +899,32 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
         "cut after 1,000 of", "goes on from there", file.url, str(tmp_path / "raw" / file.path)
     ):
         data.fetch("eurosat", tmp_path / "raw")
-    assert part.read_bytes() == data[:1000]
+    assert part.read_bytes() == whole[:1000]
     server.cut = None
     data.fetch("eurosat", tmp_path / "raw", progress=data.bars())
     assert server.asked == [None, "bytes=1000-"] and not part.exists()
-    assert (tmp_path / "raw" / file.path).read_bytes() == data
+    assert (tmp_path / "raw" / file.path).read_bytes() == whole
     assert len(data.listing("eurosat", tmp_path / "raw").train) == 80
 
 
 def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeypatch, server):
     folder, _ = made("mnist")
-    data = noise("file", shape=(3000,)).tobytes()
-    file = served(monkeypatch, server, "mnist", data)
+    whole = noise("file", shape=(3000,)).tobytes()
+    file = served(monkeypatch, server, "mnist", whole)
     server.cut = 1000
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data and len(server.asked) == 3
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole and len(server.asked) == 3
     (tmp_path / file.path).rename(tmp_path / f"{file.path}.part")
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data, "a part that is whole already"
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole, "a part that is whole already"
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
-    data = noise("file", shape=(3000,)).tobytes()
-    file = served(monkeypatch, server, "mnist", data)
+    whole = noise("file", shape=(3000,)).tobytes()
+    file = served(monkeypatch, server, "mnist", whole)
     server.ranges = False
     part = tmp_path / f"{file.path}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"old")
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == data
+    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole
 
 
 def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
@@ -1014,10 +1014,10 @@ def test_another_archive_with_a_right_name(tmp_path, monkeypatch, server):
 
 
 def test_every_entry_is_complete():
-    table = data.describe().set_index("name")
+    listed = data.describe().set_index("name")
     assert (
-        set(table.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
-        and len(table) == 14
+        set(listed.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
+        and len(listed) == 14
     )
     for name, row in table.ROWS.items():
         assert (
@@ -1036,13 +1036,18 @@ def test_every_entry_is_complete():
                 and len(file.digest) in (0, 32, 64)
                 and (file.into is None) == (not file.gives)
             )
-    assert (table.train["cifar100"], table.dev["cifar100"], table.test["cifar100"]) == (
+    assert (listed.train["cifar100"], listed.dev["cifar100"], listed.test["cifar100"]) == (
         45_000,
         5_000,
         10_000,
     )
-    assert (table.train["eurosat"], table.dev["eurosat"], table.dev["pets"]) == (21_600, 2_700, 368)
-    assert len(names.FLOWERS) == 102 and len(names.GTSRB) == 43
+    assert (listed.train["eurosat"], listed.dev["eurosat"], listed.dev["pets"]) == (
+        21_600,
+        2_700,
+        368,
+    )
+    named = ("gtsrb", "eurosat", "flowers")
+    assert [len(table.ROWS[name].classnames) for name in named] == [43, 10, 102]
 
 
 def test_hashes_are_those_that_torchvision_publishes():

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256, write_whole
 from bvlib.worlds.images import DATASETS, SIDE, DatasetInfo, data_folder, image_hash, loose
+from bvlib.worlds.papers.source import class_folders, open_image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+Items = Iterable[tuple[Image.Image, int]]
 
 
 def prepare(
@@ -41,9 +43,8 @@ def prepare(
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
     if (source is None) == (torchvision is None):
-        raise BvError(
-            "give a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
-        )
+        ways = "a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
+        raise BvError(f"give {ways}")
     if not 1 <= size <= SIDE:
         raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
     path = Path(out) if out else data_folder()
@@ -67,26 +68,19 @@ def prepare(
     parts[0] = parts[0][0][fresh], parts[0][1][fresh]
     if per_class is None and info.classes:
         per_class = round(info.train / info.classes), round(info.test / info.classes)
-        say(
-            f"at most {per_class[0]} train and {per_class[1]} test images a class, as in the "
-            "reference"
-        )
-    arrays = {}
-    for part, (these, their), limit in zip(
-        ("train", "test"), parts, per_class or (None, None), strict=True
-    ):
+        few, many = per_class[::-1]
+        say(f"at most {many} train and {few} test images a class, as in the reference")
+    arrays, limits = {}, per_class or (None, None)
+    for part, (these, their), limit in zip(("train", "test"), parts, limits, strict=True):
         if empty := set(range(len(classes))) - set(their.tolist()):
-            raise BvError(
-                f"class {classes[min(empty)]!r} has no {part} image left: add some or leave it out"
-            )
+            lone = classes[min(empty)]
+            raise BvError(f"class {lone!r} has no {part} image left: add some or leave it out")
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
     _write(path, arrays | {"classnames": np.array(classes, dtype=np.str_)})
-    say(
-        f"{path}: {len(arrays['train_labels'])} train and {len(arrays['test_labels'])} test "
-        "images, "
-        f"{len(classes)} classes, sha256 {file_sha256(path)[:12]}"
-    )
+    train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
+    counts = f"{train} train and {test} test images, {len(classes)} classes"
+    say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
 
 
@@ -94,54 +88,23 @@ def _rng(name: str) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(f"bvlib dataset {name}".encode()).digest()))
 
 
-Items = Iterable[tuple["PIL.Image.Image", int]]  # noqa: F821
-
-
 def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
     """Class names and one or two splits (train, test): (image, label) pairs in the order of file
     names."""
     if not source.is_dir():
-        raise MissingData(
-            f"no folder {source}: give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
-        )
+        way = "give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
+        raise MissingData(f"no folder {source}: {way}")
     test = next((source / part for part in ("test", "val") if (source / part).is_dir()), None)
     tops = [source / "train", test] if (source / "train").is_dir() and test else [source]
-    found = [
-        {folder.name: files for folder in _folders(top) if (files := _images(folder))}
-        for top in tops
-    ]
+    found = [{k: files for k, files in class_folders(top).items() if files} for top in tops]
     if lone := sorted(set(found[0]) ^ set(found[-1])):
         raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
     if len(found[0]) < 2:
-        raise BvError(
-            f"{source}: give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
-        )
-    pairs = [
-        [(file, i) for i, files in enumerate(split.values()) for file in files] for split in found
-    ]
-    return list(found[0]), [_open(split) for split in pairs]
-
-
-def _folders(top: Path) -> list[Path]:
-    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
-    )
-
-
-def _open(pairs: list[tuple[Path, int]]) -> Iterator[tuple["PIL.Image.Image", int]]:  # noqa: F821
-    from PIL import Image
-
-    for file, label in pairs:
-        try:
-            with Image.open(file) as image:
-                image.load()
-        except (OSError, SyntaxError):
-            raise BvError(f"{file} is no readable image: mend or remove it") from None
-        yield image, label
+        way = "give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
+        raise BvError(f"{source}: {way}")
+    files = [[(f, i) for i, fs in enumerate(part.values()) for f in fs] for part in found]
+    mend = "mend or remove it"
+    return list(found[0]), [((open_image(f, mend), i) for f, i in part) for part in files]
 
 
 def _torchvision_datasets() -> object:
@@ -160,9 +123,8 @@ def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list
     module = _torchvision_datasets()
     cls = getattr(module, kind, None)
     if not inspect.isclass(cls):
-        raise unknown(
-            "torchvision dataset", kind, [k for k in module.__all__ if k != "VisionDataset"]
-        )
+        known = [one for one in module.__all__ if one != "VisionDataset"]
+        raise unknown("torchvision dataset", kind, known)
     takes = inspect.signature(cls).parameters
     options = {
         key: value for key, value in (("root", str(root)), ("download", True)) if key in takes
@@ -177,10 +139,8 @@ def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list
         splits = [cls(**options, **way) for way in ways]
     except Exception as error:  # torchvision and the network raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BvError(
-            f"torchvision could not bring {kind} ({reason}); "
-            f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
-        ) from None
+        way = f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
+        raise BvError(f"torchvision could not bring {kind} ({reason}); {way}") from None
     names = getattr(splits[0], "classes", None) or getattr(splits[0], "_characters", None) or []
     return [str(text) for text in names], [_pairs(split) for split in splits]
 
@@ -201,20 +161,17 @@ def _known_classes(
     say(f"{len(keep)} of {len(names)} classes kept, those of {info.name}")
     new = {old: label for label, old in enumerate(keep)}
     return [names[i] for i in keep], [
-        ((img, new[y]) for img, y in split if y in new) for split in splits
+        ((i, new[y]) for i, y in split if y in new) for split in splits
     ]
 
 
 def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
     """(PIL image, label) pairs -> uint8 arrays H x W (x 3), H and W <= size, and int64 labels."""
-    from PIL import Image
-
     images, labels = [], []
     for image, label in items:
         if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
-            raise BvError(
-                "the source does not give (image, class number) pairs: not a classification set"
-            )
+            what = "(image, class number) pairs: not a classification set"
+            raise BvError(f"the source does not give {what}")
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
         if image.width != image.height or image.width > size:
             image = image.resize((size, size), Image.Resampling.LANCZOS)
@@ -226,11 +183,7 @@ def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
 def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray]:
     """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all
     agree."""
-    from PIL import Image
-
     shapes = {image.shape for split in splits for image in split}
-    if len(shapes) == 1:
-        return [np.stack(split) for split in splits]
     mode = "L" if all(len(shape) == 2 for shape in shapes) else "RGB"
     resize = len({shape[:2] for shape in shapes}) > 1
 
@@ -238,7 +191,8 @@ def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray
         drawn = Image.fromarray(image).convert(mode)
         return np.asarray(drawn.resize((size, size), Image.Resampling.LANCZOS) if resize else drawn)
 
-    return [np.stack([mend(image) for image in split]) for split in splits]
+    same = len(shapes) == 1
+    return [np.stack(split if same else [mend(image) for image in split]) for split in splits]
 
 
 def _fifth(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> list[tuple]:
@@ -268,9 +222,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
                 entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 entry.create_system = 3
                 with archive.open(entry, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(
-                        stream, np.ascontiguousarray(array), allow_pickle=False
-                    )
+                    array = np.ascontiguousarray(array)
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
 
     try:
         write_whole(path, pack)

@@ -27,11 +27,10 @@ TRIES = 5  # connections for one file, as long as each brings something
 def fetch(
     name: str, folder: str | Path, *, progress: Progress | None = None, timeout: float = 60
 ) -> list[Path]:
-    """Bring and unpack the files of dataset ``name`` below ``folder``; the paths it can be read
-    from now.
+    """Bring and unpack the files of dataset ``name``; the paths it can be read from now.
 
-    A file that is there already is checked and unpacked, not brought again, so an archive put
-    there by hand is fine; what is unpacked already is left alone. A cut download leaves
+    A file that is there below ``folder`` already is checked and unpacked, not brought again, so an
+    archive put there by hand is fine; what is unpacked already is left alone. A cut download leaves
     ``FILE.part``, and the next call goes on from there. ``progress(what, done, total)`` is called
     with bytes; ``timeout`` is in seconds without an answer.
 
@@ -44,27 +43,25 @@ def fetch(
         with locked(folder / f".{name}.lock", f"waiting for another process that fetches {name}"):
             return [_bring(file, folder, progress, timeout) for file in files]
     except OSError as error:
-        raise BvError(
-            f"cannot write below {folder} ({error.strerror or error}): make room there or name "
-            "another folder"
-        ) from None
+        why = error.strerror or error
+        mend = "make room there or name another folder"
+        raise BvError(f"cannot write below {folder} ({why}): {mend}") from None
 
 
 def unpack_present(name: str, folder: Path) -> None:
     """Check and unpack the archives of ``name`` that lie in ``folder``, without the network.
-    Raises as :func:`fetch` does."""
-    lying = [
-        file for file in row(name).files if file.into is not None and (folder / file.path).is_file()
-    ]
-    if lying:
+
+    Raises as :func:`fetch` does.
+    """
+    files = [file for file in row(name).files if file.into is not None]
+    if lying := [file for file in files if (folder / file.path).is_file()]:
         with locked(folder / f".{name}.lock"):
             for file in lying:
                 _bring(file, folder, None, 0)
 
 
 def digests(name: str, folder: Path) -> dict[str, str]:
-    """{file: the hash that it had when it was unpacked} for the archives of ``name`` that were
-    unpacked here."""
+    """{file: the hash it had when it was unpacked} for the archives of ``name`` unpacked here."""
     marks = {file.path: _mark(folder / file.path) for file in row(name).files}
     return {path: mark.read_text().strip() for path, mark in marks.items() if mark.is_file()}
 
@@ -92,111 +89,88 @@ def _mark(path: Path) -> Path:
 def _bring(file: File, folder: Path, progress: Progress | None, timeout: float) -> Path:
     path = folder / file.path
     gives = folder / file.gives if file.gives else path
-    if file.into is not None and gives.exists() and (_mark(path).is_file() or not path.is_file()):
+    unpacks = file.into is not None
+    if unpacks and gives.exists() and (_mark(path).is_file() or not path.is_file()):
         return gives  # unpacked here before, or by the reader, who keeps no archive
     if not path.is_file():
         _download(file, path, progress, timeout)
-    found = _hash(path, file.digest)
-    if file.digest and found != file.digest:
-        raise BvError(
-            (
-                f"{path} has the hash {found}, not {file.digest}: it is partial or another file; "
-                "delete it, then "
-            )
-            + (
-                f"fetch it again or bring {file.url} yourself"
-                if file.url
-                else f"bring it from {file.page}"
-            )
-        )
-    if file.into is None:
+    kind = "md5" if len(file.digest) == 32 else "sha256"
+    with path.open("rb") as data:
+        found = hashlib.file_digest(data, lambda: hashlib.new(kind, usedforsecurity=False))
+    if file.digest and found.hexdigest() != file.digest:
+        way = f"fetch it again or bring {file.url} yourself"
+        way = way if file.url else f"bring it from {file.page}"
+        what = f"{path} has the hash {found.hexdigest()}, not {file.digest}"
+        raise BvError(f"{what}: it is partial or another file; delete it, then {way}")
+    if not unpacks:
         return path
     _unpack(path, folder / file.into)
     if not gives.exists():
-        raise BvError(
-            f"{path} unpacks to something else: no {file.gives} in {folder}; it is another "
-            "archive, delete it"
-        )
-    _mark(path).write_text(found + "\n")
+        what = f"unpacks to something else: no {file.gives} in {folder}"
+        raise BvError(f"{path} {what}; it is another archive, delete it")
+    _mark(path).write_text(found.hexdigest() + "\n")
     return gives
 
 
-def _hash(path: Path, like: str) -> str:
-    """sha256, or md5 where the hash to compare with is one (32 hex digits)."""
-    kind = (lambda: hashlib.md5(usedforsecurity=False)) if len(like) == 32 else hashlib.sha256
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
-
-
 def _download(file: File, path: Path, progress: Progress | None, timeout: float) -> None:
+    """Bring one file in up to TRIES connections, as long as each brings something."""
     if not file.url:
-        raise MissingData(
-            f"no {path}: it cannot be fetched by itself; bring it from {file.page} and put it there"
-            + (f", or unpack it so that {file.gives} is there" if file.gives else "")
-        )
+        way = f"bring it from {file.page} and put it there"
+        way += f", or unpack it so that {file.gives} is there" if file.gives else ""
+        raise MissingData(f"no {path}: it cannot be fetched by itself; {way}")
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     for turn in range(TRIES):
-        before = part.stat().st_size if part.is_file() else 0
+        before = _size(part)
         try:
             _read_on(file.url, part, path.name, progress, timeout)
             part.replace(path)
             return
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-        ) as error:  # urllib's errors are kinds of OSError
-            have = part.stat().st_size if part.is_file() else 0
-            if isinstance(error, urllib.error.HTTPError) or have <= before or turn == TRIES - 1:
-                reason = (
-                    error
-                    if isinstance(error, urllib.error.HTTPError)
-                    else getattr(error, "reason", error)
-                )
-                reason = " ".join(str(reason).split()) or type(error).__name__
-                kept = (
-                    f"{have:,} bytes lie in {part.name} and the next call goes on from there; "
-                    if have
-                    else ""
-                )
-                raise MissingData(
-                    f"could not fetch {file.url} ({reason}): {kept}try again, or bring the file "
-                    "yourself "
-                    f"and put it at {path}"
-                ) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's are OSErrors
+            have, answered = _size(part), isinstance(error, urllib.error.HTTPError)
+            if not answered and have > before and turn < TRIES - 1:
+                continue
+            why = error if answered else getattr(error, "reason", error)
+            why = " ".join(str(why).split()) or type(error).__name__
+            kept = f"{have:,} bytes lie in {part.name} and the next call goes on from there; "
+            mend = (
+                f"{kept if have else ''}try again, or bring the file yourself and put it at {path}"
+            )
+            raise MissingData(f"could not fetch {file.url} ({why}): {mend}") from None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout: float) -> None:
     """Append to ``part`` what it lacks of ``url``; starts again where the server cannot go on.
-    Raises OSError when cut."""
+
+    Raises OSError when cut.
+    """
     if not url.startswith(("http://", "https://")):
         raise ValueError("no web address")
-    have = part.stat().st_size if part.is_file() else 0
+    have = _size(part)
     headers = {"User-Agent": "bvlib"} | ({"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(url, headers=headers)
     try:
-        answer = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=timeout
-        )
+        answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-        if error.code == 416 and whole and int(whole[1]) == have:
-            return
-        if error.code == 416:
+        if error.code == 416:  # nothing after what we have: it is whole, or not of this file
+            if error.headers.get("Content-Range") == f"bytes */{have}":
+                return
             part.unlink()
         raise
     with answer:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         if not (answer.status == 206 and span and int(span[1]) == have):
             have = 0
-        total = int(span[2]) if have else int(answer.headers.get("Content-Length") or 0)
+        total = int(span[2] if have else answer.headers.get("Content-Length") or 0)
         free = shutil.disk_usage(part.parent).free
         if total - have > free:
-            raise BvError(
-                f"{what} needs {(total - have) / 1e9:.1f} GB more in {part.parent}, where "
-                f"{free / 1e9:.1f} GB are free: "
-                "make room or name another folder"
-            )
+            need = f"{(total - have) / 1e9:.1f} GB more in {part.parent}"
+            mend = "make room or name another folder"
+            raise BvError(f"{what} needs {need}, where {free / 1e9:.1f} GB are free: {mend}")
         with part.open("ab" if have else "wb") as out:
             while block := answer.read(BLOCK):
                 out.write(block)
@@ -208,43 +182,25 @@ def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout
 
 
 def _unpack(path: Path, into: Path) -> None:
+    """Unpack a zip or tar. Raises BvError when it is damaged or a path in it leaves ``into``."""
     into.mkdir(parents=True, exist_ok=True)
+    leaves = "{} holds the path {!r}, which leaves its folder: refused; delete the archive"
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
-                    if (
-                        PurePosixPath(name).is_absolute()
-                        or ".." in PurePosixPath(name).parts
-                        or "\\" in name
-                    ):
-                        raise BvError(
-                            f"{path} holds the path {name!r}, which leaves its folder: refused; "
-                            "delete the archive"
-                        )
+                    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
+                        raise BvError(leaves.format(path, name))
                 archive.extractall(into)
         else:
             with tarfile.open(path) as archive:
                 archive.extractall(into, filter="data")
     except tarfile.FilterError as error:
-        raise BvError(
-            f"{path} holds the path {error.tarinfo.name!r}, which leaves its folder: refused; "
-            "delete the archive"
-        ) from None
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        EOFError,
-        zlib.error,
-        NotImplementedError,
-    ) as error:
-        raise BvError(
-            f"{path} does not unpack ({' '.join(str(error).split())}): it is partial or no "
-            "archive; delete it and "
-            "fetch it again"
-        ) from None
+        raise BvError(leaves.format(path, error.tarinfo.name)) from None
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as e:
+        why = " ".join(str(e).split())
+        mend = "it is partial or no archive; delete it and fetch it again"
+        raise BvError(f"{path} does not unpack ({why}): {mend}") from None
     except OSError as error:
-        raise BvError(
-            f"cannot unpack {path} ({error.strerror or error}): make room in {into} or mend the "
-            "archive"
-        ) from None
+        mend = f"make room in {into} or mend the archive"
+        raise BvError(f"cannot unpack {path} ({error.strerror or error}): {mend}") from None

@@ -1,21 +1,19 @@
-"""Writes one split of a paper dataset as arrays on disk, a piece at a time, so that an interrupted
-call can go on."""
+"""Writes one split of a paper dataset as arrays on disk, so that a call that was cut goes on."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from bvlib.files.safe import write_json, write_whole
+from bvlib.files.safe import write_whole
 from bvlib.worlds.images import image_hash
 from bvlib.worlds.papers.fetch import Progress
 from bvlib.worlds.papers.source import Items
@@ -27,26 +25,19 @@ THREADS = 8  # images decoded at once, at most
 
 
 def clip_square(image: Image.Image, size: int) -> np.ndarray:
-    """An RGB image as CLIP sees it: (size, size, 3) uint8, short side resized (bicubic), then the
-    square in the middle.
+    """An RGB image as CLIP sees it: (size, size, 3) uint8.
 
-    The same pixels as torchvision's Resize and CenterCrop, which open_clip's evaluation transform
-    uses.
+    The short side is resized (bicubic), then the square in the middle is taken, by torchvision's
+    own code, as in open_clip's evaluation transform.
 
     >>> clip_square(Image.new("RGB", (40, 30)), 8).shape
     (8, 8, 3)
     """
-    width, height = image.size
-    short = min(width, height)
-    wide, high = (
-        (size, int(size * height / width))
-        if width <= height
-        else (int(size * width / height), size)
-    )
-    if short != size:
-        image = image.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
+    from torchvision.transforms import functional  # isort: skip
+
+    image = functional.resize(image, size, functional.InterpolationMode.BICUBIC)
+    return np.asarray(functional.center_crop(image, size))
 
 
 def write_split(
@@ -57,91 +48,61 @@ def write_split(
     avoid: dict[bytes, str],
     progress: Progress | None,
     key: str,
-) -> dict:
-    """Write ``part`` of a cache from ``items``; images whose hash is in ``avoid`` ({hash: name of
-    its twin}) are left out.
+) -> list[list[str]]:
+    """Write ``part`` of a cache from ``items``, but for images whose hash is in ``avoid``.
 
-    Gives {"count": images written, "left_out": [[name of an image left out, name of its twin],
-    ...]}. Goes on from a draft that the same items, size, ``avoid`` and ``key`` left behind; the
-    four files of the split appear only when it is whole.
+    ``avoid`` is {hash: name of its twin}. Gives [[name of an image left out, name of its twin],
+    ...]. Goes on from a draft that the same items, size, ``avoid`` and ``key`` left behind: the
+    hashes of all images seen so far and the pixels of those kept. The four files of the split
+    appear only when it is whole, the images last.
     """
-    trace, state = cache / f".{part}.json", {}
-    text = f"{key} {size} {items.key()} {sorted(avoid)!r} {PIL.__version__}"
-    key = hashlib.sha256(text.encode()).hexdigest()
-    if trace.is_file():
-        state = json.loads(trace.read_text(encoding="utf-8"))
-    if state.get("key") != key:
-        state = {"key": key, "next": 0, "written": 0, "left_out": [], "done": False}
-    if state["done"]:
-        return {"count": state["written"], "left_out": state["left_out"]}
-    drafts = {kind: cache / f".{part}_{kind}.part" for kind in ("images", "hashes", "rows")}
-    width = {"images": 3 * size * size, "hashes": 16, "rows": 8}
-    if any(
-        not draft.is_file()
-        or draft.stat().st_size < _head(kind, size) + state["written"] * width[kind]
-        for kind, draft in drafts.items()
-    ):
-        state |= {"next": 0, "written": 0, "left_out": []}
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
-    files = {
-        kind: draft.open("r+b" if draft.is_file() else "w+b") for kind, draft in drafts.items()
-    }
-    try:
-        for kind, file in files.items():
-            file.truncate(_head(kind, size) + state["written"] * width[kind])
-            file.seek(0, os.SEEK_END)
-        _append(files, items, size, avoid, progress, state, trace, f"{cache.name} {part}")
-        files["images"].seek(0)
-        files["images"].write(_header(state["written"], size))
-    finally:
-        for file in files.values():
-            file.close()
-    kept = np.fromfile(drafts["rows"], np.int64)
-    rows = kept if items.rows is None else items.rows[kept].astype(np.int64)
-    hashes = np.fromfile(drafts["hashes"], np.uint8).reshape(-1, 16)
-    for kind, array in (("rows", rows), ("hashes", hashes), ("labels", items.labels[kept])):
-        write_whole(cache / f"{part}_{kind}.npy", lambda draft, array=array: _save(draft, array))
-    os.replace(drafts["images"], cache / f"{part}_images.npy")
-    write_json(trace, state | {"done": True})
-    for kind in ("hashes", "rows"):
-        drafts[kind].unlink()
-    return {"count": state["written"], "left_out": state["left_out"]}
+    key = f"{key} {size} {items.key()} {sorted(avoid)!r} {PIL.__version__}"
+    stem = f".{part}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    for old in cache.glob(f".{part}-*.part"):
+        if not old.name.startswith(stem):
+            old.unlink()
+    marks, pixels = (cache / f"{stem}_{kind}.part" for kind in ("hashes", "images"))
+    final, head, width = cache / f"{part}_images.npy", len(_head(0, size)), 3 * size * size
+    told = marks.read_bytes() if marks.is_file() else b""
+    hashes = [told[i : i + 16] for i in range(0, len(told) - 15, 16)]  # not half of one
+    if len(hashes) < len(items) or pixels.is_file() or not final.is_file():
+        end = head + width * sum(mark not in avoid for mark in hashes)
+        if not pixels.is_file() or pixels.stat().st_size < end:
+            hashes, end = [], head
+        marks.touch()
+        pixels.touch()
+        with marks.open("r+b") as seen, pixels.open("r+b") as kept:
+            for file, whole in ((seen, 16 * len(hashes)), (kept, end)):
+                file.truncate(whole)
+                file.seek(whole)
+            for images in _chunks(items, size, len(hashes)):
+                new = [image_hash(image) for image in images]
+                for image, mark in zip(images, new, strict=True):
+                    kept.write(b"" if mark in avoid else image.tobytes())
+                kept.flush()
+                seen.writelines(new)
+                seen.flush()
+                hashes += new
+                if progress:
+                    progress(f"{cache.name} {part}", len(hashes), len(items))
+        rows = np.flatnonzero([mark not in avoid for mark in hashes])
+        marked = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
+        places = rows if items.rows is None else items.rows[rows].astype(np.int64)
+        found = {"labels": items.labels[rows], "hashes": marked[rows], "rows": places}
+        for kind, array in found.items():
+            write_whole(cache / f"{part}_{kind}.npy", lambda path, array=array: _save(path, array))
+        with pixels.open("r+b") as kept:
+            kept.write(_head(len(rows), size))
+        os.replace(pixels, final)
+    return [[items.name(i), avoid[mark]] for i, mark in enumerate(hashes) if mark in avoid]
 
 
-def _append(
-    files: dict[str, BinaryIO],
-    items: Items,
-    size: int,
-    avoid: dict[bytes, str],
-    progress: Progress | None,
-    state: dict,
-    trace: Path,
-    what: str,
-) -> None:
-    def one(i: int) -> np.ndarray:
-        return clip_square(items.read(i), size)
-
+def _chunks(items: Items, size: int, start: int) -> Iterator[list[np.ndarray]]:
+    """The images from ``start`` on as CLIP sees them, CHUNK at a time."""
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        while state["next"] < len(items):
-            chunk = range(state["next"], min(state["next"] + CHUNK, len(items)))
-            for i, image in zip(chunk, pool.map(one, chunk)):
-                if (mark := image_hash(image)) in avoid:
-                    state["left_out"].append([items.name(i), avoid[mark]])
-                    continue
-                for kind, data in (
-                    ("images", image.tobytes()),
-                    ("hashes", mark),
-                    ("rows", np.int64(i).tobytes()),
-                ):
-                    files[kind].write(data)
-                state["written"] += 1
-            for file in files.values():
-                file.flush()
-            state["next"] = chunk.stop
-            write_json(trace, state)
-            if progress:
-                progress(what, chunk.stop, len(items))
+        for first in range(start, len(items), CHUNK):
+            chunk = range(first, min(first + CHUNK, len(items)))
+            yield list(pool.map(lambda i: clip_square(items.read(i), size), chunk))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -149,15 +110,8 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _header(count: int, size: int) -> bytes:
-    """The head of an .npy file of ``count`` images; numpy pads it so that its length is the same
-    for every count."""
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    )
+def _head(count: int, size: int) -> bytes:
+    """The head of an .npy file of ``count`` images; numpy pads it to one length for every count."""
+    about = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    np.lib.format.write_array_header_1_0(head := io.BytesIO(), about)
     return head.getvalue()
-
-
-def _head(kind: str, size: int) -> int:
-    return len(_header(0, size)) if kind == "images" else 0

@@ -1,0 +1,148 @@
+"""Whether a source, or a cache made of it, is what the table of the papers' datasets says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bvlib.core.errors import BvError, MissingData
+from bvlib.files.safe import file_sha256
+from bvlib.worlds.images import image_hash, outside
+from bvlib.worlds.papers.source import Listing
+from bvlib.worlds.papers.table import Row, row
+from bvlib.worlds.papers.write import PARTS, SPLITS
+
+CARD = [
+    "name",
+    "size",
+    "limit",
+    "seed",
+    "classnames",
+    "prompts",
+    "notes",
+    "counts",
+    "left_out",
+    "source_counts",
+    "sha256",
+]
+
+
+def find_cache(name: str, folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A finished cache of dataset ``name`` and its card; ``folder`` is the cache or holds it.
+
+    Raises MissingData when there is none, BvError when the card is damaged or another dataset's.
+    """
+    row(name)
+    folder = Path(folder).expanduser()
+    cache = folder if (folder / "card.json").is_file() else folder / name
+    if not (cache / "card.json").is_file():
+        way = f"make it with bv data prepare {name} --paper --from RAW_FOLDER"
+        raise MissingData(f"no prepared {name} in {folder}: {way}")
+    try:
+        card = json.loads((cache / "card.json").read_text(encoding="utf-8"))
+        named = {key: card[key] for key in CARD}["name"]
+    except (ValueError, TypeError, KeyError):
+        raise _again(cache, "/card.json is damaged") from None
+    if named != name:
+        raise BvError(f"{cache} is the cache of {named!r}, not of {name!r}: give that of {name!r}")
+    return cache, card
+
+
+def _again(cache: Path, what: str) -> BvError:
+    return BvError(f"{cache}{what}: delete {cache} and prepare it again")
+
+
+def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
+    """Whether a cache may be reported on; remarks in words (a limit, twins left out), if any.
+
+    Counts must be those of the table (without a limit), labels in range, no image in both train or
+    dev and test. The hashes made from the pixels at preparation are compared; ``pixels`` makes them
+    again from every image, which reads all.
+
+    Raises MissingData when there is no finished cache, BvError (with how many and which first) when
+    one of these fails.
+    """
+    cache, card = find_cache(name, cache)
+    arrays = {(part, kind): _array(cache, card, part, kind) for part in SPLITS for kind in PARTS}
+    left = {part: len(names) for part, names in card["left_out"].items() if names}
+    if card["limit"] is None:
+        one, counts = row(name), card["source_counts"]
+        _expect_counts(one, counts, len(card["classnames"]), strict=True)
+        drawn = one.drawn_dev(counts["train"])
+        whole = {
+            "train": counts["train"] - drawn,
+            "dev": counts.get("dev", drawn),
+            "test": one.test,
+        }
+        for part, count in whole.items():
+            have = card["counts"][part]
+            if have + left.get(part, 0) != count:
+                raise _again(cache, f" holds {have} {part} images where {count} are expected")
+    hashes = {part: list(map(bytes, arrays[part, "hashes"])) for part in SPLITS}
+    place = {mark: i for i, mark in enumerate(hashes["test"])}
+    for part, marks in hashes.items():
+        if wrong := outside(arrays[part, "labels"], len(card["classnames"])):
+            raise _again(cache, f": {part} {wrong}")
+        made = map(image_hash, arrays[part, "images"] if pixels else ())
+        if wrong := [i for i, mark in enumerate(made) if mark != marks[i]]:
+            what = f"images are not those that were prepared (first: row {wrong[0]})"
+            raise _again(cache, f": {len(wrong)} {part} {what}")
+        if twins := [i for i, mark in enumerate(marks) if part != "test" and mark in place]:
+            first = f"first: {part} row {twins[0]} is test row {place[marks[twins[0]]]}"
+            raise _again(cache, f": {len(twins)} {part} images are also test images ({first})")
+    limited = f"limited to {card['limit']} images a split: no numbers of the whole dataset"
+    said = "images left out, as they are also test images"
+    said = [f"{count} {part} {said}" for part, count in left.items()]
+    return [limited] * bool(card["limit"]) + card["notes"] + said
+
+
+def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarray:
+    """One file of a cache, images as they lie on disk. Raises BvError when it is another."""
+    path, count = cache / f"{part}_{kind}.npy", card["counts"][part]
+    try:
+        array = np.load(path, mmap_mode="r" if kind == "images" else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise _again(cache, f"/{path.name} is missing, cut short or no array") from None
+    if len(array) != count:
+        raise _again(cache, f"/{path.name} has {len(array)} rows, not the {count} of its card")
+    if kind != "images" and file_sha256(path) != card["sha256"][path.name]:
+        raise _again(cache, f"/{path.name} is not the file that its card describes")
+    return array
+
+
+def expect(one: Row, source: Listing, strict: bool) -> list[str]:
+    """Raise BvError when the source is not what the table says.
+
+    Without ``strict``, other counts than those of the table are said in words instead.
+    """
+    classes, mend = len(source.classnames), "delete it and fetch it again"
+    for part, items in source.splits().items():
+        wrong = f"{part} {told}" if (told := outside(items.labels, classes)) else ""
+        lone = sorted(set(range(classes)) - set(items.labels.tolist()))
+        if not len(items):
+            wrong = f"no {part} images"
+        elif strict and not wrong and lone and part != "dev":
+            first = f"first: {source.classnames[lone[0]]!r}"
+            wrong = f"no {part} image of {len(lone)} of {classes} classes ({first})"
+        if wrong:
+            raise BvError(f"{one.name}: {wrong}: a partial or another archive; {mend}")
+    return _expect_counts(one, source.counts(), classes, strict)
+
+
+def _expect_counts(one: Row, counts: dict[str, int], classes: int, strict: bool) -> list[str]:
+    wanted = {"classes": one.classes, "train": one.train, "test": one.test}
+    wanted |= {"dev": one.dev} if one.dev else {}
+    found, notes = {"classes": classes} | counts, []
+    for what, want in wanted.items():
+        low, high = want if isinstance(want, tuple) else (want, want)
+        if not low <= found[what] <= high:
+            text = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            kind = what if what == "classes" else f"{what} images"
+            notes.append(f"{one.name} has {found[what]:,} {kind} where {text} are expected")
+    if notes and strict:
+        mend = "delete it and fetch it again, or give a limit for a trial"
+        raise BvError(f"{notes[0]}: a partial or another archive; {mend}")
+    return notes
