@@ -13,10 +13,12 @@ written anew.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,10 @@ from bvlib.files.digests import digest
 from bvlib.files.safe import file_sha256, write_whole
 from bvlib.files.weights import card_of, read_tensors
 from bvlib.files.weights import digest as content
-from bvlib.run.notebooks import root_folder, shown
+from bvlib.run import runner
+from bvlib.run.notebooks import available, root_folder, shown
 
+PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
 WIDTH = 32  # numbers in a sketch
 # elsewhere: how far a training may end from the golden one, as a share of how far it went (L2)
 WEIGHTS = 0.02
@@ -154,7 +158,29 @@ def _told(item: Mapping[str, Any], base: np.ndarray | None) -> dict[str, Any]:
     }
 
 
-# Comparing and writing
+# Running, comparing and writing
+
+
+def folder() -> Path:
+    """Where the golden values are committed."""
+    return root_folder() / "tests" / "golden"
+
+
+def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
+    """Run all notebooks of a golden profile cold, on one thread, and :func:`collect` what they gave.
+
+    The run and its store lie in a temporary folder. MissingData for a profile whose pictures are
+    not there.
+    """
+    names = ("BVLIB_RUNS", "BVLIB_STORE", "OMP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    with tempfile.TemporaryDirectory(prefix="bvlib-golden-") as scratch:
+        os.environ |= dict(zip(names, (f"{scratch}/runs", f"{scratch}/store", "1"), strict=True))
+        try:
+            return collect(runner.run(available(), profile, say=say)[0].out)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def read(folder: Path, profile: str) -> dict[str, Any]:
