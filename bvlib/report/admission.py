@@ -339,8 +339,8 @@ def _provenance(lab) -> dict[str, Any]:
 
 def recipe(profile: str) -> dict[str, Any]:
     """What is frozen of a profile, and the hash of the code that draws the toy world."""
-    settings = settings.load(profile)
-    return {**{key: settings[key] for key in FROZEN}, "code": code_hash(["bvlib.worlds.toy"])}
+    chosen = settings.load(profile)
+    return {**{key: chosen[key] for key in FROZEN}, "code": code_hash(["bvlib.worlds.toy"])}
 
 
 def frozen_hash(profile: str) -> str:

@@ -39,14 +39,14 @@ def publish(
     MissingData when seed 0 was not run; BvError when a seed was run by other code than seed 0, or
     when seeds that are committed were not run (unless `replace`). Nothing is written then.
     """
-    folder, settings = reference.folder(profile), settings.load(profile)
+    folder, chosen = reference.folder(profile), settings.load(profile)
     seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
         raise MissingData(
             f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
         )
     seconds = {
-        parameter: settings[key] for parameter, key in reference.SECONDS.items() if key in settings
+        parameter: chosen[key] for parameter, key in reference.SECONDS.items() if key in chosen
     }
     run = {
         p: [seed for seed in results.seeds_run(profile, {p: value}) if seed in seeds]

@@ -56,18 +56,18 @@ def fingerprint(
 ) -> dict[str, Any]:
     """All that decides what the notebook gives, by part: its hash is the key of the run's
     record."""
-    settings = settings.load(profile)
+    chosen = settings.load(profile)
     return {
         "notebook": digest(notebook.code),
         "parameters": dict(parameters),
         "seed": seed,
-        "profile": {"name": profile, "content": settings},
+        "profile": {"name": profile, "content": chosen},
         "code": code_parts(notebook.modules()),
         "files": {
             name: file_sha256(path)
-            for name, path in _input_files({**settings, **parameters}).items()
+            for name, path in _input_files({**chosen, **parameters}).items()
         },
-        "data": None if settings.get("world") == "toy" else _data_state(),
+        "data": None if chosen.get("world") == "toy" else _data_state(),
         "environment": _environment(),
     }
 
