@@ -183,9 +183,9 @@ def test_reporting_seeds_are_refused(seed):
 
 
 def test_a_profile_without_the_key_gives_one_line(folder, monkeypatch, tmp_path):
-    settings = settings.load("smoke")
-    del settings["admission"]
-    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(settings))
+    chosen = settings.load("smoke")
+    del chosen["admission"]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(chosen))
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path))
     with one_line("bare", "`admission`"):
         admission.write("bare")

@@ -91,8 +91,8 @@ def test_real_images_bring_their_names_and_thumbnails(monkeypatch):
     }
     monkeypatch.setattr(images, "load", pools.__getitem__)
     scenes = pretrain.Scenes(replace(pretrain.RECIPES["real32"], steps=4, batch=100), 0)
-    images, captions, names = scenes(3)
-    assert names.shape == (100, len(toy.NAMES) + 6) and images.dtype == np.uint8
+    drawn, captions, names = scenes(3)
+    assert names.shape == (100, len(toy.NAMES) + 6) and drawn.dtype == np.uint8
     real = names[:, len(toy.NAMES) :].sum(1) > 0
     assert (
         50 <= real.sum() <= 80
