@@ -383,7 +383,7 @@ def train(root, objective, count=None, told=None):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Encoder, "features", counted)
         patch.setattr(store, "KEEP_EVERY", 0.0)
-        return kept.get("weights", objective, {}, trained, code=["bvlib.core.errors"]).value
+        return kept.get("weights", objective, {}, trained, recipes=["training:finetune/1"]).value
 
 
 def forty_shapes():

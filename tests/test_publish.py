@@ -34,13 +34,20 @@ def world(tmp_path, monkeypatch):
 
 
 def write_run(
-    seed, merged=60.0, profile="mini", parameters=None, source="s", table="what,asr\nNone,01.50\n"
+    seed,
+    merged=60.0,
+    profile="mini",
+    parameters=None,
+    recipes=("training:finetune/1",),
+    table="what,asr\nNone,01.50\n",
 ):
     """One notebook's outputs by hand: result, executed copy, a figure, a table."""
     out, name = out_folder(profile, seed, parameters), "01_badmerging"
     for part in ("figures", "tables"):
         (out / part).mkdir(parents=True, exist_ok=True)
-        (out / part / "main.json").write_text(json.dumps({"notebook": name, "source": source}))
+        (out / part / "main.json").write_text(
+            json.dumps({"notebook": name, "recipes": list(recipes), "parameters": {}})
+        )
     (out / "figures" / "main.png").write_bytes(b"png")
     (out / "figures" / "main.csv").write_text("x\n1\n")
     (out / "tables" / "main.csv").write_text(table)
@@ -58,6 +65,7 @@ def write_run(
                     for k, v in headline.items()
                 },
                 "measures": {"badmerging_minus_badnets": merged - 30},
+                "recipes": list(recipes),
                 "seconds": 1.0,
             }
         )
@@ -69,7 +77,9 @@ def write_long_run(seed, name="07_long", asr=80.0):
     """The outputs of a long notebook, and the notebook itself."""
     out = out_folder("mini", seed)
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    (out / "tables" / "long.json").write_text(json.dumps({"notebook": name, "source": "s"}))
+    (out / "tables" / "long.json").write_text(
+        json.dumps({"notebook": name, "recipes": [], "parameters": {}})
+    )
     (out / "tables" / "long.csv").write_text(f"asr\n{asr}\n")
     (out / f"{name}.json").write_text(
         json.dumps(
@@ -118,8 +128,8 @@ def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
     assert "ASR long" not in expected["headline"] and "off_asr" not in expected["measures"]
     write_long_run(0, asr=1.0)
     assert reference.drift("mini") == []
-    write_run(1, source="other")
-    with pytest.raises(BvError, match="differ in the code of 01_badmerging"):
+    write_run(1, recipes=("training:finetune/2",))
+    with pytest.raises(BvError, match="differ in the recipes of 01_badmerging"):
         publish("mini")
 
 
@@ -213,9 +223,9 @@ def test_committed_seeds_are_not_dropped_silently(world):
 
 def test_seeds_of_other_code_are_not_mixed(world):
     write_run(0)
-    write_run(1, source="older")
+    write_run(1, recipes=("training:finetune/0",))
     with pytest.raises(
-        BvError, match="seed-1 and seed-0 differ in the code of 01_badmerging.*--seeds 0,1`"
+        BvError, match="seed-1 and seed-0 differ in the recipes of 01_badmerging.*--seeds 0,1`"
     ):
         publish("mini")
     assert not (world / "figures").exists()

@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from bvlib.report import claims, overview, page, reference
+from bvlib.core import versions
+from bvlib.report import claims, overview, page, reference, summary
 from bvlib.run import notebooks, settings
 from bvlib.worlds import bases
 
@@ -30,24 +31,38 @@ def test_the_default_profile_is_committed_with_three_seeds():
 @pytest.mark.parametrize("profile", ["smoke", "mini", "real32"])
 def test_the_bases_that_a_profile_names_are_shipped(profile):
     chosen = settings.load(profile)
-    assert {
-        chosen[key] for key in ("base", "second_base", "other_base") if key in chosen
-    } <= set(bases.shipped())
+    assert {chosen[key] for key in ("base", "second_base", "other_base") if key in chosen} <= set(
+        bases.shipped()
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_every_figure_and_table_comes_from_the_present_source(folder):
-    now = {name: notebooks.find([name])[0].source_hash() for name in notebooks.available()}
-    chosen = settings.load(folder.name)
-    stale = set()
+def test_every_figure_and_table_tells_what_made_it(folder):
+    """Recipes with versions, parameters, base, data; what has moved on since awaits redraw."""
     for path in cards(folder):
         card = json.loads(path.read_text(encoding="utf-8"))
-        kept = {k: v for k, v in card["parameters"].items() if k in chosen}
-        if card["source"] != now[card["notebook"]] or kept != chosen:
-            stale.add(f"{path.relative_to(folder)} ({card['notebook']})")
-    assert not stale, (
-        "run `bv run` and `bv publish` again: these were drawn by other code or settings"
-    )
+        assert f"notebook:{card['notebook']}" in {r.rpartition("/")[0] for r in card["recipes"]}, (
+            path
+        )
+        assert all(re.fullmatch(r"[a-z:_0-9-]+/\w+", r) for r in card["recipes"]), path
+        assert re.fullmatch("[0-9a-f]{64}", card["base"]) and card["data"] and card["parameters"]
+    waiting = reference.awaiting(folder.name)
+    assert set(waiting) <= set(notebooks.available()) and all(waiting.values())
+
+
+def test_a_raised_recipe_makes_figures_await_redraw_and_is_told_in_the_changelog(monkeypatch):
+    assert reference.awaiting("mini") == {}
+    monkeypatch.setitem(versions.VERSIONS, "merging:surgery", 2)
+    waiting = reference.awaiting("mini")
+    assert waiting["06_badmerging_in_full"] == ["merging:surgery is at 2"]
+    assert "00_setup_and_tasks" not in waiting
+    report = summary.as_markdown(summary.gather("mini"))
+    assert "06_badmerging_in_full: merging:surgery is at 2" in report
+
+
+def test_every_raised_recipe_is_named_in_the_changelog():
+    told = (FIGURES.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [name for name in versions.VERSIONS if f"`{versions.recipe(name)}`" not in told] == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

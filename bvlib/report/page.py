@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bvlib.core.versions import raised
 from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
 
 PROFILES = {"mini": "mini", "real32": "real32", "paper": "paper profile"}  # and what each is called
@@ -136,6 +137,11 @@ def _pictures(stem: str, figures: Path) -> list[str]:
             f"- drawn by notebook {told['notebook']}"
             + (f", as it ran: {executed}" if executed else "")
         )
+    for profile in there:
+        card = figures / profile / f"{stem}.json"
+        told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        if moved := raised(told.get("recipes", [])):
+            lines.append(f"- awaiting redraw on {PROFILES[profile]}: {', '.join(moved)}")
     data = _links(figures, f"by_seed/{stem}.csv", f"{stem}.csv")
     lines += [f"- what is drawn, every seed: {data}", ""] if data else [""]
     cells = [

@@ -16,7 +16,7 @@ from typing import Any
 
 from bvlib.files.safe import write_whole
 from bvlib.report.claims import CLAIMS, check, finite, unit
-from bvlib.report.reference import SECONDS, committed, committed_second
+from bvlib.report.reference import SECONDS, awaiting, committed, committed_second
 from bvlib.report.results import cold_seconds, collect, results, seeds_run
 from bvlib.run import notebooks, settings
 
@@ -28,7 +28,7 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
     seeds, headline, claims as in :func:`summary`, of your own runs; seconds: {notebook: cold
     seconds, mean over seeds}, where a stored result counts for the first notebook that uses it, so
     that they add up to one cold run. reference: the summary of the committed runs, None without
-    any. second_base, second_adversary: see :func:`second`. BvError for an unknown profile.
+    any; awaiting: see :func:`reference.awaiting`. second_base, second_adversary: see :func:`second`. BvError for an unknown profile.
     """
     settings.load(profile)
     own = {
@@ -44,6 +44,7 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
             for name in sorted(_names(times))
         },
         "reference": summary(reference) if reference else None,
+        "awaiting": awaiting(profile),
         **{
             key: second(parameter, profile, own, reference, seeds)
             for parameter, key in SECONDS.items()
@@ -256,6 +257,10 @@ def _blocks(report: dict[str, Any], block: Any) -> list[str]:
         "seeds or more)",
         *_claims(report["claims"], own, reference),
     )
+    if report["awaiting"]:
+        waiting = report["awaiting"].items()
+        lines += ["Awaiting redraw (committed figures and tables made by earlier versions)", ""]
+        lines += [*(f"  {name}: {', '.join(reasons)}" for name, reasons in waiting), ""]
     if report["seconds"]:
         rows = [[name, f"{seconds:.0f}"] for name, seconds in report["seconds"].items()]
         lines += block(
