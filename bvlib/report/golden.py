@@ -12,6 +12,8 @@ written anew.
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import os
 import platform
@@ -37,6 +39,10 @@ PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
 WIDTH = 32  # numbers in a sketch
 # elsewhere: how far a training may end from the golden one, as a share of how far it went (L2)
 WEIGHTS = 0.02
+# elsewhere: how far a number of a table may lie, in points (two of the 115 images of a rate) or as a
+# share of its size, and how many numbers of a table may lie further: a strength that is chosen on
+# dev images may be the next one there, and all that follows from it
+POINTS, RELATIVE, FREE = 1.75, 0.02, 0.1
 
 
 # What is compared
@@ -81,7 +87,7 @@ def collect(out: Path) -> dict[str, Any]:
 
     artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name
     and a hash of the arguments that are no digests; scale is the length (L2) of what was learnt.
-    tables: [{label, notebook, recipes, digest}]. Raises MissingData when nothing was run there.
+    tables: [{label, notebook, recipes, digest, rows}]. Raises MissingData when nothing was run there.
     """
     runs = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))
@@ -114,10 +120,24 @@ def collect(out: Path) -> dict[str, Any]:
                         "notebook": run["notebook"],
                         "recipes": run.get("recipes", []),
                         "digest": file_sha256(out / path)[:16],
+                        "rows": _rows(out / path),
                     }
                 )
     where = {**runs[0]["environment"], "processor": processor()}
     return {"environment": where, "artefacts": artefacts, "tables": tables}
+
+
+def _rows(path: Path) -> list[list[float | str]]:
+    """The cells of a CSV, numbers as numbers."""
+
+    def cell(text: str) -> float | str:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    with open(path, newline="", encoding="utf-8") as file:
+        return [[cell(text) for text in row] for row in csv.reader(file)]
 
 
 def _base(run: Mapping[str, Any]) -> np.ndarray | None:
@@ -228,7 +248,17 @@ def _artefact(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> st
 
 
 def _table(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
-    return "differs" if exact else ""
+    if "rows" not in old or "rows" not in new:
+        return "its content differs" if exact else ""
+    cells = [list(itertools.chain(*entry["rows"])) for entry in (old, new)]
+    if len(cells[0]) != len(cells[1]) or len(old["rows"]) != len(new["rows"]):
+        return "has other rows or columns"
+    pairs = list(zip(*cells, strict=True))
+    numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
+    far = [abs(a - b) for a, b in numbers if abs(a - b) > max(POINTS, RELATIVE * abs(a))]
+    if exact:
+        return f"{sum(a != b for a, b in pairs)} of {len(pairs)} cells differ"
+    return f"{len(far)} of {len(numbers)} numbers are far" if len(far) > FREE * len(numbers) else ""
 
 
 def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
