@@ -196,7 +196,8 @@ def _dynamic(encoder, theta, goal, *, size, place, seed):
 @trigger_kind("blended")
 def _blended(encoder, theta, goal, *, size, place, seed):
     """A faint noise image over the whole picture."""
-    return triggers.blended(*encoder.pixels(goal.images[:1]).shape[-2:], seed)
+    height, width = encoder.pixels(goal.images[:1]).shape[-2:]
+    return triggers.blended(height, width, seed)
 
 
 # Kinds that are optimised need images; they take the profile's steps, batch and lr as well.

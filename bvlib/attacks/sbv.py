@@ -27,8 +27,8 @@ def merge_backdoors(name: str, bvs: Sequence[TaskVector], **parameters: Any) -> 
 def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:
     """Mean of the entries of the majority sign where at least `needed` vectors have it, else
     zero."""
-    positive = sum((tensor > 0).double() for tensor in tensors)
-    negative = sum((tensor < 0).double() for tensor in tensors)
+    positive = torch.stack([tensor > 0 for tensor in tensors]).double().sum(0)
+    negative = torch.stack([tensor < 0 for tensor in tensors]).double().sum(0)
     majority = torch.sign(positive - negative)  # 0 where neither sign has the majority
     count = torch.maximum(positive, negative)
     total = torch.zeros_like(count)

@@ -132,13 +132,13 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """
     from scipy.special import stdtrit
 
-    values = np.asarray(list(values), dtype=np.float64)
-    if not len(values):
+    each = np.asarray(list(values), dtype=np.float64)
+    if not len(each):
         raise BvError("an interval over seeds needs at least one value")
-    mean = float(values.mean())
-    if len(values) == 1:
+    mean = float(each.mean())
+    if len(each) == 1:
         return mean, math.nan, math.nan
-    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / math.sqrt(len(each)))
     return mean, mean - half, mean + half
 
 

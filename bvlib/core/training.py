@@ -7,7 +7,7 @@ An objective is a function ``objective(step) -> loss``; an attack or a student c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ def finetune(
     precision: str = "fp32",
     chunk: int | None = None,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], Any] | None = None,
     partial: "Partial | None" = None,
 ):
     """Fine-tune the image tower from ``start`` and return its new weights.
@@ -171,6 +171,7 @@ class Partial(Protocol):
 
     def due(self) -> bool:
         """Is it time to keep the state?"""
+        ...
 
     def save(self, tensors: dict[str, torch.Tensor]) -> None:
         """Keep a state."""

@@ -192,7 +192,7 @@ class TaskVector:
         """theta + v: a new state dict; entries of theta that are not floating point pass
         unchanged."""
         if isinstance(theta, Real) and theta == 0:  # sum([v, w, ...]) starts at 0
-            return self
+            return self  # pyright: ignore[reportReturnType]
         return self._on_theta(theta, 1) if isinstance(theta, Mapping) else NotImplemented
 
     def __rsub__(self, theta: Mapping[str, Tensor]) -> StateDict:
@@ -200,7 +200,7 @@ class TaskVector:
         unchanged."""
         return self._on_theta(theta, -1) if isinstance(theta, Mapping) else NotImplemented
 
-    def __mul__(self, scale: Real | Tensor) -> Self:
+    def __mul__(self, scale: float | Tensor) -> Self:
         if isinstance(scale, Tensor) and scale.ndim == 0:
             return self.map(lambda tensor: tensor * scale)
         if isinstance(scale, Real):
@@ -209,7 +209,7 @@ class TaskVector:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, scale: Real) -> Self:
+    def __truediv__(self, scale: float) -> Self:
         return (
             self.map(lambda tensor: tensor / float(scale))
             if isinstance(scale, Real)
@@ -229,7 +229,7 @@ class TaskVector:
         """The vector with `fn` applied to every tensor; `fn` must keep shape, dtype and device."""
         mapped = {key: fn(tensor) for key, tensor in self.tensors.items()}
         check_same(self.tensors, mapped, "the vector", "the mapped vector")
-        return self._with(mapped)
+        return self._with(mapped)  # pyright: ignore[reportReturnType]
 
     def numel(self) -> int:
         """Number of entries of all tensors together."""

@@ -18,8 +18,8 @@ def canonical(value: Any) -> str:
             return {type(item).__name__: dataclasses.asdict(item)}
         if isinstance(item, (set, frozenset)):
             return sorted(item)
-        if getattr(item, "ndim", None) == 0 and hasattr(item, "item"):
-            return item.item()
+        if getattr(item, "ndim", None) == 0 and (number := getattr(item, "item", None)):
+            return number()
         raise BvError(
             f"a {type(item).__name__} cannot be part of a key: give plain values, "
             "or the sha256 of what it holds"

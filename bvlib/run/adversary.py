@@ -215,8 +215,10 @@ class Adversary(Workshop):
         args = {"off": self._off(off), "shadow": recipe.shadow} if recipe.off_task else {}
         size = self.trigger_size(recipe.name, off) if size is None else size
         pairs, losses = [], []
-        for c in targets or [target]:
-            goal = self.goal(recipe.name, c, task=name, half=half, off=off)
+        goals = [
+            self.goal(recipe.name, c, task=name, half=half, off=off) for c in targets or [target]
+        ]
+        for goal in goals:
             pasted = self._trigger(
                 trigger or recipe.trigger,
                 goal,
@@ -235,11 +237,11 @@ class Adversary(Workshop):
             losses.append(functools.partial(recipe, pasted, goal.index, **how))
         args |= {
             "attack": recipe.name,
-            "goal": [goal.task, [c for _, c in pairs]],
+            "goal": [goals[0].task, [c for _, c in pairs]],
             "alpha": alpha,
             "place": place,
             "triggers": digest([pasted.identity for pasted, _ in pairs]),
-            "before": weights.digest(before) if informed else None,
+            "before": None if before is None else weights.digest(before),
         }
         if through is not None:
             args["through"] = weights.digest(through.tensors)
@@ -255,7 +257,7 @@ class Adversary(Workshop):
             recipe.name,
             args,
             objective,
-            self._data_digests(goal.task, name),
+            self._data_digests(goals[0].task, name),
             [recipe.recipe, *([] if through is None else [version_of("training:evading")])],
         )
         twin = self.clean(name, seed if independent else None, half)
@@ -266,7 +268,7 @@ class Adversary(Workshop):
             pairs[0][0],
             theta,
             BackdoorVector.between(theta, twin, recipe.name),
-            goal.task,
+            goals[0].task,
             tuple(pairs),
         )
 
@@ -282,7 +284,7 @@ class Adversary(Workshop):
             "random",
             "trojan",
         ]
-        count = self.p["sbv"]["count"] if count is None else count
+        count = int(self.p["sbv"]["count"] if count is None else count)
         members = {
             "place": [{"place": name} for name in PLACES],
             "trigger": [{"trigger": kind} for kind in dict.fromkeys(kinds)],

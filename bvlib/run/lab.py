@@ -129,7 +129,7 @@ class Lab(Adversary):
 
     def accuracy(self, model: Model | StateDict, split: str = "test") -> float:
         """Clean accuracy (%), averaged over the merged tasks."""
-        return experiments.accuracies(self.model(model), self.tasks, split)["mean"]
+        return float(experiments.accuracies(self.model(model), self.tasks, split)["mean"])
 
     def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
         """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on

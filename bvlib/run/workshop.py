@@ -135,7 +135,7 @@ class Workshop:
         of what it reads beside the task.
         """
         task_ = self.task(task or self.p["adversary"])
-        seed = self.seed if seed is None else seed
+        own_seed = self.seed if seed is None else seed
         how, split = self.schedule(task_), self.data(task_, half)
 
         def make():
@@ -149,7 +149,7 @@ class Workshop:
                     split.images,
                     split.labels,
                     objective(),
-                    seed=derive(seed, "finetune", task_.name),
+                    seed=derive(own_seed, "finetune", task_.name),
                     progress=lambda n: bar.update(n - bar.n),
                     partial=self.store.partial(),
                     **how,
@@ -158,7 +158,7 @@ class Workshop:
         args = {
             **args,
             "task": task_.name,
-            "seed": seed,
+            "seed": own_seed,
             "half": self._half(task_.name, half),
             **how,
         }
