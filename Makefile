@@ -11,15 +11,17 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LINT := $(VENV)/.installed-lint
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check bench lab clean-venv
+.PHONY: help setup reproduce test check lint bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
 	@echo "make test        run the quick tests"
 	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
+	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
 	@echo "make bench       time training steps, trigger optimisation and bv plan against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -58,6 +60,17 @@ check: $(STAMP)
 	  echo "make check failed: see $$dir"; exit 1; }; } && \
 	rm -rf "$$dir/store" && \
 	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"
+
+$(LINT): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[lint]'
+	@touch $@
+
+lint: $(LINT)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright
+	@echo "Done: formatted, no rule broken, layers kept, types agree"
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py
