@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from bvlib.cli import main
-from bvlib.core.errors import BvError, MissingData
+from bvlib.core.errors import MissingData
 from bvlib.report import reference, summary
-from bvlib.report.claims import CLAIMS, MEASURES, STATUSES, Claim, check
 from bvlib.run.notebooks import out_folder
 
 
@@ -66,57 +65,6 @@ def write_run(
 
 def bv(*args):
     return CliRunner().invoke(main, ["report", "--profile", "tiny", *args])
-
-
-# Claims
-
-
-def claim(kind, bound=0.0):
-    return Claim("x", "", "", kind, "", "", "sbv_minus_single", bound)
-
-
-@pytest.mark.parametrize(
-    "kind, bound, values, status",
-    [
-        ("positive difference", 0, [], "not run"),
-        ("positive difference", 0, [None, math.nan], "not run"),
-        ("positive difference", 0, [50.0], "inconclusive"),
-        ("positive difference", 0, [50.0, None], "inconclusive"),
-        ("positive difference", 0, [10, 11, 12], "same direction"),
-        ("positive difference", 0, [-10, -11, -12], "differs"),
-        ("positive difference", 0, [10, -1, 12], "inconclusive"),
-        ("negative difference", 0, [-10, -11, -12], "same direction"),
-        ("negative difference", 0, [10, 11, 12], "differs"),
-        ("at most", 30, [10, 11, 12], "same direction"),
-        ("at most", 30, [40, 41, 42], "differs"),
-        ("at most", 1, [0, 0, 0], "same direction"),
-        ("at least", 30, [40, 41, 42], "same direction"),
-        ("at least", 30, [25, 35, 40], "inconclusive"),
-        ("positive difference", 0, [0, 0, 0], "inconclusive"),
-    ],
-)
-def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, values, status):
-    assert check(claim(kind, bound), values) == status and status in STATUSES
-
-
-def test_the_list_of_claims_is_in_order():
-    ids = [c.id for c in CLAIMS]
-    assert len(set(ids)) == len(ids)
-    assert {i.split("-")[0] for i in ids} == {
-        "badmerging",
-        "bv",
-        "transfer",
-        "sbv",
-        "inherent",
-        "ibvs",
-    }
-    for c in CLAIMS:
-        assert c.statement and c.where and c.test and c.expected and c.measure in MEASURES
-    assert [c.id for c in CLAIMS if c.designed_in] == ["inherent-in-base"]
-    with pytest.raises(BvError, match="did you mean 'at most'"):
-        claim("at mots")
-    with pytest.raises(BvError, match="did you mean 'sbv_ba_cost'"):
-        Claim("x", "", "", "at most", "", "", "sbv_ba_cosst")
 
 
 # Gathering
@@ -331,24 +279,6 @@ def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
 
 
 # Drift
-
-
-@pytest.mark.parametrize(
-    "name, unit, tolerance",
-    [
-        ("BA", "%", 1.0),
-        ("ibvs_clean_cost", "points", 1.0),
-        ("ca_minus_ba", "points", 1.0),
-        ("ASR of BA", "%", 3.0),
-        ("sbv_minus_single", "points", 3.0),
-        ("rank correlation of cosine and transfer", "index", 0.3),
-        ("transfer across place", "% of own effect", 5.0),
-    ],
-)
-def test_an_accuracy_may_drift_less_than_an_asr_and_an_index_by_its_own_measure(
-    name, unit, tolerance
-):
-    assert reference.tolerance_of(name, unit) == tolerance
 
 
 def test_drift_from_the_committed_values(world):

@@ -14,31 +14,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim
-from bvlib.report.results import unit
+from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
 
 PROFILES = {"mini": "mini", "real32": "real32", "paper": "paper profile"}  # and what each is called
 WIDTH = 840  # pixels that the pictures of one figure share
-# what its figure does not show on every profile, or not as this very number: the table that holds
-# it
-TABLES = {
-    "badmerging-keeps-utility": "main",
-    "badmerging-off-any-merge": "off_task",
-    "badmerging-off-utility": "off_task",
-    "sbv-frontier": "frontier_at",
-    "sbv-frontier-own-task": "frontier_at",
-    "bv-analogy-injects": "analogy",
-    "bv-subtraction-removes": "summary",
-    "ibvs-weakens-off": "summary",
-    "ibvs-weakens-sbv": "summary",
-    "ibvs-class-does-not-matter": "defended",
-    "ibvs-class-does-not-matter-badnets": "defended",
-    "ibvs-withstands-aware": "ibvs_variants",
-    "ibvs-weakens-badnets": "summary",
-    "ibvs-weakens-badmerging": "summary",
-    "ibvs-beats-placebo": "summary",
-    "ibvs-clean-cost": "summary",
-}
 
 
 # The table
@@ -194,7 +173,7 @@ def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> l
         f"- designed in: {'yes' if claim.designed_in else 'no'}",
         *(["- this test was written after the first runs"] if claim.later else []),
     ]
-    table = TABLES.get(claim.id)
+    table = claim.table
     if table and (found := _links(figures, f"by_seed/{table}.csv", f"tables/{table}.csv")):
         lines.append(
             "- the figure does not show this very number, or not on every profile: see the table "

@@ -6,28 +6,21 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
 from bvlib.files.safe import write_json
-from bvlib.report.claims import MEASURES
-from bvlib.report.results import collect, from_rows, results, unit
+from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, unit
+from bvlib.report.results import collect, from_rows, results
 from bvlib.run import notebooks, settings
 
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
-TOLERANCES = {
-    "index": 0.3,
-    "% of own effect": 5.0,
-}  # what another CPU or thread count may move a value on a small world, by its unit;
-FINE, COARSE = (
-    1.0,
-    3.0,
-)  # a clean accuracy, averaged over all tasks, less than an ASR (% and points)
+# quantity of a headline number that is no accuracy by its unit, else an ASR
+OF_UNIT = {"index": "index", "% of own effect": "transfer"}
 
 
 def folder(profile: str) -> Path:
@@ -114,9 +107,10 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
 
 
 def tolerance_of(name: str, of_unit: str) -> float:
-    """How far a rerun may lie from a committed value, in its unit."""
-    accuracy = re.search(r"accura|\bCA\b|\bBA\b|cost", f"{name} {MEASURES.get(name, '')}")
-    return TOLERANCES.get(of_unit, FINE if accuracy and "ASR" not in name else COARSE)
+    """How far a rerun may lie from a committed value, in its unit: by what claims.yaml says it is."""
+    if name in MEASURES:
+        return TOLERANCES[MEASURES[name].quantity]
+    return TOLERANCES["accuracy" if name in ACCURACIES else OF_UNIT.get(of_unit, "asr")]
 
 
 def awaiting(profile: str) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.files.safe import write_whole
-from bvlib.report.claims import MEASURES
+from bvlib.report.claims import unit
 from bvlib.run import notebooks
 from bvlib.run.runner import artefact_seconds
 
@@ -164,8 +164,3 @@ def cold_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         seconds[run["notebook"]] = own + sum(s for key, s in parts.items() if key not in paid)
         paid |= set(parts)
     return seconds
-
-
-def unit(measure: str) -> str:
-    """The unit of a measure: what follows the last comma of its text in ``claims.MEASURES``."""
-    return MEASURES.get(measure, ", points").rpartition(", ")[2]

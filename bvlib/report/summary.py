@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.files.safe import write_whole
-from bvlib.report.claims import CLAIMS, check, finite
+from bvlib.report.claims import CLAIMS, check, finite, unit
 from bvlib.report.reference import SECONDS, committed, committed_second
-from bvlib.report.results import cold_seconds, collect, results, seeds_run, unit
+from bvlib.report.results import cold_seconds, collect, results, seeds_run
 from bvlib.run import notebooks, settings
 
 
