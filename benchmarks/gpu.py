@@ -23,7 +23,7 @@ from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.merging.streaming import merge_files
 from bvlib.run import settings
-from bvlib.run.probe import one_more
+from bvlib.run.plan import one_more
 from bvlib.worlds import clip
 
 MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried

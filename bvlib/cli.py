@@ -157,23 +157,19 @@ def list_(notebook: str | None) -> None:
 )
 @click.option("--base", default=None, help="another base than the profile's, such as ViT-L-14")
 @click.option(
-    "--memory", type=float, default=None, metavar="GB", help="does it fit a card of so much memory?"
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    metavar="GB",
+    help="does it fit a card of so much memory?",
 )
 @click.option(
     "--probe",
     "within",
-    type=float,
+    type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
     help="to measure this device",
-)
-@click.option(
-    "--count",
-    "folder",
-    type=click.Path(path_type=Path),
-    hidden=True,
-    help="count this folder's finished runs",
 )
 def plan(
     notebooks: tuple[str, ...],
@@ -184,21 +180,15 @@ def plan(
     base: str | None,
     memory: float | None,
     within: float,
-    folder: Path | None,
 ) -> None:
-    """Say what NOTEBOOKS (all but the long ones) would train, download and store, and how long
-    that takes on this device.
+    """Say what NOTEBOOKS (all but the long ones) would train and store, and how long that takes on
+    this device.
 
     Counts come from finished runs, speeds from a probe of about a minute. Nothing is downloaded or
     kept.
     """
     from bvlib.run import plan as plans
-    from bvlib.run import workload
-    from bvlib.run.notebooks import shown
 
-    if folder:
-        click.echo(f"wrote {shown(workload.write_counts(folder))}")
-        return
     click.echo(plans.plan(profile, notebooks, seed_list(seed, seeds), preset, base, memory, within))
 
 

@@ -1,248 +1,159 @@
-"""What runs cost before they are begun: counts of work times speeds that are measured on this
-device.
+"""What runs cost before they are begun: a table of counts times speeds measured on this device.
 
-What a notebook does hardly depends on the profile: how many trainings, triggers and evaluations
-follow from its cells and from the lengths of the profile's lists. So :mod:`bvlib.run.workload` has
-counted them once in finished runs and states them in units of work under the planned profile,
-:mod:`bvlib.run.probe` times the units, and :func:`estimate` multiplies.
+plan.yaml has what each notebook makes and evaluates, counted once in finished runs of mini, in
+trainings, triggers and passes over a test split. The profile says how long these are, :func:`probe`
+times their steps. What notebooks share counts where it is needed first.
 """
 
 from __future__ import annotations
 
+import math
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+import yaml
 
-from bvlib.attacks import recipes
+from bvlib.attacks import objectives, triggers
+from bvlib.core import training
+from bvlib.core.encoder import BATCH, default_device, peak_memory
 from bvlib.core.errors import BvError, unknown
 from bvlib.run import settings
 from bvlib.run.notebooks import available, find
-from bvlib.run.probe import Probe, probe
-from bvlib.run.workload import ADAPTED, Tally, is_model, load, sizes, tally, training_steps
-from bvlib.worlds import images
-from bvlib.worlds.papers import data as papers_data
-from bvlib.worlds.papers import table
+from bvlib.worlds import bases, clip, images, tasks
+from bvlib.worlds.papers import table as papers
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A choice made beforehand: ``notebooks`` None are the default ones; ``hours`` and ``memory``
-    (GB) what there is."""
-
-    what: str
-    notebooks: Callable[[], Sequence[str] | None]
-    seeds: tuple[int, ...]
-    base: str | None = None
-    memory: float | None = None
-    hours: float | None = None
-
-
-PRESETS = {
-    "evening": Preset(
-        "four hours on one 8 GB card: the default notebooks that fit, one seed",
-        lambda: None,
-        (0,),
-        "ViT-B-32",
-        8.0,
-        4.0,
-    ),
-    "six-tasks": Preset(
-        "the six-task tables: notebooks 01 and 06, one seed", lambda: ("01", "06"), (0,)
-    ),
-    "everything": Preset("all notebooks, three seeds", available, (0, 1, 2)),
+COUNTS = Path(__file__).with_name("plan.yaml")
+PRESETS = {  # memory in GB; with hours, notebooks from the first on that these suffice for
+    "evening": {"base": "ViT-B-32", "memory": 8.0, "hours": 4.0},
+    "six-tasks": {"notebooks": ("01", "06")},
+    "everything": {"all": True, "seeds": (0, 1, 2)},
 }
-DEFAULT = Preset("the default notebooks, one seed", lambda: None, (0,))
+UNCERTAIN = """Uncertain: counts are those of profile mini, seed 0; what is neither training nor
+trigger (other) is scaled as if it were, and may hold more memory: Neural Cleanse (07) grows with
+the classes, so it may take several times as long. Every attack is timed as feature interpolation.
+Merging itself, plots, downloads, preparing data and reading images from disk are not in it."""
 
 
-def preset_of(name: str | None) -> Preset:
-    """The preset of a name, the usual choice for None. Raises BvError for an unknown one."""
-    if name is not None and name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return DEFAULT if name is None else PRESETS[name]
+class Probe(NamedTuple):
+    """Seconds of each sort of step and of an image, bytes of an image tower, of a step; images."""
+
+    speeds: dict[str, float]
+    theta: int
+    peak: float
+    few: int
 
 
-# Counts times speeds
+def sizes(p: Mapping[str, Any]) -> tuple[float, float]:
+    """Test images of a task and steps of a training, means over the tasks; needs no data."""
+    rows = papers.ROWS if p["world"] == "paper" else images.DATASETS
+    there = {tasks.HANDWRITTEN: 497, **{name: row.test for name, row in rows.items()}}
+    test, steps = p["sizes"]["test"] or math.inf, []
+    for name in p["tasks"]:
+        train = int(pd.Series(rows[name].train).max()) if p["world"] == "paper" else 0
+        train -= rows[name].drawn_dev(train) if train else 0
+        steps.append(papers.steps(name, train, p["train"]))
+    return mean(min(test, there.get(name, test)) for name in p["tasks"]), mean(steps)
 
 
-def seconds(part: Tally, speeds: Mapping[str, float]) -> float:
-    """Seconds of one notebook's part for one seed."""
-    return sum(amount * speeds[unit] for unit, amount in part.units.items())
+def one_more(run: Callable[[int], Any], within: float) -> float:
+    """Seconds of one repetition more of the n that ``run(n)`` makes, beyond what the first takes.
 
-
-def memory(part: Tally, p: Mapping[str, Any], found: Probe) -> tuple[float, float]:
-    """Peak memory of a notebook in bytes, from to: what the probe held, and with every model the
-    notebook uses held beside it.
-
-    A backdoored model brings its BV, a merge the vectors of all tasks.
+    After a warm-up, over as many as there is time for in ``within`` seconds.
     """
-    held = sum(
-        times * (1 if kind == "clean" or kind in ADAPTED else 2)
-        for kind, times in part.used.items()
-        if is_model(kind)
-    )
-    least = max(found.peak, found.cleanse if part.used["cleanse"] else 0)
-    return least, least + (held + len(p["tasks"])) * found.theta
+
+    def took(n: int) -> float:
+        began = time.perf_counter()
+        run(n)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    took(1)
+    first = took(1)
+    n = max(1, int(within / first))
+    return max(took(1 + n) - first, 1e-9) / n
 
 
-def fitting(
-    counts: Mapping[str, Any],
-    notebooks: Sequence[str],
-    p: Mapping[str, Any],
-    speeds: Mapping[str, float],
-    hours: float,
-) -> list[str]:
-    """Of the notebooks, in order, those that ``hours`` suffice for, each with what it needs of the
-    others' artefacts."""
-    chosen: list[str] = []
-    for name in notebooks:
-        if (
-            sum(seconds(part, speeds) for part in tally(counts, [*chosen, name], p).values())
-            <= 3600 * hours
-        ):
-            chosen.append(name)
-    return chosen
+def probe(p: Mapping[str, Any], within: float = 60.0) -> Probe:
+    """What this device does with the profile's encoder, in about ``within`` seconds.
 
-
-def estimate(
-    parts: Mapping[str, Tally],
-    p: Mapping[str, Any],
-    seeds: int,
-    found: Probe,
-    card: float | None = None,
-) -> pd.DataFrame:
-    """The plan, a row a notebook and one in total: numbers over all seeds, hours on this device,
-    GB = 1e9 bytes.
-
-    ``card``: memory in GB that there is; "fits" is then yes, perhaps (if the notebook lets go of
-    models) or no.
+    On images of noise, a real CLIP with random weights. Where a whole batch takes too long, time
+    and memory of a smaller one are scaled up. BvError for an unknown base.
     """
-    rows = []
-    for name, part in parts.items():
-        models = sum(n for kind, n in part.new.items() if is_model(kind))
-        backdoored = sum(n for kind, n in part.new.items() if kind in recipes.ATTACKS)
-        patches = sum(
-            n for kind, n in part.new.items() if kind.partition("@")[0] in recipes.OPTIMISED
-        )
-        other = part.new.total() - part.new["clean"] - backdoored - patches
-        least, most = (value / 1e9 for value in memory(part, p, found))
-        sums = {
-            "clean trainings": part.new["clean"],
-            "backdoored": backdoored,
-            "triggers": patches,
-            "adapted merges etc.": other,
-            "images evaluated": part.units["image"],
-            "hours": seconds(part, found.speeds) / 3600,
-            "disk (GB)": models * found.theta / 1e9,
+    real = "pretrained" in p and not p["base"].endswith(".safetensors")
+    encoder = clip.build(p["base"], None) if real else bases.load(p["base"])
+    base, vit, whole, pull = encoder.theta, encoder.model.visual, p["train"]["batch"], p["trigger"]
+    side = vit.image_size if isinstance(vit.image_size, int) else vit.image_size[0]
+    chunk = p["train"].get("chunk") or math.inf
+    noise = torch.randint(256, (BATCH, side, side, 3), dtype=torch.uint8)
+    head = torch.nn.functional.normalize(torch.randn(10, vit.output_dim), dim=-1)
+    head, labels = head.to(encoder.device), torch.arange(whole) % 10
+
+    def train(objective: Any, n: int) -> None:
+        how = {**p["train"], "steps": n, "batch": few}
+        training.finetune(encoder, base, head, noise[:few], labels[:few], objective, **how)
+
+    def trigger(n: int) -> None:
+        how = {**pull, "steps": n, "batch": min(few, pull["batch"]), "size": p["trigger_size"]}
+        triggers.toward_class(encoder, base, head, noise, 1, **how)
+
+    def seen(n: int) -> None:
+        for _ in range(n):
+            encoder.predict(base, noise[: min(3 * few, BATCH)], head)
+
+    both = objectives.feature_interpolation(triggers.solid(p["trigger_size"]), 1)
+    few, peaks, took = 1, [], 0.0
+    while few < whole and took < within / 60:
+        few = min(2 * few, whole)
+        took = one_more(lambda n: train(both, n), 0)
+        peaks.append((min(1.5 * few, chunk), peak_memory()))  # half as many have the trigger
+    runs = {
+        "clean": (lambda n: train(training.clean(), n), whole / few),
+        "backdoored": (lambda n: train(both, n), whole / few),
+        "trigger": (trigger, pull["batch"] / min(few, pull["batch"])),
+        "image": (seen, 1 / min(3 * few, BATCH)),
+    }
+    speeds = {unit: one_more(run, within / 5) * times for unit, (run, times) in runs.items()}
+    (least, low), (most, peak) = peaks[0], peaks[-1]
+    if few < whole and most > least:
+        peak += (max(min(1.5 * whole, chunk), pull["batch"]) - most) * (peak - low) / (most - least)
+    return Probe(speeds, sum(v.nbytes for v in base.values()), max(peak, peak_memory()), few)
+
+
+def estimate(names: Sequence[str], p: Mapping[str, Any], found: Probe) -> pd.DataFrame:
+    """The plan of one seed, a row a notebook: numbers, hours on this device, GB = 1e9 bytes.
+
+    Memory is a step's, and at most that with all models that the notebook uses held beside it.
+    """
+    table, done, rows = yaml.safe_load(COUNTS.read_text(encoding="utf-8")), set(), {}
+    test, steps = sizes(p)
+    cost = {"clean": steps, "backdoored": steps, "trigger": p["trigger"]["steps"], "image": test}
+    cost = {unit: n * found.speeds[unit] for unit, n in cost.items()}
+    for name in names:
+        if name not in table["uses"]:
+            raise BvError(f"no counts for {name}: run it, then benchmarks/plan.py --count FOLDER")
+        things = {(kind, n) for kind, ns in table["uses"][name].items() for n in ns}
+        parts = ([Counter(table["worth"][kind]) for kind, _ in s] for s in (things - done, things))
+        new, used = (sum(part, Counter()) for part in parts)
+        new["image"] += table["passes"][name]
+        made = Counter(kind.removeprefix("off-").partition("@")[0] for kind, _ in things - done)
+        done |= things
+        rows[name] = {
+            **{kind: made.pop(kind, 0) for kind in ("clean", "backdoored", "trigger")},
+            "other": made.total(),
+            "images": round(new["image"] * test),
+            "hours": sum(new[unit] * seconds for unit, seconds in cost.items()) / 3600,
+            "disk (GB)": new["models"] * found.theta / 1e9,
+            "memory (GB)": found.peak / 1e9,
+            "at most": (found.peak + (used["held"] + len(p["tasks"])) * found.theta) / 1e9,
         }
-        rows.append(
-            {
-                "notebook": name,
-                **{what: seeds * n for what, n in sums.items()},
-                "memory from (GB)": least,
-                "to (GB)": most,
-            }
-        )
-        if card is not None:
-            rows[-1]["fits"] = "yes" if most <= card else "perhaps" if least <= card else "no"
-    table = pd.DataFrame(rows)
-    total = {
-        "notebook": "total",
-        **table[list(sums)].sum(),
-        **table[["memory from (GB)", "to (GB)"]].max(),
-    }
-    if card is not None:
-        total["fits"] = max(table["fits"], key=("yes", "perhaps", "no").index)
-    whole = {
-        what: int
-        for what in (
-            "clean trainings",
-            "backdoored",
-            "triggers",
-            "adapted merges etc.",
-            "images evaluated",
-        )
-    }
-    return pd.concat([table, pd.DataFrame([total])], ignore_index=True).astype(whole)
-
-
-def data(p: Mapping[str, Any], image_size: int) -> pd.DataFrame:
-    """A row a dataset: images, GB once prepared, GB to download (nobody says), whether files come
-    by hand, whether it is there.
-
-    Empty for the toy world, which is drawn. ``image_size`` in pixels.
-    """
-    rows = []
-    for name, one in sizes(p).items() if p["world"] != "toy" else ():
-        paper, images = p["world"] == "paper", one["train"] + one["dev"] + one["test"]
-        there = (
-            papers_data.folder() / name / "card.json"
-            if paper
-            else images.data_folder() / f"{name}.npz"
-        ).is_file()
-        hand = paper and any(not file.url for file in table.row(name).files)
-        rows.append(
-            {
-                "dataset": name,
-                "images": images,
-                "prepared (GB)": images * 3 * image_size**2 / 1e9,
-                "download (GB)": "unknown",
-                "by hand": "some files" if hand else "no",
-                "prepared": "yes" if there else "no",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-# Saying it
-
-UNCERTAIN = """Uncertain: speeds were taken in a short time, counts are those of profile {profile}, seed {seed}. Evaluations scale
-with the mean size of a test split, also those on a fixed sample (too many). Every attack is timed as feature interpolation and
-every merge as task arithmetic: TIES and spectral merges of large models take longer. What 07 and 09 train beside the store is
-rough. Plots, downloads, preparing data and reading images from disk are not in it."""
-
-
-def say(p: Mapping[str, Any], table: pd.DataFrame, found: Probe, seeds: Sequence[int]) -> str:
-    """The plan as text."""
-    total, there, theta = table.iloc[-1], data(p, found.image_size), found.theta / 1e9
-    kind = "CPU" if found.device.startswith("CPU") else "GPU"
-    scaled = {
-        unit: f" (scaled from {n} of {whole} images)" for unit, (n, whole) in found.scaled.items()
-    }
-    least, most = total["memory from (GB)"], total["to (GB)"]
-    lines = [
-        f"profile {p['profile']}: base {p['base']}, {len(p['tasks'])} tasks, seeds "
-        f"{', '.join(map(str, seeds))}, "
-        f"{training_steps(p, sizes(p)):,.0f} steps a training, {p['trigger']['steps']:,} a trigger",
-        table.to_string(index=False, float_format="{:.2f}".format),
-        "",
-        f"hours: {kind} hours of this device ({found.device}); seconds measured: "
-        + ", ".join(
-            f"{unit} {value:.3g}{scaled.get(unit, '')}" for unit, value in found.speeds.items()
-        ),
-        f"memory: {least:.1f} GB at the probe's peak, up to {most:.1f} GB if a notebook holds all "
-        "its models at once",
-        f"disk: {total['disk (GB)']:.2f} GB of models, {theta:.3f} GB each; {3 * theta:.2f} GB "
-        "more while one trains",
-    ]
-    if "pretrained" in p:
-        also = f", for 04 also {p['other_base']}" if p.get("other_base") else ""
-        lines.append(
-            f"encoder: {p['base']} {p['pretrained']!r}{also}, which open_clip downloads unless it "
-            "has them, size "
-            f"unknown ({found.parameters / 1e6:.0f} million weights are "
-            f"{4 * found.parameters / 1e9:.2f} GB in fp32)"
-        )
-    if len(there):
-        folder = papers_data.folder() if p["world"] == "paper" else images.data_folder()
-        lines += [
-            f"data: {(there['prepared'] == 'yes').sum()} of {len(there)} sets prepared in {folder}",
-            there.to_string(index=False, float_format="{:.1f}".format),
-        ]
-    else:
-        lines.append("data: nothing to download, the toy world is drawn")
-    return "\n".join(lines)
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def plan(
@@ -254,31 +165,39 @@ def plan(
     card: float | None = None,
     within: float = 60.0,
 ) -> str:
-    """What ``bv plan`` prints; arguments that are given win over the preset's. ``card`` in GB,
-    ``within`` in seconds.
+    """What `bv plan` prints; what is given wins over the preset's. ``card`` in GB, ``within`` in s.
 
-    Raises BvError for an unknown profile, notebook, preset or base, without counts, or when
-    nothing fits.
+    BvError for an unknown profile, notebook, preset or base, and without memory for a step.
     """
-    usual, p = preset_of(preset), {**settings.load(profile), "profile": profile}
-    p["base"] = base or (usual.base if p["world"] == "paper" and usual.base else p["base"])
-    card = usual.memory if card is None else card
-    if card is not None and not card > 0:
-        raise BvError(f"--memory wants GB above 0, got {card}")
-    seeds, counts = seeds or usual.seeds, load()
-    names = [n.name for n in find(notebooks or usual.notebooks())]
-    found = probe(
-        p, {unit for part in tally(counts, names, p).values() for unit in part.units}, within
-    )
-    kept, hours = names, usual.hours
-    if hours and not notebooks:
-        kept = fitting(counts, names, p, found.speeds, hours / len(seeds))
-        if not kept:
-            raise BvError(
-                f"no notebook takes less than {hours:g} hours on this device: name some, or take "
-                "another profile"
-            )
-    dropped = ", ".join(n for n in names if n not in kept)
-    left = [f"Left out, as {hours:g} hours are not enough: {dropped}"] if dropped else []
-    table = estimate(tally(counts, kept, p), p, len(seeds), found, card)
-    return "\n\n".join([say(p, table, found, seeds), *left, UNCERTAIN.format(**counts)])
+    if preset and preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    usual, p = PRESETS.get(preset, {}), settings.load(profile)
+    p["base"] = base or (usual.get("base") if p["world"] == "paper" else None) or p["base"]
+    card, seeds = card or usual.get("memory", math.inf), seeds or usual.get("seeds", (0,))
+    chosen = notebooks or (available() if "all" in usual else usual.get("notebooks"))
+    names = [each.name for each in find(chosen)]
+    try:
+        found = probe(p, within)
+    except torch.OutOfMemoryError:
+        raise BvError(f"{p['base']} does not fit this device: lower train.chunk") from None
+    table = estimate(names, p, found)
+    table.iloc[:, :7] *= len(seeds)
+    if not notebooks:
+        table = table[table["hours"].cumsum() <= usual.get("hours", math.inf)].copy()
+    if table.empty:
+        raise BvError(f"{usual['hours']:g} hours are too few here: name notebooks")
+    left = [name for name in names if name not in table.index]
+    table.loc["total"] = [*table.iloc[:, :7].sum(), *table.iloc[:, 7:].max()]
+    if card < math.inf:
+        least, most = table["memory (GB)"] <= card, table["at most"] <= card
+        table["fits"] = most.map({True: "yes", False: "perhaps"}).where(least, "no")
+    speeds = ", ".join(f"{unit} {value:.3g}" for unit, value in found.speeds.items())
+    said = ", ".join(map(str, seeds))
+    return f"""profile {profile}: base {p["base"]}, {len(p["tasks"])} tasks, seeds {said}
+{table.to_string(float_format="{:.2f}".format)}
+{f"left out, as {usual['hours']:g} hours are too few: {', '.join(left)}" if left else ""}
+hours: of this device ({default_device()}); seconds of a step, an image: {speeds}
+(steps of {found.few} of {p["train"]["batch"]} images were timed)
+disk: {found.theta / 1e9:.3f} GB a model; memory: that of a step, at most with all models beside it
+
+{UNCERTAIN}"""
