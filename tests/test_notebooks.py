@@ -89,14 +89,14 @@ def test_the_parameters_cell_holds_annotated_literals(name):
 
 @each_notebook
 def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
-    settings = {profile: settings.load(profile).keys() for profile in settings.names()}
+    known = {profile: settings.load(profile).keys() for profile in settings.names()}
     defaults = {
         parameter: ast.literal_eval(default)
         for parameter, (_, default, _) in parameters(name).items()
     }
     assert COMMON <= defaults.keys() and defaults["profile"] == "mini" and defaults["seed"] == 0
     unset = {parameter for parameter, value in defaults.items() if value is None} - {"out"}
-    for keys in settings.values():
+    for keys in known.values():
         assert unset == defaults.keys() & keys
 
 
