@@ -119,6 +119,8 @@ def list_(notebook: str | None) -> None:
             for p in item.parameters.values():
                 tail = f"  # {p.help}" if p.help else ""
                 click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
+                for line in settings.described(p.name):
+                    click.echo(f"    {line}")
         return
     click.echo("notebooks (bv list 01 shows the parameters of one)")
     for item in every():

@@ -2,7 +2,7 @@
 
 import os
 
-import bvlib  # noqa: F401  before torch, as it says how its threads wait
+import bvlib
 
 # isort: split
 
@@ -16,6 +16,7 @@ from helpers import (
     noise_vector,
     random_head,
     write_notebook,
+    write_profile,
 )
 
 
@@ -103,7 +104,7 @@ def world(tmp_path, monkeypatch):
 
     for name in ("notebooks", "profiles"):
         (tmp_path / name).mkdir()
-    (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\ntrain:\n  rate: 1e-3\n")
+    write_profile(tmp_path / "profiles" / "tiny.yaml")
     write_notebook(tmp_path / "notebooks" / "00_start.ipynb")
     write_notebook(
         tmp_path / "notebooks" / "01_next.ipynb",

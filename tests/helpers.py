@@ -1,14 +1,17 @@
 """Checks that several test files share."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+import yaml
 
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
+from bvlib.run import settings
 
 
 @contextmanager
@@ -51,7 +54,16 @@ def random_head(classes, width, name):
     )
 
 
-# A small repository: the cells of its notebooks
+# A small repository: its profiles, the cells of its notebooks
+
+PROFILES = Path(settings.__file__).with_name("profiles")
+
+
+def write_profile(path, **changes):
+    """The smoke profile with some settings replaced, or added."""
+    content = yaml.safe_load((PROFILES / "smoke.yaml").read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False), encoding="utf-8")
+
 
 PARAMETERS = """profile: str = "tiny"  # what runs
 seed: int = 0  # root seed

@@ -7,6 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from helpers import write_profile
 
 from bvlib.cli import main
 from bvlib.core.errors import BvError, MissingData
@@ -24,8 +25,8 @@ README = f"# Title\n\n{overview.BEGIN}\nold\n{overview.END}\n\nmore\n"
 def world(tmp_path, monkeypatch):
     for name in ("notebooks", "profiles"):
         (tmp_path / name).mkdir()
-    (tmp_path / "profiles" / "mini.yaml").write_text("world: toy\nsecond_base: toy-b\n")
-    (tmp_path / "profiles" / "real32.yaml").write_text("world: real32\n")
+    write_profile(tmp_path / "profiles" / "mini.yaml", second_base="toy-b")
+    write_profile(tmp_path / "profiles" / "real32.yaml", world="real32")
     (tmp_path / "README.md").write_text(README)
     monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
@@ -134,7 +135,7 @@ def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
 
 
 def test_the_second_adversary_gets_its_rows(world):
-    (world / "profiles" / "mini.yaml").write_text("world: toy\nsecond_adversary: letters\n")
+    write_profile(world / "profiles" / "mini.yaml", second_adversary="letters")
     write_run(0)
     write_run(0, merged=20.0, parameters={"adversary": "letters"})
     folder = publish("mini")

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from click.testing import CliRunner
+from helpers import write_profile
 
 from bvlib.cli import main
 from bvlib.core.errors import MissingData
@@ -17,7 +18,7 @@ from bvlib.run.notebooks import out_folder
 def world(tmp_path, monkeypatch):
     for name in ("notebooks", "profiles"):
         (tmp_path / name).mkdir()
-    (tmp_path / "profiles" / "tiny.yaml").write_text("world: toy\n")
+    write_profile(tmp_path / "profiles" / "tiny.yaml")
     monkeypatch.setenv("BVLIB_NOTEBOOKS", str(tmp_path / "notebooks"))
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
     monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
@@ -252,7 +253,7 @@ def test_the_second_base_is_compared_on_the_same_seeds(world):
             world, seed, headline={"CA": 50.0 + seed}, folder=out_folder("tiny", seed, SECOND).name
         )
     assert summary.gather("tiny")["second_base"] is None
-    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
+    write_profile(world / "profiles" / "tiny.yaml", second_base="toy-b")
     second = summary.gather("tiny")["second_base"]
     assert (second["base"], second["seeds"], second["first"]) == ("toy-b", [0, 1], {"CA": 70.5})
     text = bv("--markdown").stdout
@@ -268,13 +269,13 @@ def test_the_second_base_is_compared_on_the_same_seeds(world):
 
 
 def test_the_committed_second_base_is_shown_without_a_run_of_it(world):
-    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-b\n")
+    write_profile(world / "profiles" / "tiny.yaml", second_base="toy-b")
     commit(world, {0: 70, 1: 72})
     commit(world, {0: 50, 1: 52}, "second_base.csv", base="toy-b")
     write_run(world, 0, headline={"CA": 1.0})
     second = summary.gather("tiny")["second_base"]
     assert (second["first"], second["headline"]["CA"]["mean"]) == ({"CA": 71.0}, 51.0)
-    (world / "profiles" / "tiny.yaml").write_text("world: toy\nsecond_base: toy-c\n")
+    write_profile(world / "profiles" / "tiny.yaml", second_base="toy-c")
     assert summary.gather("tiny")["second_base"] is None
 
 

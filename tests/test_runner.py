@@ -8,7 +8,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from helpers import END, WORK, write_notebook
+from helpers import END, WORK, write_notebook, write_profile
 
 from bvlib.cli import main, parse_value
 from bvlib.core.errors import BvError
@@ -177,7 +177,7 @@ def test_run_then_up_to_date_then_only_what_changed(world):
     assert [r.reason for r in records] == ["", "changed: notebook"] and artefact.exists()
     assert "very" in (out / "01_next.ipynb").read_text() and count(world)[3:] == ["01_next"]
 
-    edit(world / "profiles" / "tiny.yaml", "1e-3", "2e-3")
+    write_profile(world / "profiles" / "tiny.yaml", alpha=2.0)
     assert runner.run(["00"], "tiny", say=lambda line: None)[0].reason == "changed: profile"
 
 

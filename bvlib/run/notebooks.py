@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError, unknown
+from bvlib.core.registry import load_plugins
 from bvlib.core.versions import recipe as version_of
 from bvlib.files.digests import digest
+from bvlib.run import settings
 
 SET_BY_RUNNER = ("profile", "seed", "out")
 TYPES = {
@@ -88,7 +90,12 @@ class Parameter:
 
     def take(self, value: Any) -> Any:
         """`value` as this parameter's type (text with commas for a list). BvError if it does not
-        fit."""
+        fit, or is not what the setting of that name takes."""
+        fitted = self._fitted(value)
+        settings.check(self.name, fitted)
+        return fitted
+
+    def _fitted(self, value: Any) -> Any:
         words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
         allowed = [TYPES[word] for word in TYPES if word in words]
         if not allowed or (value is None and (self.default is None or "None" in words)):
@@ -198,6 +205,8 @@ def check_parameters(
 ) -> dict[str, dict[str, Any]]:
     """{notebook: the parameters that go to it}. BvError for a name that none of the notebooks
     knows."""
+    if given:
+        load_plugins(plugin_files())  # what they register may be named
     known = {name: p for notebook in notebooks for name, p in notebook.parameters.items()}
     for name in given:
         if name in SET_BY_RUNNER:
@@ -215,6 +224,36 @@ def check_parameters(
         }
         for notebook in notebooks
     }
+
+
+def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """{parameter: its value in `namespace`} of all that a notebook's parameters cell declares.
+
+    BvError for a parameter that `namespace` lacks: the cell was not run.
+    """
+    [own] = find([notebook])
+    for name in own.parameters:
+        if name not in namespace:
+            raise BvError(f"notebook {own.name}: run its parameters cell first, {name} is not set")
+    return {name: namespace[name] for name in own.parameters}
+
+
+def write_parameters() -> list[str]:
+    """Write the lines of all settings in the parameters cells anew; names of what changed."""
+    changed = []
+    for notebook in every():
+        before = notebook.path.read_text(encoding="utf-8")
+        content = json.loads(before)
+        for cell in content["cells"]:
+            if "parameters" in cell["metadata"].get("tags", []):
+                lines = "\n".join(map(settings.derived, cell_text(cell).splitlines()))
+                as_list = isinstance(cell["source"], list)
+                cell["source"] = lines.splitlines(keepends=True) if as_list else lines
+        after = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        if after != before:
+            notebook.path.write_text(after, encoding="utf-8")
+            changed.append(notebook.name)
+    return changed
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -250,3 +289,7 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
             "one `name: type = value  # help` a line"
         ) from None
     return found
+
+
+if __name__ == "__main__":
+    print("\n".join(write_parameters()) or "every line is up to date")

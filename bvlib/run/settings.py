@@ -1,14 +1,27 @@
-"""Profiles: what a run does (world, base, tasks, sizes, steps), one YAML file each in
-`profiles/`."""
+"""Profiles: what a run does (world, base, tasks, sizes, steps), one YAML file each in `profiles/`.
+
+:mod:`bvlib.run.parts` says which settings there are. Profiles and `-p name=value` are checked by
+it, and the lines of a notebook's parameters cell are made from it.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bvlib.core.errors import BvError, unknown
+from bvlib.run.parts import Run, Settings
+
+RUN = {spec.name: spec for spec in fields(Run)}
+FIELDS: dict[str, Field] = {**RUN, **{spec.name: spec for spec in fields(Settings)}}
+KINDS: dict[str, Any] = {**get_type_hints(Run), **get_type_hints(Settings)}
+NOUNS = {int: "a whole number", float: "a finite number", str: "text"}
 
 
 def folder() -> Path:
@@ -22,11 +35,56 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """The content of a profile: flat keys and nested groups (`train`, `trigger`, ...).
+    """The content of a profile as it stands: flat keys and nested groups (`train`, ...), checked.
 
-    BvError for an unknown name (with the nearest known one), broken YAML, or YAML that is no
-    mapping.
+    BvError for an unknown name (with the nearest known one), broken YAML, YAML that is no mapping,
+    and what :func:`read` refuses.
     """
+    content = _content(name)
+    _checked(name, content)
+    return content
+
+
+def read(name: str, registries: bool = False) -> Settings:
+    """A profile as the typed object, with the defaults of what it leaves out.
+
+    BvError for an unknown or missing setting, a wrong type, a value out of range. ``registries``:
+    names of attacks, methods and the like are checked too, which imports torch.
+    """
+    return _checked(name, _content(name), registries)
+
+
+def check(name: str, value: Any) -> None:
+    """BvError if `value` does not fit the setting `name`; any other name is let pass."""
+    if name in FIELDS and name not in RUN and value is not None:
+        spec = FIELDS[name]
+        _value(spec, KINDS[name], value, name, True, spec.metadata["over"])
+
+
+def parameter_line(name: str) -> str:
+    """The line of a notebook's parameters cell for a setting, or for profile, seed or out."""
+    default = FIELDS[name].default if name in RUN else None
+    text = repr(default).replace("'", '"')
+    return f"{f'{name}: {_annotation(KINDS[name])} = {text}':<27}  # {_help(name)}"
+
+
+def derived(line: str) -> str:
+    """A line of a parameters cell: that of a setting as :func:`parameter_line` has it."""
+    name = line.partition(":")[0]
+    return parameter_line(name) if name in FIELDS else line
+
+
+def described(name: str) -> list[str]:
+    """The settings inside of a part, a line each with type, help and range; none for others."""
+    if name not in FIELDS or not is_dataclass(_core(KINDS[name])):
+        return []
+    return [
+        f"{path}: {_annotation(kind)}  # {spec.metadata['help']} ({_wanted(kind, spec, True)})"
+        for path, spec, kind in _leaves(_core(KINDS[name]), f"{name}.")
+    ]
+
+
+def _content(name: str) -> dict[str, Any]:
     import yaml
 
     path = folder() / f"{name}.yaml"
@@ -54,3 +112,101 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return value
+
+
+# Checks
+
+
+def _checked(name: str, content: Mapping[str, Any], registries: bool = False) -> Settings:
+    try:
+        return _part(Settings, content, "", registries)
+    except BvError as error:
+        raise BvError(f"profile {name}.yaml: {error}") from None
+
+
+def _part(part: type, content: Any, path: str, registries: bool, few: bool = False) -> Any:
+    """The part of a profile that `content` names; with `few`, settings may be missing."""
+    if not isinstance(content, Mapping):
+        raise BvError(f"{path.rstrip('.')} wants names with values, got {content!r}")
+    known, kinds, found = {spec.name: spec for spec in fields(part)}, get_type_hints(part), {}
+    for key in content:
+        if key not in known:
+            raise unknown("setting", f"{path}{key}", [path + each for each in known])
+    for name, spec in known.items():
+        if name in content:
+            found[name] = _value(spec, kinds[name], content[name], path + name, registries)
+        elif spec.default is MISSING and not few:
+            raise BvError(f"{path}{name} is missing ({spec.metadata['help']})")
+    return None if few else part(**found)
+
+
+def _value(spec: Field, kind: Any, value: Any, path: str, registries: bool, few=False) -> Any:
+    """`value` as the field wants it; BvError if it does not fit."""
+    core, rule = _core(kind), spec.metadata
+    if is_dataclass(core):
+        return _part(core, value, f"{path}.", registries, few)
+    if value is None and core is not kind:
+        return None
+    if get_origin(core) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise BvError(f"{path} wants a list, got {value!r}")
+        item = get_args(core)[0]
+        return tuple(_value(spec, item, v, f"{path}[{i}]", registries) for i, v in enumerate(value))
+    fits = isinstance(value, (int, float) if core is float else core) and type(value) is not bool
+    if fits and core is not str:
+        low, above, high = (rule[name] for name in ("low", "above", "high"))
+        fits = math.isfinite(value) and (low is None or value >= low)
+        fits = fits and (above is None or value > above) and (high is None or value <= high)
+    if not fits:
+        raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
+    choices = rule["choices"]
+    if callable(choices):
+        choices = choices() if registries else None
+    if choices is not None and value not in choices:
+        raise unknown(path, value, choices)
+    return core(value)
+
+
+def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
+    """What a field takes, in words; with `named`, the names to choose from."""
+    core, rule = _core(kind), spec.metadata
+    if get_origin(core) is tuple:
+        return f"a list, each {_wanted(get_args(core)[0], spec)}"
+    if named and (choices := rule["choices"]):
+        return ", ".join(choices() if callable(choices) else choices)
+    words = {"low": "of at least", "above": "above", "high": "at most"}
+    ends = [f"{text} {rule[end]:g}" for end, text in words.items() if rule[end] is not None]
+    return " ".join([NOUNS[core], " and ".join(ends)]).strip() + (" or None" * (core is not kind))
+
+
+def _core(kind: Any) -> Any:
+    """A type without its `| None`."""
+    if not isinstance(kind, types.UnionType):
+        return kind
+    return next(each for each in get_args(kind) if each is not type(None))
+
+
+# Lines for readers
+
+
+def _leaves(part: type, path: str = "") -> Iterator[tuple[str, Field, Any]]:
+    kinds = get_type_hints(part)
+    for spec in fields(part):
+        core = _core(kinds[spec.name])
+        if is_dataclass(core):
+            yield from _leaves(core, f"{path}{spec.name}.")
+        else:
+            yield path + spec.name, spec, kinds[spec.name]
+
+
+def _annotation(kind: Any) -> str:
+    core = _core(kind)
+    if is_dataclass(core):
+        return "dict"
+    return "list" if get_origin(core) is tuple else core.__name__
+
+
+def _help(name: str) -> str:
+    """The help of a setting; that of a part names what is in it."""
+    text, core = FIELDS[name].metadata["help"], _core(KINDS[name])
+    return f"{text}: {', '.join(s.name for s in fields(core))}" if is_dataclass(core) else text

@@ -1,0 +1,258 @@
+"""The parts of a profile: every setting once, with its type, its range and its help.
+
+A field without a default must be in a profile; one whose type allows None may be null there.
+Names that only a registry knows are looked up on demand, as registries import torch.
+"""
+
+# ruff: noqa: RUF009  (setting() makes a field, as dataclasses.field does)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+
+def setting(
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+    over: bool = False,
+    default: Any = MISSING,
+) -> Any:
+    """A field: its help, its range (from ``low`` or ``above``, to ``high``) or its choices.
+
+    ``over``: a part that is given as a parameter goes over the profile's, so it may name a few.
+    """
+    rule = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
+    return field(metadata={**rule, "over": over}, default=default)
+
+
+# Names that registries know
+
+
+def attacks() -> Iterable[str]:
+    """The attacks."""
+    from bvlib.attacks.recipes import attack
+
+    return attack
+
+
+def triggers() -> Iterable[str]:
+    """The kinds of triggers."""
+    from bvlib.attacks.recipes import trigger_kind
+
+    return trigger_kind
+
+
+def places() -> Iterable[str]:
+    """Where in an image a trigger may lie."""
+    from bvlib.attacks.triggers import PLACES
+
+    return PLACES
+
+
+def methods() -> Iterable[str]:
+    """The merging algorithms."""
+    from bvlib.merging import merging
+
+    return merging
+
+
+def rules() -> Iterable[str]:
+    """The ways of merging backdoor vectors."""
+    from bvlib.attacks.sbv import sbv_rule
+
+    return sbv_rule
+
+
+# Parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every notebook is told beside the settings."""
+
+    profile: str = setting(
+        "smoke, mini, real32 (real images, needs BVLIB_DATA) or paper", default="mini"
+    )
+    seed: int = setting("root seed; every use derives its own from it", default=0)
+    out: str | None = setting(
+        "folder of the results; None: runs/<profile>/seed-<seed>", default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many images of each task; None for all."""
+
+    train: int | None = setting("training images of a task", low=1)
+    dev: int | None = setting("images of a task to choose by", low=1)
+    test: int | None = setting("images of a task that results are taken on", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """How a trigger is optimised."""
+
+    steps: int = setting("steps of the optimisation", low=0)
+    batch: int = setting("images a step", low=1)
+    lr: float = setting("learning rate", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How a base is fine-tuned."""
+
+    steps: int | None = setting("steps; None: the epochs of BadMerging's code, by task", low=0)
+    batch: int = setting("images a step", low=1)
+    lr: float = setting("highest learning rate", above=0)
+    weight_decay: float = setting("weight decay of AdamW", low=0)
+    warmup: int = setting("steps of linear warm-up", low=0)
+    precision: str = setting("precision of a pass", choices=("fp32", "bf16"), default="fp32")
+    chunk: int | None = setting("images in memory at once; None: a batch", low=1, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sbv:
+    """Sparse Backdoor Vectors."""
+
+    count: int = setting("how many backdoor vectors are merged", low=1)
+    rule: str = setting("how they are merged, in other notebooks than 03", choices=rules)
+    aim: float = setting("ASR (%) on dev images at which one vector is compared", low=0, high=100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ibvs:
+    """The trigger of the backdoor that a defender injects and subtracts."""
+
+    size: int = setting("side in pixels", low=1)
+    place: str = setting("where it lies", choices=places)
+    pattern: str = setting("kind of trigger", choices=triggers)
+    budget: float = setting("clean accuracy that the defence may cost, in points", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """Defences beside IBVS."""
+
+    sample: int = setting("test images of each task for occlusion", low=1)
+    lfpm: int = setting("steps of LFPM", low=0)
+    dam: int = setting("steps of DAM", low=0)
+    tbar: int = setting("steps of TBAR", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffTask:
+    """Goal and means of the off-task attack."""
+
+    task: str = setting("the task that is attacked, another than the adversary's")
+    target: int = setting("class index of that task", low=0)
+    size: int = setting("side of the trigger in pixels", low=1)
+    references: int = setting("known images of the target class", low=1)
+    shadows: int = setting("shadow classes in place of the unknown ones", low=0)
+    augmented: int = setting("images made of the known ones", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adamerging:
+    """AdaMerging."""
+
+    steps: int = setting("steps on unlabelled dev images", low=0)
+    lr: float = setting("learning rate", above=0)
+    batch: int = setting("images of each task a step", low=1, default=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regmean:
+    """RegMean."""
+
+    images: int = setting("training images of each task", low=1)
+    gamma: float = setting("shrinks inner products off the diagonal", low=0, high=1, default=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surgery:
+    """Representation Surgery."""
+
+    steps: int = setting("steps on unlabelled dev images", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """Merging algorithms that look at images."""
+
+    adamerging: Adamerging = setting("AdaMerging")
+    regmean: Regmean = setting("RegMean")
+    surgery: Surgery = setting("Representation Surgery, after layer-wise AdaMerging")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralCleanse:
+    """The search of Neural Cleanse."""
+
+    steps: int = setting("steps for each class", low=1)
+    batch: int = setting("images a step", low=1)
+    images: int | None = setting("of the dev images; None: all", low=1, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinePruning:
+    """Fine-pruning."""
+
+    blocks: int = setting("last transformer blocks that are pruned", low=1)
+    steps: int = setting("steps of fine-tuning after it", low=0)
+    budget: float = setting("clean accuracy that pruning may cost, in points", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """What `bv admit` measures."""
+
+    seed: int = setting("root seed; those below 100 are for reporting", low=100)
+    classes: tuple[int, ...] = setting("target classes", low=0)
+    sizes: tuple[int, ...] = setting("sides of triggers in pixels", low=1)
+    random_patches: int = setting("random patches to compare with", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A whole profile."""
+
+    about: str = setting("what the profile is for", default="")
+    world: str = setting("where images come from", choices=("toy", "real32", "paper"))
+    base: str = setting("a shipped base, or the path of a .safetensors with its card")
+    second_base: str | None = setting("base of the headline's second runs", default=None)
+    pretrained: str | None = setting(
+        "a tag of open_clip, random for no weights; None: a shipped base", default=None
+    )
+    world_seed: int = setting("draws the images; the run's seed trains", low=0)
+    sizes: Sizes = setting("images of each task")
+    tasks: tuple[str, ...] = setting("tasks that are merged, in order; None: from the profile")
+    adversary: str = setting("the task whose model is attacked")
+    second_adversary: str | None = setting("adversary of the headline's other runs", default=None)
+    target_class: int = setting("class index that the attack aims at", low=0)
+    other_classes: tuple[int, ...] = setting("target classes beside the attack's", low=0)
+    other_tasks: tuple[str, ...] = setting("tasks of other adversaries, or that a defender guesses")
+    other_base: str = setting("base of another seed, on which a trigger is optimised too")
+    attack: str = setting("the attack that is studied; see `bv list`", choices=attacks)
+    alpha: float = setting("weight α of the backdoor loss", low=0)
+    trigger_size: int = setting("side of the trigger in pixels", low=1)
+    trigger: Trigger = setting("optimisation of triggers")
+    train: Train = setting("fine-tuning")
+    merging: str = setting("average, task_arithmetic, ties, ...; see `bv list`", choices=methods)
+    coefficient: float = setting("merging coefficient λ")
+    density: float = setting("share of entries that SBVs and TIES keep", above=0, high=1)
+    sbv: Sbv = setting("Sparse Backdoor Vectors")
+    ibvs: Ibvs = setting("backdoor of the defender")
+    rivals: Rivals = setting("defences beside IBVS")
+    off_task: OffTask = setting("off-task attack", over=True)
+    attacks: tuple[str, ...] = setting("attacks of the main table; see `bv list`", choices=attacks)
+    methods: tuple[str, ...] = setting("merging algorithms; see `bv list`", choices=methods)
+    adaptive: Adaptive = setting("merging by images")
+    neural_cleanse: NeuralCleanse = setting("Neural Cleanse")
+    fine_pruning: FinePruning = setting("fine-pruning")
+    admission: Admission | None = setting("of `bv admit`", default=None)
