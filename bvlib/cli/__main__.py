@@ -1,0 +1,5 @@
+"""python -m bvlib.cli"""
+
+from bvlib.cli import main
+
+main()

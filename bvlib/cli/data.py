@@ -1,0 +1,141 @@
+"""bv data: the datasets of the small worlds and of both papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bvlib.cli.main import main
+from bvlib.core.errors import BvError
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """List the datasets, or prepare one."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(data_list)
+
+
+PAPER = click.option(
+    "--paper", is_flag=True, help="the papers' dataset of that name at 224 px, not the 32 px one"
+)
+
+
+@data.command("list")
+@PAPER
+def data_list(paper: bool) -> None:
+    """Datasets with licence, counts, hash, and whether they are there."""
+    from bvlib.worlds import images
+
+    if not paper:
+        click.echo(images.table().to_string(index=False))
+        return
+    from bvlib.worlds.papers import data
+
+    table = data.describe()
+    last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
+    table["GB"] = ((last + table.dev + table.test) * 3 * 224**2 / 1e9).round(1)
+    table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
+    table["here"] = [
+        "prepared" if (data.folder() / name / "card.json").is_file() else "" for name in table.name
+    ]
+    click.echo(
+        table[
+            [
+                "name",
+                "what",
+                "classes",
+                "train",
+                "dev",
+                "test",
+                "prompts",
+                "GB",
+                "files",
+                "here",
+                "licence",
+            ]
+        ].to_string(index=False)
+    )
+
+
+@data.command("fetch")
+@click.argument("name")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), help="default: raw/ in the data folder"
+)
+def data_fetch(name: str, folder: Path | None) -> None:
+    """Download and unpack the papers' dataset NAME; a download that was cut goes on where it
+    was."""
+    from bvlib.worlds import images
+    from bvlib.worlds.papers import data
+
+    for path in data.fetch(name, folder or images.data_folder() / "raw", progress=data.bars()):
+        click.echo(f"there: {path}")
+    click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    help="a folder of images (with --paper: what fetch brought)",
+)
+@click.option(
+    "--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it"
+)
+@PAPER
+@click.option("--size", type=int, help="with --paper: side in pixels  [default: 224]")
+@click.option(
+    "--limit", type=int, help="with --paper: at most that many images a split, for a trial"
+)
+@click.option("--seed", type=int, help="with --paper: of the dev split  [default: 0]")
+def data_prepare(
+    name: str, source: Path | None, torchvision: str | None, paper: bool, **how: int | None
+) -> None:
+    """Prepare dataset NAME from a folder or from what torchvision downloads; with --paper from
+    what `bv data fetch` brought."""
+    how = {option: value for option, value in how.items() if value is not None}
+    if not paper:
+        from bvlib.worlds.prepare import prepare
+
+        if how:
+            raise BvError(
+                f"--{next(iter(how))} goes with --paper: the other sets are 32 px and whole"
+            )
+        prepare(name, source=source, torchvision=torchvision)
+        return
+    from bvlib.worlds import images
+    from bvlib.worlds.papers import data
+
+    if torchvision:
+        raise BvError(
+            f"--torchvision does not go with --paper: bv data fetch {name} brings the files"
+        )
+    source = source or images.data_folder() / "raw"
+    cache = data.prepare(name, source, data.folder(), progress=data.bars(), **how)
+    click.echo(f"wrote {cache}")
+    for remark in data.check(name, cache):
+        click.echo(f"note: {remark}")
+
+
+@data.command("check")
+@click.argument("name")
+@PAPER
+@click.option("--pixels", is_flag=True, help="read every image and compare it with its hash")
+def data_check(name: str, paper: bool, pixels: bool) -> None:
+    """Whether the prepared papers' dataset NAME may be reported on: counts, labels, no train image
+    in test."""
+    from bvlib.worlds.papers import data
+
+    if not paper:
+        raise BvError(
+            "only the papers' datasets need a check (the others get it when read): bv data check "
+            f"{name} --paper"
+        )
+    for remark in data.check(name, data.folder(), pixels):
+        click.echo(f"note: {remark}")
+    click.echo(f"{name} is as it should be")
