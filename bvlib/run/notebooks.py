@@ -275,15 +275,17 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
         for node in ast.parse(source).body:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue
-            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            after = lines[node.end_lineno - 1][node.end_col_offset :]
-            found[target.id] = Parameter(
-                target.id,
-                ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "",
-                ast.literal_eval(node.value),
-                after.partition("#")[2].strip(),
-            )
-    except (SyntaxError, ValueError, AttributeError, TypeError):
+            annotated = isinstance(node, ast.AnnAssign)
+            if not isinstance(node, ast.Assign) and not annotated or node.value is None:
+                raise ValueError
+            target = node.target if annotated else node.targets[0]
+            if not isinstance(target, ast.Name):
+                raise ValueError
+            after = lines[(node.end_lineno or 1) - 1][node.end_col_offset or 0 :]
+            kind = ast.unparse(node.annotation) if annotated else ""
+            default, comment = ast.literal_eval(node.value), after.partition("#")[2].strip()
+            found[target.id] = Parameter(target.id, kind, default, comment)
+    except (SyntaxError, ValueError):
         raise BvError(
             f"notebook {notebook}: its parameters cell must hold literals only, "
             "one `name: type = value  # help` a line"

@@ -124,7 +124,7 @@ def _checked(name: str, content: Mapping[str, Any], registries: bool = False) ->
         raise BvError(f"profile {name}.yaml: {error}") from None
 
 
-def _part(part: type, content: Any, path: str, registries: bool, few: bool = False) -> Any:
+def _part(part: Any, content: Any, path: str, registries: bool, few: bool = False) -> Any:
     """The part of a profile that `content` names; with `few`, settings may be missing."""
     if not isinstance(content, Mapping):
         raise BvError(f"{path.rstrip('.')} wants names with values, got {content!r}")
@@ -140,9 +140,12 @@ def _part(part: type, content: Any, path: str, registries: bool, few: bool = Fal
     return None if few else part(**found)
 
 
-def _value(spec: Field, kind: Any, value: Any, path: str, registries: bool, few=False) -> Any:
+def _value(
+    spec: Field, kind: Any, value: Any, path: str, registries: bool, few: bool = False
+) -> Any:
     """`value` as the field wants it; BvError if it does not fit."""
-    core, rule = _core(kind), spec.metadata
+    core: Any = _core(kind)
+    rule: Any = spec.metadata
     if is_dataclass(core):
         return _part(core, value, f"{path}.", registries, few)
     if value is None and core is not kind:
@@ -155,16 +158,16 @@ def _value(spec: Field, kind: Any, value: Any, path: str, registries: bool, few=
     fits = isinstance(value, (int, float) if core is float else core) and type(value) is not bool
     if fits and core is not str:
         low, above, high = (rule[name] for name in ("low", "above", "high"))
-        fits = math.isfinite(value) and (low is None or value >= low)
+        fits = math.isfinite(value) and (low is None or value >= low)  # pyright: ignore[reportArgumentType]
         fits = fits and (above is None or value > above) and (high is None or value <= high)
     if not fits:
         raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
     choices = rule["choices"]
     if callable(choices):
         choices = choices() if registries else None
-    if choices is not None and value not in choices:
-        raise unknown(path, value, choices)
-    return core(value)
+    if choices is not None and value not in choices:  # pyright: ignore[reportOperatorIssue]
+        raise unknown(path, value, choices)  # pyright: ignore[reportArgumentType]
+    return core(value)  # pyright: ignore[reportArgumentType]
 
 
 def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
@@ -173,7 +176,7 @@ def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
     if get_origin(core) is tuple:
         return f"a list, each {_wanted(get_args(core)[0], spec)}"
     if named and (choices := rule["choices"]):
-        return ", ".join(choices() if callable(choices) else choices)
+        return ", ".join(choices() if callable(choices) else choices)  # pyright: ignore[reportArgumentType, reportCallIssue]
     words = {"low": "of at least", "above": "above", "high": "at most"}
     ends = [f"{text} {rule[end]:g}" for end, text in words.items() if rule[end] is not None]
     return " ".join([NOUNS[core], " and ".join(ends)]).strip() + (" or None" * (core is not kind))
@@ -189,7 +192,7 @@ def _core(kind: Any) -> Any:
 # Lines for readers
 
 
-def _leaves(part: type, path: str = "") -> Iterator[tuple[str, Field, Any]]:
+def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Field, Any]]:
     kinds = get_type_hints(part)
     for spec in fields(part):
         core = _core(kinds[spec.name])
