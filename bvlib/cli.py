@@ -106,7 +106,7 @@ def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a
     NOTEBOOK, its parameters."""
     from bvlib.attacks import recipes, triggers
-    from bvlib.defences import subtraction
+    from bvlib.defences import defence
     from bvlib.merging import adaptive, datafree
     from bvlib.report import claims
     from bvlib.run import settings
@@ -132,7 +132,7 @@ def list_(notebook: str | None) -> None:
         ("tasks", tasks.known()),
         ("merging methods", [*datafree.MERGING, *adaptive.ADAPTIVE, "surgery"]),
         ("backdoor merging", datafree.BV_MERGING),
-        ("defences", [*subtraction.DEFENCES, "dam", "fine-pruning", "occlusion"]),
+        ("defences", list(defence)),
         ("triggers", [*recipes.TRIGGERS, *recipes.OPTIMISED]),
         ("places", triggers.PLACES),
     ):
