@@ -1,4 +1,4 @@
-"""Attacks and defences: recipes by name, and the equations that join their models."""
+"""Attacks: recipes by name, and the equations that join their models."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from helpers import one_line, same_bits
 
 from bvlib.attacks import recipes
 from bvlib.core.vectors import BackdoorVector
-from bvlib.defences import subtraction
 from bvlib.merging import datafree
 
 MAKE = {"size": 5, "place": "top-left", "seed": 0}
@@ -26,9 +25,7 @@ def test_registries_hold_what_the_papers_need():
     assert {"white", "checkerboard", "random", "universal"} <= set(KINDS) and not set(
         recipes.TRIGGERS
     ) & set(recipes.OPTIMISED)
-    assert {"mean", "sum", "sign_consistent"} <= set(
-        datafree.BV_MERGING
-    ) and "ibvs" in subtraction.DEFENCES
+    assert {"mean", "sum", "sign_consistent"} <= set(datafree.BV_MERGING)
     for name, recipe in recipes.ATTACKS.items():
         assert recipe.name == name and recipe.trigger in KINDS and recipe.what
         assert recipes.attack(name) is recipe
@@ -127,94 +124,3 @@ def test_an_sbv_is_as_sparse_as_asked(backdoor):
     assert sbv.density() == pytest.approx(0.1, abs=1e-3)
     kept = sbv.flat() != 0
     torch.testing.assert_close(sbv.flat()[kept], 0.75 * backdoor.vector.flat()[kept])
-
-
-# Defences
-
-
-def test_ibvs_subtracts_and_at_scale_zero_changes_no_bit(backdoor):
-    assert same_bits(subtraction.ibvs(backdoor.theta, backdoor.vector, 0.0), backdoor.theta)
-    defended = subtraction.ibvs(backdoor.theta, backdoor.vector, 0.5)
-    for key, tensor in backdoor.theta.items():
-        halfway = (tensor + backdoor.clean[key]) / 2
-        torch.testing.assert_close(defended[key], halfway, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "accuracies, chosen",
-    [
-        ({0: 80, 0.1: 79.5, 0.2: 79, 0.4: 78.9}, 0.2),  # exactly one point below is allowed
-        ({0: 80, 0.1: 70, 0.2: 79.5, 0.4: 60}, 0.2),  # not monotone: the largest that qualifies
-        ({0: 80, 0.1: 82, 0.2: 81, 0.4: 79.5}, 0.4),  # accuracy may rise
-        ({0: 80, 0.1: 70, 0.2: 60}, 0),  # nothing qualifies but no defence
-        ({0.4: 79.5, 0: 80, 0.1: 80}, 0.4),  # order does not matter
-    ],
-)
-def test_the_scale_is_the_largest_within_one_point(accuracies, chosen):
-    assert subtraction.choose_scale(accuracies.get, list(accuracies)) == chosen
-
-
-def test_the_budget_widens_the_choice_and_zero_must_be_there():
-    accuracies = {0: 80, 0.1: 78.5, 0.2: 76}
-    assert [
-        subtraction.choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)
-    ] == [0, 0.1, 0.2]
-    with one_line("must contain 0"):
-        subtraction.choose_scale(accuracies.get, [0.1, 0.2])
-
-
-# Fine-pruning
-
-
-def test_pruning_removes_the_least_active_units_and_nothing_else(encoder, shapes):
-    active = subtraction.activity(encoder, encoder.theta, shapes.dev.images)
-    assert [len(units) for units in active.values()] == [512, 512]
-    assert same_bits(subtraction.prune(encoder.theta, active, 0.0), encoder.theta)
-    pruned = subtraction.prune(encoder.theta, active, 0.25)
-    keys = [f"{name}.c_proj.weight" for name in active]
-    gone = torch.cat([(pruned[key] == 0).all(0) for key in keys])
-    kept = torch.cat(list(active.values()))
-    assert int(gone.sum()) == 256 and kept[gone].max() <= kept[~gone].min()
-    assert same_bits(
-        {k: v for k, v in pruned.items() if k not in keys},
-        {k: v for k, v in encoder.theta.items() if k not in keys},
-    )
-    with one_line("from 0 to 1", "1.5"):
-        subtraction.prune(encoder.theta, active, 1.5)
-
-
-def test_the_activity_of_a_unit_by_hand(encoder, shapes):
-    tokens = []
-    hook = encoder.model.visual.transformer.resblocks[3].mlp.c_fc.register_forward_hook(
-        lambda m, x, out: tokens.append(torch.nn.functional.gelu(out))
-    )
-    encoder.features(encoder.theta, encoder.pixels(shapes.dev.images))
-    hook.remove()
-    found = subtraction.activity(encoder, encoder.theta, shapes.dev.images, blocks=1)
-    torch.testing.assert_close(
-        found["transformer.resblocks.3.mlp"] / 17,
-        tokens[0].double().mean((0, 1)),
-        rtol=1e-5,
-        atol=1e-6,
-    )
-
-
-def test_tuning_keeps_what_was_pruned_and_serves_all_tasks(encoder, shapes, head):
-    parts = [
-        (shapes.dev.images, shapes.dev.labels, head),
-        (shapes.train.images[:32], shapes.train.labels[:32], head),
-    ]
-    active = subtraction.activity(encoder, encoder.theta, shapes.dev.images)
-    tuned = subtraction.tune(
-        encoder, encoder.theta, parts, pruned=active, share=0.5, steps=3, batch=16, warmup=1
-    )
-    gone = torch.cat([(tuned[f"{name}.c_proj.weight"] == 0).all(0) for name in active])
-    assert int(gone.sum()) == 512 and not same_bits(tuned, encoder.theta)
-
-    def loss(theta):
-        f = encoder.features(theta, encoder.pixels(shapes.dev.images))
-        return torch.nn.functional.cross_entropy(encoder.logits(f, head), shapes.dev.labels).item()
-
-    assert loss(
-        subtraction.tune(encoder, encoder.theta, parts, steps=20, batch=44, lr=1e-3)
-    ) < loss(encoder.theta)

@@ -11,10 +11,10 @@ import torch
 from helpers import noise_vector, one_line
 
 from bvlib.attacks import triggers
-from bvlib.core.encoder import Encoder
+from bvlib.core.encoder import Encoder, Model
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
-from bvlib.defences.subtraction import ibvs
+from bvlib.defences.ibvs import ibvs
 from bvlib.merging import datafree
 from bvlib.study import experiments, interactive
 from bvlib.study.interactive import Bench
@@ -65,7 +65,7 @@ def slow(encoder, vectors, backdoor, injected, lambda_bv, coefficient, lambda_ib
     merged = datafree.merge(
         "task_arithmetic", [*list(vectors.values())[:-1], adversary], coefficient=coefficient
     )
-    return ibvs(encoder.theta + merged, injected, lambda_ibvs)
+    return ibvs(Model(encoder, encoder.theta + merged), injected, lambda_ibvs).theta
 
 
 def of_sample(task, bench):

@@ -136,12 +136,14 @@ def test_without_a_number_of_steps_a_training_takes_the_papers_epochs(lab, monke
 
 
 def test_neural_cleanse_judges_as_many_images_as_it_is_told(lab, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        detectors,
-        "neural_cleanse",
-        lambda *args, **how: seen.append((len(args[3]), how)) or pd.DataFrame({"class": [0]}),
-    )
+    seen, method = [], detectors.detector["neural-cleanse"]
+
+    def judge(*args, **how):
+        seen.append((len(args[3]), how))
+        return pd.DataFrame({"class": [0]})
+
+    faked = dataclasses.replace(method, function=judge)
+    monkeypatch.setitem(detectors.detector._methods, "neural-cleanse", faked)
     for images in (5, None):
         how = {**lab.p["neural_cleanse"], **({"images": images} if images else {})}
         with monkeypatch.context() as patch:

@@ -23,6 +23,9 @@ from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict
 
 detector = Registry("detector", "detector")
+"""``of="model"``: ``f(encoder, theta, head, images, *, seed, ...)`` gives a table with the columns
+of :func:`neural_cleanse`. ``of="image"``: ``f(encoder, theta, head, images, trigger)`` gives scores
+(N,), high for an image with a trigger."""
 
 FLAGGED_ABOVE = 2.0
 """Neural Cleanse calls a label, and its model, backdoored when the anomaly index is larger."""
@@ -31,7 +34,14 @@ FLAGGED_ABOVE = 2.0
 # Neural Cleanse: a model
 
 
-@detector("neural-cleanse", needs="clean images of the task", reference="Wang et al. 2019")
+@detector(
+    "neural-cleanse",
+    of="model",
+    settings="neural_cleanse",
+    short="cleanse",
+    needs="clean images of the task",
+    reference="Wang et al. 2019",
+)
 def neural_cleanse(
     encoder,
     theta: StateDict,
@@ -220,7 +230,7 @@ class _Search:
 # Scale-Up: an image
 
 
-@detector("scale-up", needs="the image alone", reference="Guo et al. 2023")
+@detector("scale-up", of="image", needs="the image alone", reference="Guo et al. 2023")
 def scale_up(
     encoder,
     theta: StateDict,

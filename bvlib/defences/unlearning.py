@@ -1,7 +1,7 @@
 """Defences beside IBVS that change the merged model, or the merge: TBAR, LFPM, DAM.
 
 The first two give a vector, and which share of it is used is for
-:func:`bvlib.defences.subtraction.choose_scale` to say; DAM is a merge of its own. Pure functions
+:func:`bvlib.defences.ibvs.choose_scale` to say; DAM is a merge of its own. Pure functions
 of state dicts; what is random follows from ``seed``. None of the three papers' full texts were at
 hand, and no code of LFPM: what is ours is said in each docstring.
 """
@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from bvlib.attacks.triggers import Trigger
 from bvlib.core import training
+from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.defences.subtraction import defence
 from bvlib.merging.adaptive import batches
 from bvlib.merging.registry import Seen, check, check_seen
 
@@ -81,11 +81,10 @@ def trigger_vector(
     return TaskVector.between(tuned, theta, "trigger vector")
 
 
-@defence("tbar")
-def tbar(theta: StateDict, vector: TaskVector, scale: float) -> StateDict:
+def tbar(model: Model, vector: TaskVector, scale: float) -> Model:
     """Trigger-vector negation: θ_defended = θ_merged − λ·τ_trig, with `trigger_vector`; scale 0
     changes nothing."""
-    return dict(theta) if scale == 0 else theta - scale * vector
+    return model if scale == 0 else model - scale * vector
 
 
 # LFPM
@@ -195,10 +194,9 @@ def anti_backdoor_vector(
     return TaskVector.between(tuned, theta, "anti-backdoor vector")
 
 
-@defence("lfpm")
-def lfpm(theta: StateDict, vector: TaskVector, scale: float) -> StateDict:
+def lfpm(model: Model, vector: TaskVector, scale: float) -> Model:
     """θ_defended = θ_merged + λ·φ, with φ of `anti_backdoor_vector`; scale 0 changes nothing."""
-    return dict(theta) if scale == 0 else theta + scale * vector
+    return model if scale == 0 else model + scale * vector
 
 
 # DAM
@@ -218,9 +216,8 @@ def dam(
     safety: float = 0.1,
     eps: float = 8 / 255,
     seed: int = 0,
-) -> StateDict:
-    """Defence-aware merging: θ = θ_0 + Σ λ_t·(M ⊙ τ_t) with a mask M that all tasks share; returns
-    θ.
+) -> Model:
+    """Defence-aware merging: θ = θ_0 + Σ λ_t·(M ⊙ τ_t) with a mask M that all tasks share.
 
     Our reading of the public description of DAM (arXiv 2410.13910) and of its released algorithm,
     "DAM-style" at most. Each step draws M from a relaxed Bernoulli (temperature 0.5, divided by
@@ -321,4 +318,4 @@ def dam(
         with torch.no_grad():
             coefficients.clamp_(0, 1)
     with torch.no_grad():
-        return merged({key: value.sigmoid() for key, value in logits.items()})
+        return Model(encoder, merged({key: value.sigmoid() for key, value in logits.items()}))

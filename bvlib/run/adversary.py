@@ -272,6 +272,20 @@ class Adversary(Workshop):
             tuple(pairs),
         )
 
+    def injected(self, target: int, task: str | None = None) -> BackdoorVector:
+        """What a defender makes for IBVS: the vector of a backdoor of its own, by the profile's
+        ``ibvs`` (pattern, size, place), on its half of the data."""
+        how = self.p["ibvs"]
+        return self.backdoor(
+            "badnets",
+            target,
+            task=task,
+            size=how["size"],
+            place=how["place"],
+            half="b",
+            trigger=how["pattern"],
+        ).vector
+
     def family(
         self, by: str = "place", count: int | None = None, attack: str | None = None
     ) -> list[recipes.Backdoor]:

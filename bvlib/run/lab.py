@@ -22,7 +22,7 @@ from bvlib.core.encoder import EVALUATED, Model, default_device, peak_memory
 from bvlib.core.registry import USED, load_plugins
 from bvlib.core.vectors import StateDict
 from bvlib.core.versions import environment
-from bvlib.defences import detectors, subtraction
+from bvlib.defences import Part, detectors
 from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
 from bvlib.run import settings, store
@@ -131,38 +131,53 @@ class Lab(Adversary):
         """Clean accuracy (%), averaged over the merged tasks."""
         return float(experiments.accuracies(self.model(model), self.tasks, split)["mean"])
 
-    def cleanse(self, name: str, theta: StateDict, task: str | None = None) -> pd.DataFrame:
-        """Neural Cleanse on a model (``name`` is for the store), over all classes of a task, on
-        its dev images.
+    def cleanse(
+        self,
+        name: str,
+        model: Model | StateDict,
+        task: str | None = None,
+        by: str = "neural-cleanse",
+    ) -> pd.DataFrame:
+        """Neural Cleanse, or another detector of models, on a model (``name`` is for the store),
+        over all classes of a task, on its dev images.
 
         On the first ``images`` of them where the profile's ``neural_cleanse`` names a number.
         """
-        task_, how = self.task(task or self.p["adversary"]), self.p["neural_cleanse"]
+        task_, chosen, model = (
+            self.task(task or self.p["adversary"]),
+            detectors.detector[by],
+            self.model(model),
+        )
+        how = self.p.get(chosen.more.get("settings", by), {})
+        sight, adapter = model.sight(task_.name), getattr(model.sight(task_.name), "adapter", None)
 
         def make():
             search = {key: value for key, value in how.items() if key != "images"}
-            return detectors.neural_cleanse(
-                self.encoder,
-                theta,
-                self.head(task_),
-                task_.dev.images[: how.get("images")],
-                seed=self.seed,
-                **search,
-            )
+            images = task_.dev.images[: how.get("images")]
+            return chosen(sight, model.theta, self.head(task_), images, seed=self.seed, **search)
 
         return self.keep(
             "table",
-            f"cleanse-{name}",
+            f"{chosen.more.get('short', by)}-{name}",
             {"task": task_.name, "seed": self.seed, **how},
             make,
-            recipes=[detectors.detector["neural-cleanse"].recipe],
-            inputs=[self._base_digest(), weights.digest(theta), task_.digest],
+            recipes=[chosen.recipe],
+            inputs=[
+                self._base_digest(),
+                weights.digest(model.theta),
+                task_.digest,
+                *([weights.digest({"down": adapter.down, "up": adapter.up})] if adapter else []),
+            ],
         ).value
 
-    def dev_parts(self) -> list[subtraction.Part]:
+    def dev_parts(self) -> dict[str, Part]:
         """What a defender has: clean labelled dev images of every merged task, and the tasks'
         heads."""
-        return [(task.dev.images, task.dev.labels, self.head(task)) for task in self.tasks.values()]
+        return {name: self.part(task) for name, task in self.tasks.items()}
+
+    def part(self, task: tasks.Task) -> Part:
+        """Clean labelled dev images of a task, and its head."""
+        return task.dev.images, task.dev.labels, self.head(task)
 
     # what is written
 

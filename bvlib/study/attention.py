@@ -3,6 +3,10 @@ open_clip ViT."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,3 +52,29 @@ def class_attention(encoder, theta: StateDict, images: Tensor, trigger=None) -> 
         hook.remove()
     side = visual.conv1.kernel_size
     return seen[0].unflatten(1, (pixels.shape[-2] // side[0], pixels.shape[-1] // side[1])).cpu()
+
+
+def maps(
+    encoder, thetas: Mapping[str, StateDict], triggers: Mapping[str, Any], images: Tensor
+) -> pd.DataFrame:
+    """:func:`class_attention` averaged over ``images`` (percent), for every trigger and model: one
+    row a patch of the image, with its row and column."""
+    rows = []
+    for shown, trigger in triggers.items():
+        for name, theta in thetas.items():
+            drawn = class_attention(encoder, theta, images, trigger).mean(0)
+            rows += [
+                {"input": shown, "model": name, "row": i, "column": j, "attention (%)": 100 * v}
+                for i, line in enumerate(drawn.tolist())
+                for j, v in enumerate(line)
+            ]
+    return pd.DataFrame(rows)
+
+
+def last_patch(table: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`maps` the attention (percent) to the bottom-right patch: a row an input, a column a
+    model."""
+    ends = (table["row"] == table["row"].max()) & (table["column"] == table["column"].max())
+    corner = table[ends].pivot(index="input", columns="model", values="attention (%)")
+    order = [list(dict.fromkeys(table[by])) for by in ("input", "model")]
+    return corner.loc[order[0], order[1]].reset_index()

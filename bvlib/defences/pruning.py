@@ -1,59 +1,18 @@
-"""Defences that change a model. Adding one is one function and one registry line."""
+"""Fine-Pruning: units that clean images leave dormant are removed, then the model is tuned (Liu et
+al. 2018)."""
 
 from __future__ import annotations
 
 import re
-from typing import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from bvlib.core import training
+from bvlib.core.encoder import Model, StateDict
 from bvlib.core.errors import BvError
-from bvlib.core.vectors import StateDict, TaskVector
-
-DEFENCES: dict[str, Callable] = {}
-
-
-def defence(name: str):
-    """Register a defence ``f(theta_merged, vector, scale) -> theta`` under a name."""
-
-    def add(function):
-        DEFENCES[name] = function
-        return function
-
-    return add
-
-
-@defence("ibvs")
-def ibvs(theta: StateDict, injected: TaskVector, scale: float) -> StateDict:
-    """Injection BV Subtraction: θ_defended = θ_merged − λ·BV_injected (Backdoor Vectors, defence
-    section).
-
-    The paper states the idea; the formula's place (after merging) and the choice of λ are ours.
-    """
-    return dict(theta) if scale == 0 else theta - scale * injected
-
-
-def choose_scale(
-    clean_dev_accuracy: Callable[[float], float], scales: Sequence[float], budget: float = 1.0
-) -> float:
-    """The one rule for λ: the largest scale whose clean dev accuracy is at most ``budget`` points
-    below that of 0.
-
-    ``clean_dev_accuracy(scale)`` returns percent; a defender has clean dev images, never the
-    trigger. Raises BvError when 0 is not among the scales.
-    """
-    if 0 not in scales:
-        raise BvError("the scales to choose from must contain 0 (no defence)")
-    start = clean_dev_accuracy(0)
-    return max(s for s in scales if start - clean_dev_accuracy(s) <= budget)
-
-
-# Fine-pruning
-
-Part = tuple[Tensor, Tensor, Tensor]
-"""Clean images (N, H, W, 3) uint8 of one task, their labels (N,), and the task's head (K, D)."""
+from bvlib.defences.registry import Part
 
 
 @torch.no_grad()
@@ -91,12 +50,16 @@ def activity(
     return {name: total / len(images) for name, total in sums.items()}
 
 
-def prune(theta: StateDict, active: Mapping[str, Tensor], share: float) -> StateDict:
-    """θ without the ``share`` (0 to 1) of hidden units that are least active on clean images,
-    ranked together (Fine-Pruning).
+def prune(model: Model, active: Mapping[str, Tensor], share: float) -> Model:
+    """The model without the ``share`` (0 to 1) of hidden units that are least active on clean
+    images, ranked together (Fine-Pruning).
 
     A unit is removed by zeroing its column of ``c_proj``. Share 0 changes nothing.
     """
+    return Model(model.encoder, _pruned(model.theta, active, share))
+
+
+def _pruned(theta: StateDict, active: Mapping[str, Tensor], share: float) -> StateDict:
     if not 0 <= share <= 1:
         raise BvError(f"the share to prune is a number from 0 to 1, not {share!r}")
     ranked = torch.cat(list(active.values()))
@@ -112,9 +75,8 @@ def prune(theta: StateDict, active: Mapping[str, Tensor], share: float) -> State
 
 
 def tune(
-    encoder,
-    theta: StateDict,
-    parts: Sequence[Part],
+    model: Model,
+    parts: Mapping[str, Part],
     *,
     pruned: Mapping[str, Tensor] | None = None,
     share: float = 0.0,
@@ -123,32 +85,37 @@ def tune(
     batch: int = 96,
     lr: float = 1e-4,
     **how,
-) -> StateDict:
-    """θ fine-tuned on clean labelled images of all tasks, in every step as many of each; units
-    that were pruned stay so.
+) -> Model:
+    """The model fine-tuned on clean labelled images of all tasks, in every step as many of each;
+    units that were pruned stay so.
 
     The second half of Fine-Pruning (with ``pruned``, the activity that :func:`prune` ranked by),
-    or, without, the plain baseline of clean fine-tuning.
+    or, without, the plain baseline of clean fine-tuning. ``how`` goes to ``training.finetune``.
     """
-    each = max(1, batch // len(parts))
+    each, (first, (images, labels, head)) = max(1, batch // len(parts)), next(iter(parts.items()))
+    one = model.sight(first)
 
     def objective(step: training.Step) -> Tensor:
-        live = step.theta if pruned is None else prune(step.theta, pruned, share)
-        rows = [torch.randint(len(labels), (each,), generator=step.rng) for _, labels, _ in parts]
-        pixels = torch.cat(
-            [encoder.pixels(images[now]) for (images, _, _), now in zip(parts, rows)]
-        )
-        features = encoder.features(live, pixels).split(each)
+        live = step.theta if pruned is None else _pruned(step.theta, pruned, share)
+        rows = [
+            torch.randint(len(labels), (each,), generator=step.rng)
+            for _, labels, _ in parts.values()
+        ]
+        pixels = [one.pixels(images[now]) for (images, _, _), now in zip(parts.values(), rows)]
         losses = [
             step.loss(f, labels[now].to(f.device), head)
-            for f, (_, labels, head), now in zip(features, parts, rows)
+            for f, (_, labels, head), now in zip(seen(live, pixels), parts.values(), rows)
         ]
         return torch.stack(losses).mean()
 
-    images, labels, head = parts[0]
+    def seen(live: StateDict, pixels: list[Tensor]) -> list[Tensor]:
+        if isinstance(model.encoder, Mapping):  # an adapter a task
+            return [model.sight(name).features(live, x) for name, x in zip(parts, pixels)]
+        return list(one.features(live, torch.cat(pixels)).split(each))
+
     tuned = training.finetune(
-        encoder,
-        theta,
+        one,
+        model.theta,
         head,
         images,
         labels,
@@ -159,4 +126,4 @@ def tune(
         seed=seed,
         **how,
     )
-    return tuned if pruned is None else prune(tuned, pruned, share)
+    return Model(model.encoder, tuned if pruned is None else _pruned(tuned, pruned, share))

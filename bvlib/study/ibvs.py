@@ -1,0 +1,194 @@
+"""IBVS on test images: the path of a subtraction, the point that the rule picks on it, what it
+costs, and what placebos of equal norm and the oracle do at the same price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bvlib.attacks.recipes import Backdoor
+from bvlib.core.encoder import Model
+from bvlib.core.vectors import TaskVector
+from bvlib.defences.ibvs import choose_scale, ibvs
+from bvlib.study import experiments
+from bvlib.worlds.tasks import Task
+
+MEAN, OTHER, SAME = "mean over classes", "another task", "attacker's class"
+TWO_SEEDS, NOISE = "placebo (two clean seeds)", "placebo (noise)"
+ORACLE = "oracle (the attack's own BV)"
+
+
+def placebos(vector: TaskVector, drift: TaskVector, seed: int) -> dict[str, TaskVector]:
+    """Placebos with the norm of a vector: ``drift``, the difference of two clean fine-tunes, and
+    noise drawn by ``seed``."""
+    return {
+        TWO_SEEDS: drift * (vector.norm() / drift.norm()),
+        NOISE: vector.random_like(seed),
+    }
+
+
+def paths(
+    attacks: Mapping[str, Backdoor],
+    merges: Mapping[str, Model],
+    vectors: Mapping[str, Mapping[str, TaskVector]],
+    scales: Sequence[float],
+    *,
+    budget: float,
+    tasks: Mapping[str, Task],
+    adversary: Task,
+    goal: Callable[[str], Task],
+) -> pd.DataFrame:
+    """θ_merged − λ·V for every attack and every vector V {attack: {defender: V}} that a defender
+    subtracts: one row a λ.
+
+    The columns of :func:`experiments.along` (accuracy on dev, ASR on test images of
+    ``goal(task)``), and attack, defender; chosen: is it the λ that dev accuracy picks within
+    ``budget`` points; test_accuracy and test_adversary at that λ, in percent; cost: dev accuracy
+    lost, in points. λ = 0 is always among the scales.
+    """
+    out = []
+    for name, b in attacks.items():
+
+        def along(path, scales, b=b):
+            return experiments.along(
+                path,
+                scales,
+                tasks=tasks,
+                adversary=adversary,
+                trigger=b.trigger,
+                target=b.target,
+                clean_split="dev",
+                goal=goal(b.goal_task),
+            )
+
+        merged = merges[name]
+        start = along(lambda s, m=merged: m, [0.0])  # the same for every V
+        for defender, v in vectors[name].items():
+            moved = along(lambda s, m=merged, v=v: ibvs(m, v, s), [s for s in scales if s != 0])
+            table = pd.concat([start, moved], ignore_index=True)
+            reached = dict(zip(table["scale"], table["accuracy"]))
+            chosen = choose_scale(reached.__getitem__, list(reached), budget)
+            test = experiments.accuracies(ibvs(merged, v, chosen), tasks)
+            more = {"test_accuracy": test["mean"], "test_adversary": test[adversary.name]}
+            table = table.assign(attack=name, chosen=table["scale"] == chosen, **more)
+            out.append(table.assign(defender=defender))
+    found = pd.concat(out, ignore_index=True)
+    first = found.groupby(["attack", "defender"])["accuracy"].transform("first")
+    return found.assign(cost=first - found["accuracy"])
+
+
+def picked(
+    paths: pd.DataFrame,
+    start: Mapping[str, float],
+    accuracy: Mapping[str, float],
+    zero: Mapping[str, float],
+) -> pd.DataFrame:
+    """The rows of :func:`paths` that the rule picks, with what the defence gains and costs on test.
+
+    ``start`` and ``accuracy`` are ASR and clean accuracy of each attack's undefended merge,
+    ``zero`` the ASR of the clean merge with the same trigger, all in percent. Adds ASR drop and clean cost
+    (both points, undefended minus defended) and the zero line.
+    """
+    table = paths[paths["chosen"]].copy()
+    table["ASR drop"] = table["attack"].map(start) - table["asr"]
+    table["clean cost"] = table["attack"].map(accuracy) - table["test_accuracy"]
+    table["zero line"] = table["attack"].map(zero)
+    return table
+
+
+def left_at(cost: Sequence[float], asr: Sequence[float], points: float) -> float:
+    """ASR where a path first costs so many points of dev accuracy, between its λ; not a number
+    where it never does."""
+    risen = np.maximum.accumulate(np.asarray(cost, dtype=float))
+    return float(np.interp(points, risen, asr)) if risen[-1] >= points else float("nan")
+
+
+def at_cost(paths: pd.DataFrame, points: Sequence[float] = (1, 3, 10)) -> pd.DataFrame:
+    """The frontier of every vector in numbers: ASR (percent) left where it has cost so many points
+    of dev accuracy, and at the longest λ tried."""
+    rows = [
+        {
+            "attack": attack,
+            "defender": defender,
+            "longest λ": part["scale"].max(),
+            "its cost": part["cost"].iloc[-1],
+            "its ASR": part["asr"].iloc[-1],
+            **{f"ASR at {x:g} points": left_at(part["cost"], part["asr"], x) for x in points},
+        }
+        for (attack, defender), part in paths.groupby(["attack", "defender"], sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def destinations(
+    model: Model, task: Task, trigger, target: int, theirs: Sequence[int]
+) -> dict[str, float]:
+    """Where test images of other classes than the target go under a trigger, in percent: to the
+    target, to their own class, to a class of ``theirs`` (the defender's), to another."""
+    predicted, labels = model.predict(task, trigger), task.test.labels
+    predicted, labels = predicted[labels != target], labels[labels != target]
+    parts = {
+        "target": predicted == target,
+        "own class": predicted == labels,
+        "a class of the defender's": torch.isin(predicted, torch.tensor(list(theirs)))
+        & (predicted != labels),
+    }
+    shares = {what: 100 * float(part.float().mean()) for what, part in parts.items()}
+    return {**shares, "another class": 100 - sum(shares.values())}
+
+
+def summary(
+    picked: pd.DataFrame,
+    paths: pd.DataFrame,
+    start: Mapping[str, float],
+    own: Sequence[str],
+    fakes: Sequence[str],
+) -> pd.DataFrame:
+    """IBVS, placebos and the oracle, a row each for every attack: asr, ASR drop, clean cost.
+
+    "IBVS" is the mean over the ``own`` vectors (one a class that is not the attacker's), each at
+    the λ that the rule picks for it; where they were not tried, the mean vector. "placebo" is the
+    mean over ``fakes`` at their own λ; "placebo, at the λ of IBVS" those at the λ that the rule
+    picked for IBVS, where only the ASR is known.
+    """
+    columns = ["asr", "ASR drop", "clean cost"]
+    by = {n: part.set_index("attack")[columns] for n, part in picked.groupby("defender")}
+    ours = picked[picked["defender"].isin(own)].groupby("attack")[columns].mean()
+    fake = picked[picked["defender"].isin(fakes)].groupby("attack")[columns].mean()
+    used = picked.loc[picked["defender"].isin([*own, MEAN]), ["attack", "scale"]]
+    there = paths[paths["defender"].isin(fakes)].merge(used).groupby("attack")[["asr"]].mean()
+    there["ASR drop"] = there.index.map(start) - there["asr"]
+    rows = {
+        "IBVS": ours.reindex(list(start)).fillna(by[MEAN]),
+        "IBVS, mean vector": by[MEAN],
+        "IBVS, another task": by[OTHER],
+        "placebo": fake,
+        "placebo, at the λ of IBVS": there,
+        "oracle": by[ORACLE],
+    }
+    return pd.concat(rows, names=["defence", "attack"]).reset_index()
+
+
+def comparisons(summary: pd.DataFrame, picked: pd.DataFrame, attack: str) -> dict[str, float]:
+    """What claims about IBVS are checked on, in points: drops of ASR, the cost, and the drop less
+    that of a placebo and of a defender who guesses the attacker's class.
+
+    ``attack`` is the attack studied beside badnets, badmerging-off and the SBV.
+    """
+    at = summary.set_index(["defence", "attack"])
+    drop, ours = at["ASR drop"], at["ASR drop"]["IBVS"]
+    same = picked[picked["defender"] == SAME].set_index("attack")["ASR drop"]
+    return {
+        "ibvs_asr_drop_badnets": ours["badnets"],
+        "ibvs_asr_drop_badmerging": ours[attack],
+        "ibvs_asr_drop_off": ours["badmerging-off"],
+        "ibvs_asr_drop_sbv": ours["sbv"],
+        "ibvs_clean_cost": at["clean cost"]["IBVS", attack],
+        "ibvs_minus_placebo_drop": ours[attack] - drop["placebo", attack],
+        "oracle_asr_drop": drop["oracle", attack],
+        "ibvs_class_matters": same[attack] - ours[attack],
+        "ibvs_class_matters_badnets": same["badnets"] - ours["badnets"],
+    }
