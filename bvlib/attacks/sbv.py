@@ -1,4 +1,14 @@
-"""Sparse Backdoor Vectors: what an attacker makes of several backdoor vectors of one attack."""
+"""Sparse Backdoor Vectors: what an attacker makes of several backdoor vectors of one attack.
+
+A new rule is one function of a list of vectors:
+
+    @sbv_rule("median")
+    def median(vectors, *, density=1.0): ...
+
+It may say how tables show it: ``label``; ``shown`` and ``elsewhere``, of "sparse" and "dense", for
+the primary way in which vectors differ and for the others; ``multiple_of`` a rule that it equals at
+equal norm.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +28,29 @@ from bvlib.merging.registry import checked_vectors
 sbv_rule = Registry("sbv", "backdoor merging method", check=checked_vectors)
 
 
-def merge_backdoors(name: str, bvs: Sequence[TaskVector], **parameters: Any) -> TaskVector:
+def merge_backdoors(
+    name: str, bvs: Sequence[TaskVector], *, density: float = 1.0, **parameters: Any
+) -> TaskVector:
     """Merge backdoor vectors into one SBV with the rule of that name; errors as for
-    :func:`bvlib.merging.merge`."""
-    return sbv_rule[name](bvs, **parameters)
+    :func:`bvlib.merging.merge`.
+
+    The result of a rule without a ``density`` of its own is cut to the top share afterwards.
+    """
+    rule = sbv_rule[name]
+    if "density" in rule.parameters or rule.open:
+        return rule(bvs, density=density, **parameters)
+    return rule(bvs, **parameters).sparsify(density)
+
+
+def at_norm(vector: TaskVector, norm: float) -> TaskVector:
+    """The vector scaled to a Euclidean norm: the stricter comparison, free of a mere longer step.
+    BvError for a zero vector."""
+    length = vector.norm()
+    if length == 0:
+        raise BvError(
+            "an SBV of zeros has no norm to match: its vectors agree nowhere, lower agreement"
+        )
+    return vector * (norm / length)
 
 
 def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:
@@ -48,20 +77,25 @@ def _backdoor(
     return merged if density == 1 else merged.sparsify(density)
 
 
-@sbv_rule("mean")
+@sbv_rule("mean", elsewhere=("dense",))
 def mean_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
     """SBV by mean: (1/k) sum of BV_i, then the top `density` share of its entries by magnitude."""
     return _backdoor(vectors, tensorwise(vectors, mean_tensor), "mean", density)
 
 
-@sbv_rule("sum")
-def sum_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
-    """SBV by sum: sum of BV_i, then the top `density` share. Up to k times the norm: compare
-    norm-matched."""
-    return _backdoor(vectors, tensorwise(vectors, sum_tensor), "sum", density)
+@sbv_rule("ties", label="TIES", shown=("sparse",), elsewhere=())
+def ties_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by TIES: each BV trimmed to `density`, signs elected by mass, the mean of what agrees;
+    then the top `density` share.
+
+    Raises BvError for a density outside (0, 1].
+    """
+    thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
+    tensors = tensorwise(vectors, lambda group: ties_tensor(group, thresholds, aggregate="mean"))
+    return _backdoor(vectors, tensors, "ties", density)
 
 
-@sbv_rule("sign_consistent")
+@sbv_rule("sign_consistent", label="sign-consistent")
 def sign_consistent(
     vectors: Sequence[TaskVector], *, agreement: float = 1.0, density: float = 1.0
 ) -> TaskVector:
@@ -82,13 +116,8 @@ def sign_consistent(
     return _backdoor(vectors, tensors, "sign_consistent", density)
 
 
-@sbv_rule("ties")
-def ties_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
-    """SBV by TIES: each BV trimmed to `density`, signs elected by mass, the mean of what agrees;
-    then the top `density` share.
-
-    Raises BvError for a density outside (0, 1].
-    """
-    thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
-    tensors = tensorwise(vectors, lambda group: ties_tensor(group, thresholds, aggregate="mean"))
-    return _backdoor(vectors, tensors, "ties", density)
+@sbv_rule("sum", shown=("sparse",), multiple_of="mean")
+def sum_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+    """SBV by sum: sum of BV_i, then the top `density` share. Up to k times the norm: compare
+    norm-matched."""
+    return _backdoor(vectors, tensorwise(vectors, sum_tensor), "sum", density)

@@ -142,22 +142,6 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def normalised_transfer(
-    asr_at: float, asr_zero: float, asr_self: float, min_denominator: float = 10.0
-) -> float:
-    """Backdoor transfer in percent of what the attack's own vector does; all arguments in percent.
-
-    100 * (asr_at - asr_zero) / (asr_self - asr_zero): ASR of attack A with another vector B,
-    without a vector, and with A's own BV. nan where A itself adds less than `min_denominator`
-    points: a quotient of two noises says nothing. Our reading of the paper's transfer, whose
-    formula is not published.
-    """
-    denominator = asr_self - asr_zero
-    if not denominator >= min_denominator:
-        return math.nan
-    return 100 * (asr_at - asr_zero) / denominator
-
-
 def _array(values: Any, what: str) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()

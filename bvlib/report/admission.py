@@ -123,7 +123,7 @@ def _heads(lab) -> pd.DataFrame:
 
 
 def _cosines(vectors: Mapping[str, Any]) -> pd.DataFrame:
-    from bvlib.study.experiments import cosines
+    from bvlib.study.transfer import cosines
 
     matrix, names = cosines(vectors), list(vectors)
     rows = [(a, b, matrix.loc[a, b]) for i, a in enumerate(names) for b in names[i + 1 :]]

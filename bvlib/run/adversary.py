@@ -287,10 +287,16 @@ class Adversary(Workshop):
         ).vector
 
     def family(
-        self, by: str = "place", count: int | None = None, attack: str | None = None
+        self,
+        by: str = "place",
+        count: int | None = None,
+        attack: str | None = None,
+        *,
+        at_most: bool = False,
     ) -> list[recipes.Backdoor]:
         """Backdoors toward one target that differ by "place", "seed" or kind of "trigger"; the
-        first is the run's own."""
+        first is the run's own. BvError when there are fewer than ``count``, unless ``at_most`` so
+        many are asked for."""
         kinds = [
             recipes.attack[attack or self.p["attack"]].trigger,
             "white",
@@ -306,7 +312,7 @@ class Adversary(Workshop):
         }
         if by not in members:
             raise unknown("way in which backdoors differ", by, members)
-        if not 1 <= count <= len(members[by]):
+        if not 1 <= count <= len(members[by]) and not (at_most and count >= 1):
             raise BvError(
                 f"there are {len(members[by])} backdoors that differ by {by}, not {count}"
             )

@@ -4,6 +4,7 @@ weight, by singular direction."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,46 @@ def shares(vector: TaskVector, beside: TaskVector, by=kind_of) -> pd.DataFrame:
         }
     )
     return out.reset_index()
+
+
+def where(bv: TaskVector, clean: TaskVector) -> pd.DataFrame:
+    """:func:`shares` of a BV and of the clean task vector of the same task, by kind of weight and
+    by block (column "by")."""
+    tables = [
+        shares(bv, clean, by)
+        .rename(columns={"cosine": "cosine with the clean task vector"})
+        .assign(
+            **{
+                "by": name,
+                "the same, clean task vector (%)": shares(clean, bv, by)[
+                    "share of squared norm (%)"
+                ],
+            }
+        )
+        for name, by in (("kind", kind_of), ("block", block_of))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def lengths(vectors: Mapping[str, TaskVector], bv: TaskVector, clean: TaskVector) -> pd.DataFrame:
+    """Norms of named vectors, relative to the clean task vector too, and cosine with the BV."""
+    return pd.DataFrame(
+        [
+            {
+                "vector": name,
+                "norm": v.norm(),
+                "relative to the clean task vector": v.norm() / clean.norm(),
+                "cosine with BV": bv.cosine(v),
+            }
+            for name, v in vectors.items()
+        ]
+    )
+
+
+def spectra(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
+    """:func:`spectrum` of named vectors, one a row."""
+    table = pd.DataFrame({name: spectrum(v) for name, v in vectors.items()}).T
+    return table.rename_axis("vector").reset_index()
 
 
 def spectrum(vector: TaskVector, tops=(1, 4, 16)) -> pd.Series:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from bvlib.core import metrics
 from bvlib.core.encoder import Model
-from bvlib.core.vectors import TaskVector
 from bvlib.worlds.tasks import Task
 
 
@@ -176,96 +175,6 @@ def along(
                 "asr": r.percent,
                 "low": r.low,
                 "high": r.high,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def cosines(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
-    """Matrix of cosine similarities, labelled by name."""
-    names = list(vectors)
-    table = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            table.loc[a, b] = table.loc[b, a] = vectors[a].cosine(vectors[b])
-    return table
-
-
-PLACEBOS = ("two clean seeds", "noise")
-
-
-def transfer_matrix(
-    axes: Mapping[str, Mapping],
-    *,
-    clean: Callable[[str], Model],
-    task: Callable[[str], Task],
-    drift: TaskVector,
-    seed: int = 0,
-    scale: float = 1.0,
-    more: Mapping[str, Mapping[str, TaskVector]] | None = None,
-) -> pd.DataFrame:
-    """:func:`transfer` of every backdoor on an axis onto every other: the rows of ``axes`` {axis:
-    {name: backdoor}}.
-
-    ``clean`` and ``task`` give the clean fine-tune and the task of a task's name. The placebos
-    beside them (:data:`PLACEBOS`) are ``drift``, the difference of two clean models, and noise
-    drawn by ``seed``, both with the norm of the attack's own vector; ``more`` are other vectors by
-    axis. Adds the columns axis, attack, placebo, itself.
-    """
-    rows = []
-    for axis, members in axes.items():
-        for name, a in members.items():
-            vectors = {n: b.vector for n, b in members.items()} | dict((more or {}).get(axis, {}))
-            vectors |= dict(
-                zip(
-                    PLACEBOS, (drift * (a.vector.norm() / drift.norm()), a.vector.random_like(seed))
-                )
-            )
-            found = transfer(clean(a.task), a, vectors, task(a.goal_task), scale)
-            rows.append(
-                found.assign(
-                    axis=axis,
-                    attack=name,
-                    placebo=found["vector"].isin(PLACEBOS),
-                    itself=found["vector"] == name,
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
-
-
-def transfer(
-    clean: Model,
-    attack,
-    vectors: Mapping[str, TaskVector],
-    task: Task,
-    scale: float = 1.0,
-) -> pd.DataFrame:
-    """Backdoor transfer onto one attack: what other vectors do to the attack's own trigger.
-
-    ``attack`` has ``vector``, ``trigger``, ``target`` and ``theta``. For every vector V: ASR of
-    the attack's trigger on θ_clean + s·V (addition) and on θ_backdoored − s·V (subtraction), each
-    also normalised by what the attack's own vector does (100 = as much as itself; blank where that
-    is under 10 points). Our operationalisation: the paper's formula is not public.
-    """
-
-    def at(model: Model) -> float:
-        return asr(model, task, attack.trigger, attack.target).percent
-
-    backdoored = Model(clean.encoder, attack.theta)
-    zero, full = at(clean), at(backdoored)
-    own_added = at(clean + scale * attack.vector)
-    own_removed = at(backdoored - scale * attack.vector)
-    rows = []
-    for name, vector in vectors.items():
-        added, removed = at(clean + scale * vector), at(backdoored - scale * vector)
-        rows.append(
-            {
-                "vector": name,
-                "cosine": attack.vector.cosine(vector),
-                "asr_added": added,
-                "added": metrics.normalised_transfer(added, zero, own_added),
-                "asr_removed": removed,
-                "removed": metrics.normalised_transfer(full - removed, 0.0, full - own_removed),
             }
         )
     return pd.DataFrame(rows)

@@ -148,33 +148,6 @@ def heatmap(
         tick.set_ha("right")
 
 
-def transfer(table: pd.DataFrame):
-    """The matrices of :func:`study.experiments.transfer_matrix`, an axis a column: added above,
-    removed
-    below."""
-    axes = list(table.groupby("axis", sort=False))
-    fig, panels = grid(len(axes), 2, width=3.3, height=2.3)
-    for line, (column, what) in zip(
-        panels, (("added", "θ_clean + BV"), ("removed", "θ_backdoored − BV"))
-    ):
-        for ax, (axis, part) in zip(line, axes):
-            names = list(dict.fromkeys(part["attack"]))
-            matrix = part.pivot(index="attack", columns="vector", values=column).loc[
-                names, list(dict.fromkeys(part["vector"]))
-            ]
-            heatmap(
-                ax,
-                matrix,
-                f"{axis}: {what}",
-                fmt=".0f",
-                low=-150,
-                high=150,
-                label="% of own effect" if axis == axes[-1][0] else "",
-            )
-            ax.set(ylabel="trigger of" if axis == axes[0][0] else "")
-    return fig
-
-
 def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
     """A sheet of images (N, H, W, 3) uint8 or (N, 3, H, W) float in [0, 1], with short titles."""
     images = [

@@ -1,0 +1,197 @@
+"""The figures of backdoor vectors, each drawn from the table that is saved beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bvlib.study import figures
+from bvlib.study.figures import ROLES
+from bvlib.study.sbv import ONE, PLACEBO, SPARSE
+from bvlib.study.transfer import NEAR, rank_correlations
+
+
+def scaling(table: pd.DataFrame, published: Mapping[str, Mapping], title: str) -> Figure:
+    """Accuracy and ASR along θ_clean + λ_BV · v for each vector of a
+    :func:`study.scaling.curves`; ``published``: {"accuracy" or "asr": {label: points (λ_BV, %)}},
+    dotted."""
+    fig, axes = figures.grid(2, width=3.8, height=2.8)
+    looks = [("attack", "-"), ("placebo", "-"), ("placebo", ":")]
+    for ax, y, what in zip(axes, ("accuracy", "asr"), ("clean accuracy (%)", "ASR (%)")):
+        for (name, part), (role, ls) in zip(table.groupby("vector", sort=False), looks):
+            figures.curve(ax, part, "scale", y, role, name, band=y == "asr", ls=ls)
+        for (label, points), marker in zip(published[y].items(), "x+12"):
+            look = {"ls": ":", "lw": 0.6, "marker": marker, "ms": 5, "color": ROLES["base"]}
+            ax.plot(*zip(*points), label=f"{label} (published)", **look)
+        figures.percent(ax, what, "λ_BV", title)
+    figures.legend(axes[1])
+    return fig
+
+
+def transfer(table: pd.DataFrame) -> Figure:
+    """The matrices of :func:`study.transfer.matrix`, an axis a column: added above, removed
+    below."""
+    axes = list(table.groupby("axis", sort=False))
+    fig, panels = figures.grid(len(axes), 2, width=3.3, height=2.3)
+    for line, (column, what) in zip(
+        panels, (("added", "θ_clean + BV"), ("removed", "θ_backdoored − BV"))
+    ):
+        for ax, (axis, part) in zip(line, axes):
+            names = list(dict.fromkeys(part["attack"]))
+            matrix = part.pivot(index="attack", columns="vector", values=column).loc[
+                names, list(dict.fromkeys(part["vector"]))
+            ]
+            figures.heatmap(
+                ax,
+                matrix,
+                f"{axis}: {what}",
+                fmt=".0f",
+                low=-150,
+                high=150,
+                label="% of own effect" if axis == axes[-1][0] else "",
+            )
+            ax.set(ylabel="trigger of" if axis == axes[0][0] else "")
+    return fig
+
+
+def cosine_transfer(table: pd.DataFrame) -> Figure:
+    """Transfer over cosine, each vector on each other attack's trigger: pairs that share a target
+    red, others orange; rank correlations without placebos. ``table`` has the rows of
+    :func:`study.transfer.matrix` that are not a vector on its own attack."""
+    fig, axes = figures.grid(2, width=4.0, height=3.2)
+    ranks, fake = rank_correlations(table), table[table["placebo"]]
+    for ax, by, what in zip(axes, ("added", "removed"), ("addition", "subtraction")):
+        pairs = table[~table["placebo"]].groupby("axis", sort=False)
+        for (axis, part), marker in zip(pairs, "os^D"):
+            colour = ROLES["attack" if axis in NEAR else "second"]
+            ax.plot(part["cosine"], part[by], marker, color=colour, ms=5, label=f"across {axis}")
+        ax.plot(fake["cosine"], fake[by], "x", color=ROLES["placebo"], ms=4, label="placebos")
+        ax.set(
+            xlabel="cosine with the attack's own BV",
+            ylabel=f"transfer by {what} (% of own effect)",
+            title=f"by {what}; rank correlation {ranks.loc[0, by]:.2f}",
+        )
+    figures.legend(axes[1])
+    return fig
+
+
+def cosines(table: pd.DataFrame) -> Figure:
+    """The matrix of :func:`study.transfer.cosines`, the names in its column "vector"."""
+    fig, (ax,) = figures.grid(1, width=7.4, height=5.4)
+    matrix = table.set_index("vector").rename_axis(None)
+    figures.heatmap(ax, matrix, "cosine between backdoor vectors", label="cosine")
+    return fig
+
+
+def anatomy(table: pd.DataFrame) -> Figure:
+    """Where a BV lives (:func:`study.anatomy.where`): by kind of weight and by block, beside the
+    clean task vector."""
+    fig, axes = figures.grid(2, width=4.2, height=2.8)
+    looks = {
+        "the same, clean task vector (%)": "clean",
+        "share of squared norm (%)": "attack",
+        "share of entries (%)": "nothing",
+    }
+    colours = [ROLES[role] for role in looks.values()]
+    for ax, (by, part) in zip(axes, table.groupby("by", sort=False)):
+        ordered = part.sort_values(
+            "part",
+            key=lambda names: names.replace({"before": "", "after": "~"}),
+            ascending=False,
+        )
+        shown = ordered.set_index("part")[list(looks)]
+        shown.plot.barh(ax=ax, width=0.8, color=colours, legend=False)
+        ax.set(xlabel="share (%)", ylabel="", title=f"by {by}")
+    handles, _ = axes[1].get_legend_handles_labels()
+    said = ["entries", "squared norm of the BV", "squared norm of the clean task vector"]
+    figures.legend(axes[1], handles=handles[::-1], labels=said)
+    return fig
+
+
+def sbv(table: pd.DataFrame) -> Figure:
+    """Bars of :func:`study.sbv.compare`: ASR at the norm of one BV (left), as it is (right), with
+    marks where one BV of that norm is."""
+    fig, axes = figures.grid(2, width=4.4, height=3.6, sharey=True)
+    names = table["vector"] + table["differ by"].map(lambda by: "" if by == "-" else f" ({by})")
+    y, equal, raw = range(len(table))[::-1], table["ASR norm-matched"], table["ASR as it is"]
+    roles = {ONE: "second", SPARSE: "second", PLACEBO: "placebo"}
+    colours = [ROLES[roles.get(name, "attack")] for name in table["vector"]]
+    spread = {"xerr": [equal - table["low"], table["high"] - equal], "error_kw": {"lw": 0.8}}
+    axes[0].barh(y, equal, color=colours, height=0.65, **spread)
+    axes[0].set(yticks=list(y), yticklabels=names, title="at the norm of one BV")
+    axes[1].barh(y, raw, color=colours, height=0.65)
+    axes[1].set(title="as it is")
+    zero = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
+    for ax in axes:
+        ax.axvline(table["zero line"].iloc[0], **zero)
+        ax.set(xlabel="merged ASR (%)", xlim=(0, 102))
+    mark = {"color": "black", "ms": 9, "mew": 1.5, "label": "one BV scaled to the same norm"}
+    axes[1].plot(table["ASR of one BV of that norm"], y, "|", **mark)
+    figures.legend(axes[1], loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    return fig
+
+
+def frontier(table: pd.DataFrame, merged: str, task: str) -> Figure:
+    """ASR over λ_BV, over BA, and over BA on the adversary's ``task``, for each vector;
+    ``merged`` names the merge."""
+    looks = {
+        "sign-consistent": ("attack", "-"),
+        ONE: ("second", "-"),
+        SPARSE: ("second", "--"),
+        PLACEBO: ("placebo", "-"),
+    }
+    fig, axes = figures.grid(3, width=3.4, height=2.9)
+    for name, (role, ls) in looks.items():
+        path = table[table["vector"] == name]
+        for ax, x in zip(axes, ("scale", "accuracy", "adversary_accuracy")):
+            figures.curve(ax, path, x, "asr", role, name, band=x == "scale", ls=ls)
+    figures.percent(axes[0], "ASR (%)", "λ_BV (norm-matched)", merged)
+    figures.percent(axes[1], "ASR (%)", "BA (%), mean over tasks", "frontier")
+    figures.percent(axes[2], "ASR (%)", f"BA (%), {task}", "frontier on the adversary's task")
+    figures.legend(axes[2])
+    return fig
+
+
+def sbv_grid(table: pd.DataFrame, one: float, zero: float) -> Figure:
+    """ASR over the number of BVs for each rule and density of :func:`study.sbv_grid.grid`, one
+    panel for each way of differing; lines where one BV (``one``, %) and the clean merge (``zero``)
+    are."""
+    ways = list(table.groupby("differ by", sort=False))
+    fig, axes = figures.grid(len(ways), 1, width=3.5, height=2.9, sharey=True)
+    styles = {1.0: "-", 0.5: "--", 0.2: "-.", 0.05: ":"}
+    rules = [rule for rule in dict.fromkeys(table["rule"]) if rule != ONE]
+    roles = dict(zip(rules, ("attack", "second", "own")))
+    for ax, (by, part) in zip(axes, ways):
+        several = part[part["rule"] != ONE].groupby(["rule", "density"], sort=False)
+        for (rule, share), line in several:
+            start = part[(part["k"] == 1) & (part["density"] == share)]
+            look = {"band": False, "ls": styles.get(share, "-")}
+            name, role = f"{rule}, {share:.0%}", roles.get(rule, "base")
+            figures.curve(ax, pd.concat([start, line]), "k", "ASR", role, name, **look)
+        ax.axhline(one, color="black", lw=0.8, label="one BV")
+        ax.axhline(zero, color=ROLES["clean"], lw=0.8, ls=":", label="clean merge")
+        figures.percent(ax, "merged ASR (%)", "number of merged BVs", f"differ by {by}")
+    figures.legend(axes[-1], fontsize=6.5)
+    return fig
+
+
+def sbv_everywhere(table: pd.DataFrame) -> Figure:
+    """ASR of each vector of :func:`study.sbv_grid.everywhere` by merging algorithm, number of
+    tasks and coefficient, with the clean merge."""
+    looks = [("second", "-"), ("attack", "-"), ("attack", ":"), ("attack", "--")]
+    fig, axes = figures.grid(3, width=3.6, height=3.0, sharey=True)
+    for ax, (setting, part) in zip(axes, table.groupby("setting", sort=False)):
+        values = dict.fromkeys(part["value"].astype(str))
+        for (name, line), (role, ls) in zip(part.groupby("vector", sort=False), looks):
+            line = line.assign(value=line["value"].astype(str))
+            figures.curve(ax, line, "value", "ASR", role, name, band=False, ls=ls)
+        look = {"ls": ":", "marker": "o", "ms": 3, "lw": 1, "color": ROLES["clean"]}
+        zero = part.drop_duplicates("value")["ASR, clean merge"]
+        ax.plot(list(values), zero, label="clean merge, same trigger", **look)
+        figures.percent(ax, "merged ASR (%)", setting)
+        if setting == "merging algorithm":
+            ax.set_xticks(range(len(values)), list(values), rotation=35, ha="right")
+    figures.legend(axes[-1])
+    return fig

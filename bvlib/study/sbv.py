@@ -1,0 +1,220 @@
+"""Sparse Backdoor Vectors compared: as they are, at the norm of one BV, and at equal ASR.
+
+A rule of ``attacks.sbv.sbv_rule`` that anyone registers has its rows here. The claims are those of
+*Backdoor Vectors* (arXiv 2510.08016); comparing at equal norm is our stricter control. In every
+function ``model(v)`` gives the merge that is attacked with θ_clean + v; rates are percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
+from bvlib.core import metrics
+from bvlib.core.encoder import Model
+from bvlib.core.errors import BvError
+from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.study import experiments
+from bvlib.worlds.tasks import Task
+
+PRIMARY = "sign_consistent"  # the rule of the primary comparison, fixed before it was run
+ONE, SPARSE, PLACEBO = "one BV", "one BV, sparse", "placebo"
+
+
+def label(rule: str) -> str:
+    """What tables call a rule."""
+    return sbv_rule[rule].more.get("label", rule)
+
+
+def distinct() -> list[str]:
+    """The rules that differ at equal norm: without those that are a multiple of another one."""
+    return [name for name in sbv_rule if "multiple_of" not in sbv_rule[name].more]
+
+
+def by_rule(
+    bvs: Sequence[TaskVector], density: float, *, primary: bool = True, **settings
+) -> Iterator[tuple[str, TaskVector]]:
+    """(label, SBV) of every registered rule, the primary one first.
+
+    Each is shown sparse and dense (merging without sparsity) as its rule says, sparse alone where
+    the vectors differ in another way than the ``primary`` one. ``settings`` go to the rules that
+    have them.
+    """
+    for name in sorted(sbv_rule, key=lambda name: name != PRIMARY):
+        more = sbv_rule[name].more
+        shown = more.get("shown", ("sparse", "dense"))
+        for form in shown if primary else more.get("elsewhere", ("sparse",)):
+            share, end = (density, "") if form == "sparse" else (1.0, ", dense")
+            accepted = sbv_rule[name].accepts(settings)
+            yield label(name) + end, merge_backdoors(name, bvs, density=share, **accepted)
+
+
+def candidates(
+    families: Mapping[str, Sequence[TaskVector]],
+    drift: TaskVector,
+    *,
+    density: float,
+    seed: int,
+    **settings,
+) -> dict[tuple[str, str], TaskVector]:
+    """What is compared, by (vector, what the BVs differ by): one BV, the same sparse, a placebo,
+    and every rule.
+
+    ``families`` are BVs by what they differ by, the primary way first and in each the attack's own
+    BV first. The placebo is the sparse mean of ``drift`` (two clean models) and of noise like one
+    BV.
+    """
+    first = next(iter(families))
+    single = families[first][0]
+    placebo = merge_backdoors("mean", [drift, single.random_like(seed)], density=density)
+    alone = {ONE: single, SPARSE: single.sparsify(density), PLACEBO: placebo}
+    found = {(name, "-"): vector for name, vector in alone.items()}
+    for by, bvs in families.items():
+        made = by_rule(bvs, density, primary=by == first, **settings)
+        found |= {(name, by): vector for name, vector in made}
+    return found
+
+
+def alike(bvs: Sequence[TaskVector], density: float, agreement: float) -> dict[str, float]:
+    """How alike some BVs are: cosine over pairs, entries of one sign (%), and what
+    sign-consistency then changes in a sparse mean."""
+    agreed, sparse = (
+        merge_backdoors(PRIMARY, bvs, density=share, agreement=agreement)
+        for share in (1.0, density)
+    )
+    pairs = [a.cosine(b) for a in bvs for b in bvs if a is not b]
+    mean = merge_backdoors("mean", bvs, density=density)
+    return {
+        "vectors": len(bvs),
+        "cosine, mean over pairs": sum(pairs) / max(1, len(pairs)),
+        "same sign in all (% of entries)": 100 * agreed.density(),
+        "cosine of sparse mean and sparse sign-consistent": mean.cosine(sparse),
+    }
+
+
+def compare(
+    vectors: Mapping[tuple[str, str], TaskVector],
+    single: TaskVector,
+    model: Callable[[TaskVector], Model],
+    *,
+    backdoor,
+    tasks: Mapping[str, Task],
+    goal: Task,
+    zero: float,
+) -> pd.DataFrame:
+    """ASR and BA of each vector as it is, beside one BV scaled to its norm, and at the norm of one
+    BV.
+
+    ``vectors`` as :func:`candidates` gives them, ``single`` the one BV; ``zero`` is the clean
+    merge's ASR with the same trigger.
+    """
+
+    def asr(merged: Model) -> metrics.Rate:
+        return experiments.asr(merged, goal, backdoor.trigger, backdoor.target)
+
+    rows = []
+    for (name, by), vector in vectors.items():
+        as_is, matched = model(vector), asr(model(at_norm(vector, single.norm())))
+        rows.append(
+            {
+                "vector": name,
+                "differ by": by,
+                "norm": vector.norm(),
+                "density": vector.density(),
+                "cosine with one BV": vector.cosine(single),
+                "ASR as it is": asr(as_is).percent,
+                "ASR of one BV of that norm": asr(model(at_norm(single, vector.norm()))).percent,
+                "BA as it is": experiments.accuracies(as_is, tasks)["mean"],
+                "ASR norm-matched": matched.percent,
+                "low": matched.low,
+                "high": matched.high,
+                "zero line": zero,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def lead(compared: pd.DataFrame, by: str, rule: str = PRIMARY) -> float:
+    """ASR of a rule minus that of the best other one, at equal norm and density, in points;
+    ``compared`` from :func:`compare`, ``by`` what the vectors differ by."""
+    at_equal = compared[compared["differ by"] == by].set_index("vector")["ASR norm-matched"]
+    others = [label(name) for name in distinct() if name != rule]
+    return at_equal[label(rule)] - at_equal[at_equal.index.isin(others)].max()
+
+
+def half_way(zero: float) -> float:
+    """The ASR (%) half way from the clean merge's to 100 %."""
+    return (zero + 100) / 2
+
+
+def reached(path: pd.DataFrame, level: float, column: str) -> float:
+    """``column`` where a path (columns asr and that one, by rising scale) first reaches an ASR,
+    between its points; nan where it never does, or begins above it."""
+    risen = path["asr"].cummax()
+    if not risen.iloc[0] <= level <= risen.iloc[-1]:
+        return float("nan")
+    return float(np.interp(level, risen, path[column]))
+
+
+def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.DataFrame:
+    """What each vector keeps of BA where its ASR first reaches ``level``, and that minus what
+    ``beside`` keeps; by vector. ``frontier`` from :func:`study.scaling.curves`."""
+    columns = {"scale": "λ_BV", "accuracy": "BA", "adversary_accuracy": "BA, adversary's task"}
+    rows = {
+        name: {"ASR": level, **{new: reached(path, level, old) for old, new in columns.items()}}
+        for name, path in frontier.groupby("vector", sort=False)
+    }
+    table = pd.DataFrame(rows).T.rename_axis("vector")
+    bas = table[["BA", "BA, adversary's task"]]
+    return table.join((bas - bas.loc[beside]).add_suffix(f", minus {beside}"))
+
+
+def scale_to_compare(
+    on_dev: Mapping[float, float],
+    merged: float,
+    aim: float,
+    room: tuple[float, float] = (40, 80),
+) -> float:
+    """λ_BV at which SBV and one BV are compared: where one BV has room above and below.
+
+    1 if one BV's merged ASR (``merged``, %) is within ``room`` there, else the scale above 0 whose
+    ASR on dev images (``on_dev``, {scale: %}) is nearest to ``aim``. Raises BvError when no scale
+    is above 0.
+    """
+    if room[0] <= merged <= room[1]:
+        return 1.0
+    positive = [s for s in on_dev if s > 0]
+    if not positive:
+        raise BvError("no scale above 0 to compare at: add one to scales")
+    return min(positive, key=lambda s: abs(on_dev[s] - aim))
+
+
+def seen(
+    uploads: Mapping[str, Model],
+    base: StateDict,
+    other: TaskVector,
+    *,
+    backdoor,
+    task: Task,
+    goal: Task,
+) -> pd.DataFrame:
+    """What a merger could see of uploaded models of ``task`` without their clean twins: length of
+    the task vector and cosine, beside ``other``, that of another clean model; and what it could
+    not see, the ASR."""
+    rows = []
+    for name, model in uploads.items():
+        upload = TaskVector.between(model.theta, base)
+        own = experiments.asr(model, goal, backdoor.trigger, backdoor.target)
+        rows.append(
+            {
+                "uploaded": name,
+                "norm over that of a clean one": upload.norm() / other.norm(),
+                "cosine with a clean one": upload.cosine(other),
+                "accuracy, own model": experiments.accuracy(model, task).percent,
+                "ASR, own model": own.percent,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,135 @@
+"""Sweeps of Sparse Backdoor Vectors: rule × density × number × agreement, and through every merge.
+
+Exploratory: one grid, no correction for the number of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from bvlib.attacks.sbv import at_norm, merge_backdoors
+from bvlib.core import metrics
+from bvlib.core.encoder import Model
+from bvlib.core.errors import BvError
+from bvlib.core.vectors import StateDict, TaskVector
+from bvlib.study import experiments
+from bvlib.study.sbv import ONE, PRIMARY, distinct
+from bvlib.worlds.tasks import Task
+
+
+def grid(
+    families: Mapping[str, Sequence[TaskVector]],
+    asr: Callable[[TaskVector], metrics.Rate],
+    *,
+    rules: Sequence[str] | None = None,
+    counts: Sequence[int],
+    densities: Sequence[float],
+) -> pd.DataFrame:
+    """ASR (%) of SBVs at the norm of one BV, by what the BVs differ by, their number, rule and
+    density.
+
+    ``families`` are BVs by what they differ by, the attack's own first in each; ``asr(v)`` that of
+    the merge attacked with θ_clean + v. ``rules``: all that are :func:`~study.sbv.distinct` unless
+    named. A number above a family's size is its size. Raises BvError for an unknown rule.
+    """
+    rules, single = rules or distinct(), next(iter(families.values()))[0]
+    one, rows = asr(single).percent, []
+    for by, bvs in families.items():
+        for k in dict.fromkeys(min(k, len(bvs)) for k in counts):
+            for rule in rules if k > 1 else rules[:1]:
+                for share in densities:
+                    v = merge_backdoors(rule, bvs[:k], density=share)
+                    hit = asr(at_norm(v, single.norm()))
+                    rows.append(
+                        {
+                            "differ by": by,
+                            "k": k,
+                            "rule": rule if k > 1 else ONE,
+                            "density": share,
+                            "norm as it is": v.norm(),
+                            "entries kept": v.density(),
+                            "cosine with one BV": v.cosine(single),
+                            "ASR": hit.percent,
+                            "low": hit.low,
+                            "high": hit.high,
+                            "minus one BV": hit.percent - one,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def by_agreement(
+    families: Mapping[str, Sequence[TaskVector]],
+    asr: Callable[[TaskVector], metrics.Rate],
+    *,
+    agreements: Sequence[float],
+    densities: Sequence[float],
+    count: int = 3,
+) -> pd.DataFrame:
+    """ASR (%) of the sign-consistent SBV of ``count`` BVs at the norm of one BV, by the share of
+    them that must agree in sign; arguments as for :func:`grid`."""
+    single, rows = next(iter(families.values()))[0], []
+    for by, bvs in families.items():
+        for needed in agreements:
+            for share in densities:
+                v = merge_backdoors(PRIMARY, bvs[:count], density=share, agreement=needed)
+                rows.append(
+                    {
+                        "differ by": by,
+                        "agreement": needed,
+                        "density": share,
+                        "entries kept": v.density(),
+                        "ASR": asr(at_norm(v, single.norm())).percent,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def everywhere(
+    attacks: Mapping[str, StateDict],
+    merges: Mapping[tuple[str, str], Callable[[StateDict | None], Model]],
+    *,
+    backdoor,
+    tasks: Mapping[str, Task],
+    goal: Task,
+) -> pd.DataFrame:
+    """ASR and BA (%) of uploaded models under many merges; ASR minus one BV's paired over images.
+
+    ``attacks`` are weights by name, "one BV" among them; ``merges`` by (setting, value) give the
+    merge with such weights, the clean one for None.
+    """
+    rows = []
+    for (setting, value), merge in merges.items():
+        models = {name: merge(theta) for name, theta in attacks.items()}
+        hits = {
+            name: experiments.flipped(model, goal, backdoor.trigger, backdoor.target)
+            for name, model in models.items()
+        }
+        zero = experiments.asr(merge(None), goal, backdoor.trigger, backdoor.target).percent
+        for name, model in models.items():
+            gain = metrics.paired_difference(hits[name], hits[ONE])
+            rows.append(
+                {
+                    "setting": setting,
+                    "value": str(value),
+                    "vector": name,
+                    "ASR": 100 * hits[name].mean(),
+                    "minus one BV": gain.points,
+                    "low": gain.low,
+                    "high": gain.high,
+                    "ASR, clean merge": zero,
+                    "BA": experiments.accuracies(model, tasks)["mean"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def best(table: pd.DataFrame) -> tuple[pd.Series, float]:
+    """Of the cells of :func:`grid` that merge several BVs: the one with the highest ASR, and the
+    share (%) that is above one BV. Raises BvError when there is no such cell."""
+    several = table[table["k"] > 1]
+    if several.empty:
+        raise BvError("no cell of the grid merges several BVs: add a number above 1 to counts")
+    return several.loc[several["ASR"].idxmax()], 100 * (several["minus one BV"] > 0).mean()

@@ -1,0 +1,106 @@
+"""What a backdoor vector does as it is scaled, and on models that it was not computed from.
+
+θ(λ_BV) = θ_clean + λ_BV · BV: addition injects, subtraction removes, an analogy carries the
+backdoor over (*Backdoor Vectors*, arXiv 2510.08016). All rates are percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from bvlib.core.encoder import Model
+from bvlib.core.vectors import TaskVector
+from bvlib.study import experiments
+from bvlib.worlds.tasks import Task
+
+
+def curves(
+    vectors: Mapping[str, TaskVector],
+    model: Callable[[TaskVector], Model],
+    scales: Sequence[float],
+    *,
+    tasks: Mapping[str, Task],
+    backdoor,
+    adversary: Task,
+    goal: Task,
+) -> pd.DataFrame:
+    """:func:`experiments.along` for each vector v: what ``model(s · v)`` does at every scale s, the
+    vector's name in column "vector"."""
+    return pd.concat(
+        [
+            experiments.along(
+                lambda s, v=vector: model(s * v),
+                scales,
+                tasks=tasks,
+                adversary=adversary,
+                trigger=backdoor.trigger,
+                target=backdoor.target,
+                goal=goal,
+            ).assign(vector=name)
+            for name, vector in vectors.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def of(table: pd.DataFrame, vector: str) -> pd.DataFrame:
+    """The rows of one vector."""
+    return table[table["vector"] == vector].reset_index(drop=True)
+
+
+def at(curve: pd.DataFrame, scale: float, column: str) -> float:
+    """A column of one vector's curve at the measured scale nearest to ``scale``."""
+    return float(curve.loc[(curve["scale"] - scale).abs().idxmin(), column])
+
+
+def steps(curve: pd.DataFrame, scales: Sequence[float] = (-1, 0, 0.3, 1, 2)) -> pd.DataFrame:
+    """Accuracy and ASR at a few scales: subtraction, the clean model, a third of the BV, the
+    backdoored model, twice the BV."""
+    return pd.DataFrame(
+        [
+            {"λ_BV": s, "accuracy": at(curve, s, "accuracy"), "ASR": at(curve, s, "asr")}
+            for s in scales
+        ]
+    )
+
+
+def measures(curve: pd.DataFrame) -> dict[str, float]:
+    """What the claims on scaling are checked on, in points: the rise of ASR from λ_BV = 0 to 1, its
+    fall from 0 to −1, and the largest move of accuracy between 0 and 1."""
+    zero, inside = at(curve, 0, "asr"), curve[curve["scale"].between(0, 1)]["accuracy"]
+    return {
+        "asr_rise_over_scaling": at(curve, 1, "asr") - zero,
+        "ca_flat_over_scaling": (inside - at(curve, 0, "accuracy")).abs().max(),
+        "asr_fall_below_zero": zero - at(curve, -1, "asr"),
+    }
+
+
+def analogy(
+    hosts: Mapping[str, Model], backdoor, noise: TaskVector, *, task: Task, goal: Task
+) -> pd.DataFrame:
+    """θ_host + BV: ASR of the backdoor's trigger on hosts without the BV, with it, and with a
+    placebo of its norm; accuracy on the adversary's ``task`` before and after."""
+    rows = []
+    for name, host in hosts.items():
+        before, after, fake = (
+            experiments.asr(model, goal, backdoor.trigger, backdoor.target)
+            for model in (host, host + backdoor.vector, host + noise)
+        )
+        plain, changed = (
+            experiments.accuracy(model, task).percent for model in (host, host + backdoor.vector)
+        )
+        rows.append(
+            {
+                "host": name,
+                "ASR": before.percent,
+                "ASR + BV": after.percent,
+                "low": after.low,
+                "high": after.high,
+                "ASR + placebo (noise)": fake.percent,
+                "accuracy": plain,
+                "accuracy + BV": changed,
+            }
+        )
+    return pd.DataFrame(rows)
