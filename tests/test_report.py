@@ -236,6 +236,35 @@ def test_your_runs_stand_beside_the_reference(world):
     assert row(alone, "CA") == ["CA", "70.0 %", "68.0 to 72.0"] and "reference" not in alone
 
 
+def test_the_reference_alone_has_the_form_of_your_own_runs(world):
+    commit(world, {0: 78.6, 1: 80.1, 2: 77.9})
+    write_run(world, 5, headline={"CA": 70.0}, measures={"sbv_minus_single": 9.0})
+    own, told = json.loads(bv("--json").stdout), json.loads(bv("--json", "--reference").stdout)
+    assert told.keys() == own.keys() and (told["committed"], own["committed"]) == (True, False)
+    assert {key: told[key] for key in ("seeds", "headline", "claims")} == own["reference"]
+    assert told["seconds"] == {} and told["reference"] is None
+    assert json.loads(bv("--json", "--reference", "--seeds", "0,2").stdout)["seeds"] == [0, 2]
+    text = bv("--markdown", "--reference").stdout
+    assert text.startswith("# Profile tiny, committed reference: seeds 0, 1, 2 (t-intervals")
+    assert row(text, "CA") == ["CA", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
+    assert row(text, "sbv-beats-single")[1:3] == ["same direction", "78.9 (76.1 to 81.7)"]
+    assert "78.6, 80.1, 77.9" in bv("--reference").stdout
+    assert "seed 1 (no intervals)" in bv("--reference", "--seed", "1").stdout
+    assert "leave --reference out" in bv("--reference", "--check").stderr
+
+
+def test_the_reference_alone_with_its_second_base(world):
+    write_profile(world / "profiles" / "tiny.yaml", second_base="toy-b")
+    assert "nothing committed of profile tiny: `bv publish" in bv("--reference").stderr
+    commit(world, {0: 70, 1: 72})
+    commit(world, {0: 50, 1: 52}, "second_base.csv", base="toy-b")
+    write_run(world, 0, headline={"CA": 1.0}, folder=out_folder("tiny", 0, SECOND).name)
+    second = json.loads(bv("--json", "--reference").stdout)["second_base"]
+    assert (second["first"], second["headline"]["CA"]["mean"]) == ({"CA": 71.0}, 51.0)
+    alone = json.loads(bv("--json", "--reference", "--seed", "1").stdout)["second_base"]
+    assert (alone["seeds"], alone["first"]) == ([1], {"CA": 72.0})
+
+
 def test_an_undefined_value_and_a_damaged_file(world):
     path = commit(world, {0: 78.6, 1: ""})
     entry = summary.gather("tiny")["reference"]["headline"]["CA"]

@@ -209,21 +209,27 @@ def _sweep(
 @click.option(
     "--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift"
 )
-def report(profile: str, seed: int | None, seeds: str | None, form: str, check: bool) -> None:
+@click.option("--reference", is_flag=True, help="only the committed runs, without your own")
+def report(
+    profile: str, seed: int | None, seeds: str | None, form: str, check: bool, reference: bool
+) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
     status, seconds."""
-    from bvlib.report import reference
     from bvlib.report import summary as reports
+    from bvlib.report.reference import drift
 
+    if check and reference:
+        raise BvError("--check compares your own runs: leave --reference out")
     if check:
-        lines = reference.drift(profile)
+        lines = drift(profile)
         for line in lines:
             click.echo(f"bv: drift: {line}", err=True)
         click.echo(
             f"{len(lines)} values drifted" if lines else "no drift from the committed values"
         )
         raise SystemExit(1 if lines else 0)
-    gathered = reports.gather(profile, seed_list(seed, seeds))
+    gather = reports.gather_committed if reference else reports.gather
+    gathered = gather(profile, seed_list(seed, seeds))
     render = {"json": reports.as_json, "markdown": reports.as_markdown, "text": reports.as_text}[
         form
     ]

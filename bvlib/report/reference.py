@@ -107,7 +107,7 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
 
 
 def tolerance_of(name: str, of_unit: str) -> float:
-    """How far a rerun may lie from a committed value, in its unit: by what claims.yaml says it is."""
+    """How far a rerun may lie from a committed value, in its unit: by its quantity in the YAML."""
     if name in MEASURES:
         return TOLERANCES[MEASURES[name].quantity]
     return TOLERANCES["accuracy" if name in ACCURACIES else OF_UNIT.get(of_unit, "asr")]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bvlib.core.errors import MissingData
 from bvlib.files.safe import write_whole
 from bvlib.report.claims import CLAIMS, check, finite, unit
 from bvlib.report.reference import SECONDS, awaiting, committed, committed_second
@@ -22,13 +23,15 @@ from bvlib.run import notebooks, settings
 
 
 def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
-    """{profile, seeds, headline, claims, seconds, reference, second_base, second_adversary}; all
-    seeds that were run by default.
+    """{profile, committed, seeds, headline, claims, seconds, reference, second_base,
+    second_adversary}; all seeds that were run by default.
 
     seeds, headline, claims as in :func:`summary`, of your own runs; seconds: {notebook: cold
     seconds, mean over seeds}, where a stored result counts for the first notebook that uses it, so
     that they add up to one cold run. reference: the summary of the committed runs, None without
-    any; awaiting: see :func:`reference.awaiting`. second_base, second_adversary: see :func:`second`. BvError for an unknown profile.
+    any; awaiting: see :func:`reference.awaiting`. second_base, second_adversary: see
+    :func:`second`. committed: whether these are not your own runs, see :func:`gather_committed`.
+    BvError for an unknown profile.
     """
     settings.load(profile)
     own = {
@@ -38,6 +41,7 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
     reference = committed(profile)
     return {
         "profile": profile,
+        "committed": False,
         **summary(own),
         "seconds": {
             name: round(sum(t[name] for t in times if name in t) / sum(name in t for t in times), 1)
@@ -50,6 +54,23 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
             for parameter, key in SECONDS.items()
         },
     }
+
+
+def gather_committed(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
+    """The same of the committed runs, in place of your own: without seconds and reference.
+
+    BvError for an unknown profile, MissingData when nothing of it is committed.
+    """
+    settings.load(profile)
+    runs = committed(profile)
+    if not runs:
+        raise MissingData(
+            f"nothing committed of profile {profile}: `bv publish --profile {profile}`"
+        )
+    chosen = {seed: runs[seed] for seed in runs if seeds is None or seed in seeds}
+    others = {key: second(p, profile, None, runs, seeds) for p, key in SECONDS.items()}
+    told = {"profile": profile, "committed": True, **summary(chosen), "seconds": {}}
+    return {**told, "reference": None, "awaiting": awaiting(profile), **others}
 
 
 def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -73,12 +94,12 @@ def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
 def second(
     parameter: str,
     profile: str,
-    own: Mapping[int, list],
+    own: Mapping[int, list] | None,
     reference: Mapping[int, list],
     seeds: Sequence[int] | None = None,
 ) -> dict[str, Any] | None:
     """The summary of the runs with the profile's second base or adversary: your own if there are
-    any, else the committed ones.
+    any, else (and if `own` is None) the committed ones.
 
     Adds the parameter with its value, and first: {name: mean of the usual runs over the same
     seeds}, empty unless all of these were run. None if the profile names no second one or it was
@@ -88,12 +109,11 @@ def second(
     if not value:
         return None
     choice = {parameter: value}
-    runs = {
-        seed: results(profile, seed, choice)
-        for seed in seeds_run(profile, choice)
-        if seeds is None or seed in seeds
-    }
-    runs, first = (runs, own) if runs else (committed_second(profile, parameter, value), reference)
+    runs, first = committed_second(profile, parameter, value), reference
+    if own is None:
+        runs = {seed: runs[seed] for seed in runs if seeds is None or seed in seeds}
+    elif chosen := [s for s in seeds_run(profile, choice) if seeds is None or s in seeds]:
+        runs, first = {seed: results(profile, seed, choice) for seed in chosen}, own
     same = (
         summary({seed: first[seed] for seed in runs})
         if all(first.get(seed) for seed in runs)
@@ -194,8 +214,9 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _title(report: dict[str, Any]) -> str:
     name, seeds, reference = report["profile"], report["seeds"], report["reference"]
+    alone = "no intervals" if report["committed"] else "intervals over images, 95 %"
     title = (
-        f"Profile {name}, {_over(seeds, 'intervals over images, 95 %')}"
+        f"Profile {name}, {'committed reference: ' * report['committed']}{_over(seeds, alone)}"
         if seeds
         else f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
     )
