@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from bvlib.attacks import triggers
 from bvlib.core.encoder import Model
 from bvlib.defences.unlearning import anti_backdoor_vector, dam, lfpm, tbar, trigger_vector
-from bvlib.merging.adaptive import Seen, see
+from bvlib.merging import Seen, see
 from bvlib.study import experiments
 
 OWN = triggers.checkerboard(4, "top-left")
@@ -59,9 +59,7 @@ def test_scale_0_changes_nothing(move, model, negation):
 
 
 def test_negation_lowers_the_asr_and_addition_raises_it(shapes, backdoor, model, negation):
-    without, more, start = (
-        asr(tbar(model, negation, s), shapes, backdoor) for s in (0.5, -0.5, 0)
-    )
+    without, more, start = (asr(tbar(model, negation, s), shapes, backdoor) for s in (0.5, -0.5, 0))
     assert more >= start > 40 and without < start - 30
     assert experiments.accuracy(tbar(model, negation, 0.5), shapes).percent > 100 / 11
 
