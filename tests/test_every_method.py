@@ -102,6 +102,17 @@ def test_each_defence_appears_beside_the_others(place):
     cells("04", place / "inherent", methods=list(merging))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["04", "05", "07", "09"])
+@pytest.mark.parametrize(
+    "chosen", [{"merging": "surgery", "attack": "badnets"}, {"attack": "off-no-trigger"}], ids=str
+)
+def test_notebooks_of_defences_run_with_any_merge_and_attack(number, chosen, place):
+    few = {"methods": ["surgery"]} if number in ("04", "09") else {}
+    lab = cells(number, place / f"{number}-{chosen['attack']}", **chosen, **few)["lab"]
+    assert lab.p["attack"] == chosen["attack"]
+
+
 # A researcher's own file
 
 

@@ -8,8 +8,7 @@ A new defence is one function of a :class:`Situation` that gives a Model:
         return situation.choose(lambda s: situation.merged - most * s * own)[1]
 
 (θ − s·most·(θ − θ_pre), with as large an s as clean dev accuracy allows.) It is then a row of the
-table of notebook ``09``, under its ``label`` where it has one. A profile's ``rivals`` may hold its
-parameters by its name.
+table of notebook ``09``, under its ``label`` where it has one.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def picked(
     """The rows of :func:`paths` that the rule picks, with what the defence gains and costs on test.
 
     ``start`` and ``accuracy`` are ASR and clean accuracy of each attack's undefended merge,
-    ``zero`` the ASR of the clean merge with the same trigger, all in percent. Adds ASR drop and clean cost
-    (both points, undefended minus defended) and the zero line.
+    ``zero`` the ASR of the clean merge with the same trigger, all in percent. Adds ASR drop and
+    clean cost (both points, undefended minus defended) and the zero line.
     """
     table = paths[paths["chosen"]].copy()
     table["ASR drop"] = table["attack"].map(start) - table["asr"]
