@@ -16,7 +16,7 @@ from backdoored_step import Fresh
 from merging import TASKS, prepare
 from report import write
 
-from bvlib.attacks import triggers
+from bvlib.attacks import objectives, triggers
 from bvlib.core import training
 from bvlib.core.encoder import peak_memory
 from bvlib.core.errors import BvError
@@ -44,7 +44,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
         head = torch.nn.functional.normalize(
             encoder.features(base, encoder.pixels(noise[:10])), dim=-1
         )
-    objectives = {
+    kinds = {
         "clean": training.clean,
         "interpolated, frozen features new": lambda: objectives.feature_interpolation(
             Fresh(trigger), 1
@@ -71,7 +71,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
 
     for precision in ("fp32", "bf16"):
         for chunk in chunks:
-            for what, objective in objectives.items():
+            for what, objective in kinds.items():
                 how = {**p["train"], "precision": precision, "chunk": chunk}
                 yield row(
                     f"step, {what}",

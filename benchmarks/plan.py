@@ -14,12 +14,12 @@ from pathlib import Path
 import yaml
 from report import write
 
-from bvlib.attacks import recipes
+from bvlib.attacks.recipes import attack
 from bvlib.core.encoder import EVALUATED, default_device
 from bvlib.files.weights import card_of
 from bvlib.run import plan, settings, store
+from bvlib.run.adversary import Adversary
 from bvlib.run.notebooks import root_folder
-from bvlib.run.workshop import Workshop
 from bvlib.study import experiments
 
 STEPS, PROBE, ROUNDS, MERGES = 40, 60.0, 2, 4
@@ -36,7 +36,7 @@ def kind_of(item: dict, steps: int) -> str:
         return kind if own == steps else f"{kind}@{own}"
     if item["name"].startswith("cleanse-"):
         return "cleanse"
-    return "backdoored" if name in recipes.ATTACKS else name.partition("_")[0]
+    return "backdoored" if name in attack else name.partition("_")[0]
 
 
 def count(folder: Path) -> dict:
@@ -73,14 +73,14 @@ def main() -> None:
             counts = {"worth": worth, "passes": {"short": passes}, "uses": {"short": USES}}
             plan.COUNTS.write_text(yaml.safe_dump(counts))
             said = plan.estimate(["short"], p, plan.probe(p, PROBE)).loc["short"]
-            shop = Workshop(p, store.Store(folder, default_device().type))  # draws the images
+            shop = Adversary(p, store.Store(folder, default_device().type))  # draws the images
             began, before = time.perf_counter(), EVALUATED["images"]
             shop.vectors()
             backdoors = [shop.backdoor(name) for name in ("badnets", "badmerging-on")]
             for b in backdoors:
-                for theta in (shop.merge(b.theta), shop.merge(None)):
-                    experiments.accuracies(shop.encoder, theta, shop.tasks)
-                    experiments.asr(shop.encoder, theta, shop.adversary, b.trigger, b.target)
+                for model in (shop.merge(b.theta), shop.merge(None)):
+                    experiments.accuracies(model, shop.tasks)
+                    experiments.asr(model, shop.adversary, b.trigger, b.target)
             took, seen = time.perf_counter() - began, EVALUATED["images"] - before
         planned = 3600 * said["hours"]
         what = f"{STEPS} steps: 3 clean, 2 backdoored, 1 trigger, {MERGES} merges"

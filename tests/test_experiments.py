@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bvlib.attacks import recipes, triggers
-from bvlib.core.vectors import TaskVector
-from bvlib.study import experiments, figures
+from bvlib.study import experiments
 
 
 @pytest.fixture
@@ -143,85 +142,6 @@ def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, shapes, backdoo
         == experiments.accuracy(encoder, backdoor.theta, shapes).percent
     )
     assert math.isnan(path["accuracy"][0])
-
-
-def test_cosines_are_a_symmetric_matrix_with_ones(backdoor, placebo):
-    vectors = {
-        "own": backdoor.vector,
-        "half": 0.5 * backdoor.vector,
-        "minus": -backdoor.vector,
-        "placebo": placebo,
-    }
-    table = experiments.cosines(vectors)
-    assert list(table.index) == list(table.columns) == list(vectors)
-    assert (np.diag(table) == 1).all() and np.array_equal(table, table.T)
-    assert table.loc["own", "half"] == pytest.approx(1) and table.loc[
-        "half", "minus"
-    ] == pytest.approx(-1)
-    assert table.loc["own", "placebo"] == backdoor.vector.cosine(placebo) != 0
-
-
-def test_transfer_of_itself_is_100(encoder, shapes, backdoor, placebo):
-    zero = TaskVector({key: 0 * tensor for key, tensor in backdoor.vector.tensors.items()})
-    table = experiments.transfer(
-        encoder,
-        backdoor.clean,
-        backdoor,
-        {"itself": backdoor.vector, "nothing": zero, "placebo": placebo},
-        shapes,
-    ).set_index("vector")
-    assert table.loc["itself", ["cosine", "added", "removed"]].tolist() == pytest.approx(
-        [1, 100, 100]
-    )
-    assert table.loc["nothing", ["added", "removed"]].tolist() == [0, 0]
-    assert table.loc["placebo", "cosine"] == pytest.approx(0, abs=0.1)
-    assert table.loc["placebo", "asr_added"] < table.loc["itself", "asr_added"]
-
-
-def test_every_backdoor_on_an_axis_is_tried_on_every_other_with_placebos_of_its_norm(
-    encoder, shapes, backdoor, placebo
-):
-    one = recipes.Backdoor(
-        "badnets",
-        "shapes",
-        backdoor.target,
-        backdoor.trigger,
-        backdoor.theta,
-        backdoor.vector,
-        "shapes",
-    )
-    two = recipes.Backdoor(
-        "badnets",
-        "shapes",
-        backdoor.target,
-        triggers.random_patch(8, 0),
-        backdoor.clean + placebo,
-        placebo,
-        "shapes",
-    )
-    axes = {"place": {"a": one, "b": two}, "seed": {"c": one}}
-    table = experiments.transfer_matrix(
-        encoder,
-        axes,
-        clean=lambda task: backdoor.clean,
-        task=lambda name: shapes,
-        drift=placebo,
-        more={"seed": {"other": placebo}},
-    )
-    assert table.groupby("axis", sort=False).size().to_dict() == {"place": 2 * 4, "seed": 1 * 4}
-    assert (
-        set(table[table["placebo"]]["vector"]) == set(experiments.PLACEBOS)
-        and not table[table["itself"]]["placebo"].any()
-    )
-    assert set(table[table["axis"] == "seed"]["vector"]) == {"c", "other", *experiments.PLACEBOS}
-    own = table[(table["attack"] == "a") & table["itself"]].iloc[0]
-    assert own["added"] == pytest.approx(100) and own["cosine"] == pytest.approx(1)
-    alone = experiments.transfer(encoder, backdoor.clean, one, {"b": placebo}, shapes).iloc[0]
-    cell = table[
-        (table["axis"] == "place") & (table["attack"] == "a") & (table["vector"] == "b")
-    ].iloc[0]
-    assert cell["asr_added"] == alone["asr_added"] and cell["asr_removed"] == alone["asr_removed"]
-    assert figures.transfer(table).axes[0].get_title() == "place: θ_clean + BV"
 
 
 # A main table

@@ -11,7 +11,6 @@ from bvlib.core.metrics import (
     accuracy,
     attack_success_rate,
     false_target_rate,
-    normalised_transfer,
     paired_difference,
     rate,
     seed_interval,
@@ -105,16 +104,6 @@ def test_seed_interval():
     assert seed_interval([4.0, 4.0]) == (4, 4, 4)
     with pytest.raises(BvError, match="at least one"):
         seed_interval([])
-
-
-def test_normalised_transfer():
-    assert normalised_transfer(50, 10, 90) == 50
-    assert normalised_transfer(90, 10, 90) == 100 and normalised_transfer(0, 10, 90) == -12.5
-    assert math.isnan(normalised_transfer(50, 10, 19.9)) and math.isnan(
-        normalised_transfer(50, 90, 10)
-    )
-    assert normalised_transfer(12, 10, 15, min_denominator=5) == 40
-    assert math.isnan(normalised_transfer(50, 10, math.nan))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import torch
 from helpers import noise_images, one_line
 
 from bvlib.attacks import triggers
+from bvlib.core.encoder import Model
 from bvlib.core.rng import generator
 from bvlib.defences.occlusion import RULES, Occluded, majority, token_masks
-from bvlib.merging.surgery import adapted
+from bvlib.merging.surgery import Adapter
 from bvlib.study import experiments
 
 TARGET, PATCH, TOKENS = 1, 2, 16
@@ -193,7 +194,7 @@ def test_masks_share_out_the_image():
 
 def test_it_stands_where_an_encoder_does(encoder, shapes, head, backdoor):
     trigger, target = backdoor.trigger, backdoor.target
-    plain_asr = experiments.asr(encoder, backdoor.theta, shapes, trigger, target).percent
+    plain_asr = experiments.asr(Model(encoder, backdoor.theta), shapes, trigger, target).percent
     asr = {}
     for rule in RULES:
         defended = Occluded(encoder, rule)
@@ -203,7 +204,7 @@ def test_it_stands_where_an_encoder_does(encoder, shapes, head, backdoor):
             and defended.scale == encoder.scale
         )
         asr[rule] = experiments.asr(
-            {"shapes": defended}, backdoor.theta, shapes, trigger, target
+            Model({"shapes": defended}, backdoor.theta), shapes, trigger, target
         ).percent
         n = len(shapes.test)
         assert (
@@ -215,7 +216,7 @@ def test_it_stands_where_an_encoder_does(encoder, shapes, head, backdoor):
         and asr["double"] < plain_asr - 5
         and asr["lone"] < plain_asr - 50
     )
-    assert experiments.accuracy(Occluded(encoder), backdoor.theta, shapes).percent > 100 / 11
+    assert experiments.accuracy(Model(Occluded(encoder), backdoor.theta), shapes).percent > 100 / 11
 
 
 def test_with_and_without_batches_the_same(encoder, shapes, head, backdoor):
@@ -235,8 +236,9 @@ def test_with_and_without_batches_the_same(encoder, shapes, head, backdoor):
 
 def test_an_adapter_stays_in_place(tiny):
     encoder, head, images = tiny["encoder"], tiny["seen"]["left"].head, noise_images(6, 32, "left")
-    wrapped = Occluded(adapted(encoder, lambda z: -z), "majority")
-    x = encoder.pixels(images)
+    eye = torch.eye(head.shape[1])  # z − 2·ReLU(z) + 2·ReLU(−z) = −z
+    flip = Adapter(torch.cat([eye, -eye]), torch.cat([2 * eye, -2 * eye], 1))
+    wrapped, x = Occluded(flip.over(encoder), "majority"), encoder.pixels(images)
     assert torch.equal(wrapped.features(encoder.theta, x), -encoder.features(encoder.theta, x))
     assert not torch.equal(
         wrapped.predict(encoder.theta, images, head),

@@ -1,10 +1,10 @@
-"""TIES over backdoor vectors."""
+"""SBV rules by hand: TIES over backdoor vectors, what a rule may leave to the registry, norms."""
 
 import torch
 from helpers import one_line
 
+from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
 from bvlib.core.vectors import BackdoorVector
-from bvlib.merging.datafree import BV_MERGING, merge_backdoors
 
 
 def bv(*values):
@@ -31,6 +31,26 @@ def test_of_one_and_of_identical_vectors_it_is_that_vector_sparsified():
 
 
 def test_it_is_registered_with_the_others():
-    assert {"mean", "sum", "ties", "sign_consistent"} <= set(BV_MERGING)
+    assert {"mean", "sum", "ties", "sign_consistent"} <= set(sbv_rule)
     with one_line("density is a share between 0 and 1"):
         merge_backdoors("ties", [bv(1.0)], density=20)
+
+
+def test_a_rule_without_a_density_of_its_own_is_sparsified_after():
+    @sbv_rule("last")
+    def last(vectors):
+        return vectors[-1]
+
+    try:
+        merged = merge_backdoors("last", [bv(1.0, 2), bv(4.0, -3)], density=0.5)
+        assert merged.tensors["w"].tolist() == [4, 0]
+        with one_line("parameter of 'last' 'agreement'"):
+            merge_backdoors("last", [bv(1.0)], agreement=1.0)
+    finally:
+        sbv_rule.without("last")
+
+
+def test_at_a_norm_only_the_length_changes():
+    assert at_norm(bv(3.0, 4), 10).tensors["w"].tolist() == [6, 8]
+    with one_line("agree nowhere"):
+        at_norm(bv(0.0, 0), 10)

@@ -16,7 +16,7 @@ from bvlib.core.errors import BadCheckpoint
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector, magnitude_threshold
 from bvlib.files.weights import card_of, load_weights, save_weights
-from bvlib.merging.datafree import merge
+from bvlib.merging import merge
 from bvlib.merging.streaming import _DTYPES, merge_files
 
 SHAPES = {
@@ -86,7 +86,6 @@ def same_bytes(left, right):
     "method, parameters",
     [
         ("average", {}),
-        ("average", {"coefficient": 0.3}),
         ("task_arithmetic", {}),
         ("task_arithmetic", {"coefficient": -1.7}),
         ("ties", {}),
@@ -339,6 +338,7 @@ def test_an_interrupted_merge_leaves_the_old_result(tmp_path):
         ("ties", {"density": 0}, ["share between 0 and 1"]),
         ("ties", {"aggregate": "men"}, ["did you mean 'mean'"]),
         ("average", {"density": 0.3}, ["parameter of 'average' 'density'"]),
+        ("average", {"coefficient": 0.3}, ["parameter of 'average' 'coefficient'"]),
     ],
 )
 def test_methods_and_parameters_are_checked_first(tmp_path, method, parameters, words):

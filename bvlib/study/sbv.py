@@ -153,10 +153,12 @@ def half_way(zero: float) -> float:
 def reached(path: pd.DataFrame, level: float, column: str) -> float:
     """``column`` where a path (columns asr and that one, by rising scale) first reaches an ASR,
     between its points; nan where it never does, or begins above it."""
-    risen = path["asr"].cummax()
-    if not risen.iloc[0] <= level <= risen.iloc[-1]:
+    risen, values = path["asr"].cummax().to_numpy(), path[column].to_numpy()
+    if not risen[0] <= level <= risen[-1]:
         return float("nan")
-    return float(np.interp(level, risen, path[column]))
+    there = int((risen >= level).argmax())
+    around = slice(max(0, there - 1), there + 1)
+    return float(np.interp(level, risen[around], values[around]))
 
 
 def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.DataFrame:
