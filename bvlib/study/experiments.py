@@ -6,7 +6,7 @@ other work. ASR, CA and BA are defined in :mod:`bvlib.core.metrics`; all numbers
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd

@@ -7,8 +7,8 @@ Colours are by what a thing *is*, so the same colour means the same in every fig
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
