@@ -8,32 +8,25 @@ its vectors,
 
 so the sum over the tasks is made once, and a setting costs a few additions and the forward passes
 of a small sample.
-:func:`panel` is the shell: it hands slider values to the core and shows what comes back;
-:func:`sheet` draws the same states side by side for readers without a kernel.
+The sliders that ask it are in :mod:`bvlib.study.sliders`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
-import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from bvlib.attacks.triggers import PLACES, Dynamic, Trigger
+from bvlib.attacks.triggers import Dynamic, Trigger
 from bvlib.core import metrics
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.merging import merge
-from bvlib.study import figures
 from bvlib.worlds.tasks import Task
 
 State = dict[str, Any]
@@ -87,7 +80,7 @@ class Bench:
         shown: Tensor | None = None,
         count: int = 300,
         seed: int = 0,
-    ) -> "Bench":
+    ) -> Bench:
         """A bench for ``attack`` (it has ``vector``, ``trigger`` and ``target``) on ``task``,
         merged with the clean ``vectors``.
 
@@ -212,102 +205,7 @@ class Bench:
         return self.kept[key]
 
 
-# Drawing
-
-
-def show(ax, bench: Bench, state: State) -> None:
-    """The shown image of a state with the trigger."""
-    ax.imshow(
-        bench.pixels(state["image"], state["place"])[0].permute(1, 2, 0).cpu().numpy(),
-        interpolation="nearest",
-    )
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set(visible=True, color="0.6", linewidth=0.5)  # a white patch ends somewhere too
-
-
-def read(ax, bench: Bench, state: State) -> None:
-    """What the merge takes the triggered image for, as a title: in red when it is the target
-    class."""
-    hit = state["prediction"] == bench.classnames[bench.target]
-    ax.set_title(
-        f"“{state['prediction']}” {state['probability']:.0f} %",
-        fontsize=8,
-        pad=3,
-        color=figures.ROLES["attack"] if hit else "black",
-    )
-
-
-def rates(ax, state: State, labels: bool = True) -> None:
-    """Accuracy and ASR of a state as bars."""
-    values = [state[key] for key in BARS]
-    shown = pd.DataFrame(
-        {
-            "value": [v.percent for v in values],
-            "low": [v.low for v in values],
-            "high": [v.high for v in values],
-            "label": [label if labels else "" for label, _ in BARS.values()],
-        }
-    )
-    figures.bars(ax, shown, "value", "label", [role for _, role in BARS.values()])
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlim(0, 125)
-
-
-def render(bench: Bench, state: State) -> bytes:
-    """One state as a PNG, the picture of the panel."""
-    fig = Figure(figsize=(6.4, 2.2), dpi=90, layout="none")
-    left, right = fig.add_axes((0.02, 0.14, 0.25, 0.72)), fig.add_axes((0.44, 0.2, 0.53, 0.72))
-    show(left, bench, state)
-    read(left, bench, state)
-    left.set_xlabel(
-        f"without the patch “{state['before']}” {state['probability_before']:.0f} %", fontsize=7
-    )
-    rates(right, state)
-    right.set_xlabel("%, with 95 % intervals over images", fontsize=8)
-    drawn = io.BytesIO()
-    fig.savefig(drawn, format="png", dpi="figure")
-    return drawn.getvalue()
-
-
-def sheet(
-    bench: Bench, rows: Mapping[str, State], columns: Mapping[str, State], **rest
-) -> tuple[Figure, pd.DataFrame]:
-    """States side by side and their table: the setting of a cell is ``rest`` with what its row and
-    its column set.
-
-    ``rows`` and ``columns`` are from heading to settings, as in ``{"λ_BV = 2": {"lambda_bv":
-    2}}``. The image is drawn once a row, so columns change the merge, not the image or its patch.
-    """
-    fig, axes = figures.grid(
-        1 + len(columns),
-        len(rows),
-        width=1.9,
-        height=1.25,
-        dpi=80,
-        gridspec_kw={"width_ratios": [0.62] + [1] * len(columns)},
-    )
-    found = []
-    for (row, ours), (picture, *cells) in zip(rows.items(), np.reshape(axes, (len(rows), -1))):
-        first, last = row == next(iter(rows)), row == list(rows)[-1]
-        for ax, (column, theirs) in zip(cells, columns.items()):
-            found.append(bench.at(**{**rest, **ours, **theirs}))
-            rates(ax, found[-1], labels=ax is cells[0])
-            read(ax, bench, found[-1])
-            ax.tick_params(axis="x", labelbottom=last)
-            ax.set_xlabel("%" if last else "")
-            if first:
-                ax.annotate(
-                    column,
-                    (0.5, 1),
-                    (0, 17),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
-        show(picture, bench, found[-1])
-        picture.set_ylabel(row)
-    return fig, table(found)
+# Tables
 
 
 def table(states: Sequence[State]) -> pd.DataFrame:
@@ -322,72 +220,24 @@ def table(states: Sequence[State]) -> pd.DataFrame:
     )
 
 
-# The shell
+def states(*tables: pd.DataFrame) -> pd.DataFrame:
+    """The settings of several tables, each once, without what no reader needs."""
+    columns = ["lambda_bv", "lambda_ibvs", "place", "accuracy", "asr", "low", "high", "asr_clean"]
+    every = pd.concat(tables)[[*columns, "prediction", "probability"]]
+    return every.drop_duplicates(["lambda_bv", "lambda_ibvs", "place"])
 
 
-class Panel(widgets.VBox):
-    """The sliders and their picture; ``controls`` by the names of :meth:`Bench.at`, ``state`` and
-    ``seconds`` of the last update."""
-
-    def __init__(self, bench: Bench, **start):
-        start = {
-            "lambda_bv": 1.0,
-            "coefficient": 0.3,
-            "lambda_ibvs": 0.0,
-            "place": getattr(bench.trigger, "place", "bottom-right"),
-            "image": 0,
-        } | start
-        look = {
-            "continuous_update": False,
-            "style": {"description_width": "11em"},
-            "layout": {"width": "34em"},
-        }
-
-        def slider(name, description, low, high):
-            return widgets.FloatSlider(
-                start[name], min=low, max=high, step=0.05, description=description, **look
-            )
-
-        self.controls = {
-            "lambda_bv": slider("lambda_bv", "λ_BV (backdoor)", -1, 2),
-            "coefficient": slider("coefficient", "λ (merging)", 0, 1),
-            "lambda_ibvs": slider("lambda_ibvs", "λ_IBVS (defence)", 0, 3),
-            "place": widgets.Dropdown(
-                options=list(PLACES),
-                value=start["place"],
-                description="place of the patch",
-                style=look["style"],
-                layout=look["layout"],
-            ),
-            "image": widgets.IntSlider(
-                start["image"], min=0, max=len(bench.shown) - 1, description="image", **look
-            ),
-        }
-        self.bench, self.picture, self.note = bench, widgets.Image(format="png"), widgets.Label()
-        super().__init__([*self.controls.values(), self.picture, self.note])
-        for control in self.controls.values():
-            control.observe(self.update, names="value")
-        self.update()
-
-    def update(self, _change=None) -> None:
-        """Ask the core, draw, and say how long both took."""
-        began = time.perf_counter()
-        self.state = self.bench.at(
-            **{name: control.value for name, control in self.controls.items()}
-        )
-        self.picture.value = render(self.bench, self.state)
-        self.seconds = time.perf_counter() - began
-        self.note.value = f"{self.bench.said}. {self.seconds:.2f} s"
-
-    def _repr_mimebundle_(self, **kwargs) -> dict[str, Any]:
-        """The widget, and its picture of this moment for viewers that show no widgets."""
-        return {
-            **super()._repr_mimebundle_(**kwargs),
-            "image/png": base64.b64encode(self.picture.value).decode(),
-        }
+def elsewhere(moved: pd.DataFrame, place: str = "bottom-right") -> float:
+    """Mean ASR (%) at λ_BV = 1 over the places that are not the trigger's own."""
+    return moved[(moved["lambda_bv"] == 1) & (moved["place"] != place)]["asr"].mean()
 
 
-def panel(bench: Bench, **start) -> Panel:
-    """The sliders for a bench; ``start`` sets where they stand, by the names of
-    :meth:`Bench.at`."""
-    return Panel(bench, **start)
+def defenders_class(classes: Sequence[int], target: int) -> int:
+    """The first class that is not the attack's target: what the defender's own backdoor aims at.
+
+    Raises BvError when there is none.
+    """
+    others = [c for c in classes if c != target]
+    if not others:
+        raise BvError(f"other_classes holds no class but the target {target}: name one more")
+    return others[0]

@@ -1,0 +1,153 @@
+"""The figures of notebooks 00, 01 and 06: each from the table that is saved beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from bvlib.study import figures
+from bvlib.study.figures import ROLES
+from bvlib.worlds.tasks import Task
+
+
+def first_images(tasks: Sequence[Task], count: int = 12) -> pd.DataFrame:
+    """The first test images of each task: columns task, test_index."""
+    rows = [(t.name, i) for t in tasks for i in range(min(count, len(t.test)))]
+    return pd.DataFrame(rows, columns=["task", "test_index"])
+
+
+def examples(table: pd.DataFrame, tasks: Mapping[str, Task]) -> Figure:
+    """The test images of a table of :func:`first_images` with their class names, a row a task."""
+    picked = [(tasks[name], i) for name, i in zip(table["task"], table["test_index"])]
+    images = [task.test.images[i].numpy() for task, i in picked]
+    names = [task.classnames[task.test.labels[i]] for task, i in picked]
+    return figures.pictures(images, names, columns=12, side=0.8)
+
+
+def accuracies(table: pd.DataFrame, title: str) -> Figure:
+    """Bars of a table of :func:`study.tasks.accuracies`: a group a task, a bar a model."""
+    fig, (ax,) = figures.grid(1, width=7.2, height=2.8)
+    colours = [ROLES.get(name, "#4f86c6") for name in table]
+    table.plot.bar(ax=ax, color=colours, width=0.8, rot=0)
+    figures.percent(ax, "clean accuracy (%)", title=title)
+    figures.legend(ax, ncol=5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    return fig
+
+
+def cosines(table: pd.DataFrame) -> Figure:
+    """The matrix of cosines between task vectors."""
+    fig, (ax,) = figures.grid(1, width=4.6, height=3.6)
+    figures.heatmap(ax, table, "cosine between task vectors", label="cosine")
+    return fig
+
+
+def triggers(table: pd.DataFrame, kinds: Mapping, examples: torch.Tensor) -> Figure:
+    """Images (N, 3, H, W) with each kind of trigger pasted, a row a kind of column ``row``."""
+    images = [p for name in table["row"] for p in kinds[name].paste(examples).cpu()]
+    titles = [name if i == 0 else "" for name in table["row"] for i in range(len(examples))]
+    return figures.pictures(images, titles, columns=len(examples))
+
+
+def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
+    """The attacked merge and its four controls, a panel an attack; ``sizes`` in pixels of its
+    trigger."""
+    roles = ["attack", "clean", "base", "random", "nothing"]
+    attacks = list(table.groupby("attack", sort=False))
+    fig, axes = figures.grid(len(attacks), width=4.2, height=2.4)
+    for ax, (name, rows) in zip(axes, attacks):
+        labelled = rows.assign(label=rows["model"] + " + " + rows["input"])
+        figures.bars(ax, labelled, "asr", "label", roles)
+        ax.set(xlabel="ASR (%)", title=f"{name}, {sizes[name]} px")
+    return fig
+
+
+def dilution(table: pd.DataFrame, chosen: str) -> Figure:
+    """ASR against the coefficient: attacked merges, dotted the clean merge with the same
+    trigger."""
+    fig, (ax,) = figures.grid(1, width=4.6, height=3)
+    for (name, kind), part in table.groupby(["attack", "merge"], sort=False):
+        role, ours = "attack" if name == chosen else "second", kind == "attacked"
+        line = {"ls": "-" if ours else ":", "band": ours}
+        figures.curve(ax, part, "scale", "asr", role, f"{name}, {kind} merge", **line)
+    x, title = "merging coefficient λ (task arithmetic)", "what merging does to a backdoor"
+    figures.percent(ax, "ASR (%)", x, title)
+    figures.legend(ax)
+    return fig
+
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+
+
+def by_coefficient(table: pd.DataFrame, chosen: str, default: float) -> Figure:
+    """The same for many attacks: attacked merges on the left, the clean merge on the right; a
+    dotted line at the default coefficient."""
+    fig, axes = figures.grid(2, width=4.2, height=3)
+    for ax, kind in zip(axes, ("attacked", "clean")):
+        parts = table[table["merge"] == kind].groupby("attack", sort=False)
+        for i, (name, part) in enumerate(parts):
+            role, ls = ("attack", "-") if name == chosen else ("second", LINES[i % len(LINES)])
+            figures.curve(ax, part, "scale", "asr", role, name, ls=ls, band=False)
+        ax.axvline(default, color="black", lw=0.7, ls=":")
+        x = "merging coefficient λ (dotted: default)"
+        figures.percent(ax, "ASR (%)", x, f"{kind} merge")
+    figures.legend(axes[1])
+    return fig
+
+
+PANELS = {  # column: title, the end of its scale
+    "ASR": ("ASR (%)", 100),
+    "ASR, clean merge": ("same trigger, clean merge (%)", 100),
+    "CA - BA": ("CA − BA (points)", 6),
+}
+
+
+def main_in_full(table: pd.DataFrame) -> Figure:
+    """ASR, its zero line and the cost, for every attack and merge."""
+    fig, axes = figures.grid(3, width=4.3, height=3.3)
+    methods, attacks = (list(dict.fromkeys(table[c])) for c in ("merging", "attack"))
+    for ax, (column, (title, top)) in zip(axes, PANELS.items()):
+        matrix = table.pivot(index="merging", columns="attack", values=column)
+        figures.heatmap(ax, matrix.loc[methods, attacks], title, fmt=".1f", low=-top, high=top)
+    return fig
+
+
+def parts(table: pd.DataFrame) -> Figure:
+    """What each part adds, a panel a setting, with intervals."""
+    settings = list(table.groupby("setting", sort=False))
+    fig, axes = figures.grid(len(settings), width=4.2, height=2.8)
+    for ax, (setting, rows) in zip(axes, settings):
+        rows = rows.iloc[::-1]
+        short = rows["attack"].str.replace("badmerging-", "", regex=False)
+        label, added = short + ": " + rows["part taken out"], rows["difference"]
+        roles = ["attack" if name == "badmerging-on" else "second" for name in rows["attack"]]
+        ax.barh(label, added, height=0.6, color=[ROLES[role] for role in roles])
+        reach = [added - rows["low"], rows["high"] - added]
+        ax.errorbar(added, label, xerr=reach, fmt="none", ecolor="black", lw=0.8)
+        ax.axvline(0, color="black", lw=0.8)
+        title = f"{setting} setting: λ = {rows['λ'].iloc[0]}"
+        ax.set(xlabel="ASR added by the part (points)", title=title)
+    return fig
+
+
+OFF_BARS = {  # column: legend, role
+    "ASR": ("attacked merge", "attack"),
+    "ASR, clean merge": ("clean merge, same trigger", "clean"),
+    "ASR, base": ("base, same trigger", "base"),
+    "random patch": ("attacked merge, random patch", "random"),
+}
+
+
+def off_targets(table: pd.DataFrame, method: str) -> Figure:
+    """Off-task attacks by target task and class, with their controls."""
+    fig, (ax,) = figures.grid(1, width=6.2, height=3)
+    goals = table["target task"] + ": " + table["class"]
+    shown = table[list(OFF_BARS)].set_axis(goals)
+    colours = [ROLES[role] for _, role in reversed(OFF_BARS.values())]
+    shown.iloc[::-1, ::-1].plot.barh(ax=ax, width=0.8, color=colours)
+    ax.set(xlabel="ASR (%)", ylabel="", xlim=(0, 102), title=f"off-task attacks, {method}")
+    handles, _ = ax.get_legend_handles_labels()
+    figures.legend(ax, handles=handles[::-1], labels=[label for label, _ in OFF_BARS.values()])
+    return fig
