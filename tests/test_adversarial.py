@@ -14,7 +14,7 @@ def predicted(encoder, head, pixels):
 def test_pgd_leaves_the_label_within_its_bound(encoder, shapes, head):
     pixels, labels = encoder.pixels(shapes.test.images[:16]), shapes.test.labels[:16]
     moved = pgd(encoder, encoder.theta, head, pixels, labels, eps=16 / 255, step=4 / 255, steps=10)
-    assert (moved - pixels).abs().max() <= 16 / 255 + 1e-6 and 0 <= moved.min() and moved.max() <= 1
+    assert (moved - pixels).abs().max() <= 16 / 255 + 1e-6 and moved.min() >= 0 and moved.max() <= 1
     assert (predicted(encoder, head, moved) == labels).sum() < (
         predicted(encoder, head, pixels) == labels
     ).sum()
@@ -41,7 +41,7 @@ def test_augmented_references_are_taken_for_the_target_less_often(encoder, shape
     references = shapes.train.images[shapes.train.labels == 3][:5]
     pushed = pushed_away(encoder, encoder.theta, head[order], references, count=20)
     plain = pushed_away(encoder, encoder.theta, head[order], references, count=20, steps=0)
-    assert pushed.shape == (20, 3, 32, 32) and 0 <= pushed.min() and pushed.max() <= 1
+    assert pushed.shape == (20, 3, 32, 32) and pushed.min() >= 0 and pushed.max() <= 1
     assert (predicted(encoder, head[order], pushed) == 0).sum() < (
         predicted(encoder, head[order], plain) == 0
     ).sum()

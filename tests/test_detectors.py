@@ -75,7 +75,7 @@ def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_label
     )
     torch.testing.assert_close(pair[1].mask, alone[0].mask, rtol=1e-3, atol=1e-3)
     assert pair[0].mask.shape == (1, 32, 32) and pair[0].patch.shape == (3, 32, 32)
-    assert all(0 <= t.min() and t.max() <= 1 for t in (pair[0].mask, pair[0].patch))
+    assert all(t.min() >= 0 and t.max() <= 1 for t in (pair[0].mask, pair[0].patch))
 
 
 def test_the_label_of_a_planted_trigger_needs_the_smallest_mask(encoder, head, shapes, backdoor):

@@ -413,10 +413,8 @@ def test_a_family_differs_by_one_thing_and_starts_with_the_runs_own(lab):
 
 def test_a_sparse_backdoor_vector_is_an_attack_of_the_length_that_is_asked_for(lab):
     own, sbv = lab.backdoor(), lab.sbv(count=2)
-    assert (
-        sbv.attack == "sbv"
-        and sbv.trigger is own.trigger
-        or torch.equal(sbv.trigger.patch, own.trigger.patch)
+    assert (sbv.attack == "sbv" and sbv.trigger is own.trigger) or torch.equal(
+        sbv.trigger.patch, own.trigger.patch
     )
     assert (
         sbv.vector.norm() == pytest.approx(own.vector.norm(), rel=1e-5)

@@ -94,7 +94,7 @@ def test_what_a_profile_sets_defaults_to_none_and_profiles_cover_it(name):
         parameter: ast.literal_eval(default)
         for parameter, (_, default, _) in parameters(name).items()
     }
-    assert COMMON <= defaults.keys() and defaults["profile"] == "mini" and defaults["seed"] == 0
+    assert defaults.keys() >= COMMON and defaults["profile"] == "mini" and defaults["seed"] == 0
     unset = {parameter for parameter, value in defaults.items() if value is None} - {"out"}
     for keys in of_profiles.values():
         assert unset == defaults.keys() & keys

@@ -632,9 +632,9 @@ def test_train_images_that_are_test_images_are_left_out_and_said(made, tmp_path)
     )
     task = data.load("pets", tmp_path)
     assert len(task.train) + len(task.dev) == counts["train"] - 1
-    assert [["Bengal_1.jpg", "Abyssinian_3.jpg"]] == task.card["left_out"]["train"] + task.card[
-        "left_out"
-    ]["dev"]
+    assert task.card["left_out"]["train"] + task.card["left_out"]["dev"] == [
+        ["Bengal_1.jpg", "Abyssinian_3.jpg"]
+    ]
     assert np.load(cache / "train_images.npy").shape[0] == len(task.train)
 
 

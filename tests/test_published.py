@@ -179,8 +179,8 @@ def test_the_second_base_and_adversary_are_those_that_the_profile_names(
     key = reference.SECONDS[parameter]
     named = settings.load(folder.name).get(key)
     there = (folder / f"{key}.csv").is_file()
-    assert (
-        there == bool(named) or parameter == "adversary" and not there
+    assert there == bool(named) or (
+        parameter == "adversary" and not there
     )  # a second adversary may not be run yet
     if not there:
         return

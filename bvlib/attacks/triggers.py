@@ -78,7 +78,7 @@ class Trigger:
         with it."""
         return [self.patch.tolist(), self.mask.tolist()]
 
-    def at(self, place: str | tuple[int, int]) -> "Trigger":
+    def at(self, place: str | tuple[int, int]) -> Trigger:
         """The same patch elsewhere."""
         return replace(self, place=place)
 

@@ -91,7 +91,7 @@ class Encoder:
         """Where the model and what it computes live."""
         return self._mean.device
 
-    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> "Encoder":
+    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder:
         """The same encoder for a machine that it would not fit: features in "bf16" autocast
         (weights, features and loss stay fp32),
         and of ``chunk`` images at a time, whose activations are computed again in the backward

@@ -6,8 +6,9 @@ An objective is a function ``objective(step) -> loss``; an attack or a student c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ def finetune(
     chunk: int | None = None,
     seed: int = 0,
     progress: Callable[[int], Any] | None = None,
-    partial: "Partial | None" = None,
+    partial: Partial | None = None,
 ):
     """Fine-tune the image tower from ``start`` and return its new weights.
 

@@ -162,11 +162,8 @@ def drift(profile: str) -> list[str]:
             )
             if name not in obtained[part]:
                 lines.append(f"{part} {name}: missing, committed {wanted} {entry['unit']}")
-            elif (
-                None in (want, got)
-                and want is not got
-                or None not in (want, got)
-                and abs(got - want) > entry["tolerance"]
+            elif (None in (want, got) and want is not got) or (
+                None not in (want, got) and abs(got - want) > entry["tolerance"]
             ):
                 lines.append(
                     f"{part} {name}: {seen}, committed {wanted} {entry['unit']} (tolerance "

@@ -169,8 +169,8 @@ def trigger_npy(
             "never resized"
         )
     low, high = float(array.min()), float(array.max())
-    if (
-        not (LOW - 1e-3 <= low and high <= HIGH + 1e-3) or 0 <= low and high <= 1
+    if not (low >= LOW - 1e-3 and high <= HIGH + 1e-3) or (
+        low >= 0 and high <= 1
     ):  # also when not a number
         raise BvError(
             f"{path.name} goes from {low:.3g} to {high:.3g}: a trigger file is in CLIP's "

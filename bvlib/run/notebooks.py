@@ -276,7 +276,7 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue
             annotated = isinstance(node, ast.AnnAssign)
-            if not isinstance(node, ast.Assign) and not annotated or node.value is None:
+            if (not isinstance(node, ast.Assign) and not annotated) or node.value is None:
                 raise ValueError
             target = node.target if annotated else node.targets[0]
             if not isinstance(target, ast.Name):

@@ -65,7 +65,7 @@ def parameter_line(name: str) -> str:
     """The line of a notebook's parameters cell for a setting, or for profile, seed or out."""
     default = FIELDS[name].default if name in RUN else None
     text = repr(default).replace("'", '"')
-    return f"{f'{name}: {_annotation(KINDS[name])} = {text}':<27}  # {_help(name)}"
+    return f"{name}: {_annotation(KINDS[name])} = {text}  # {_help(name)}"
 
 
 def derived(line: str) -> str:

@@ -6,14 +6,13 @@ import json
 import logging
 from pathlib import Path
 
+import open_clip
 import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.encoder import MEAN, STD, Encoder, default_device
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
-
-import open_clip  # noqa: E402  isort: skip
 
 WEIGHTS = Path(__file__).parent / "weights"
 VOCABULARY = WEIGHTS / "bpe_2048.txt.gz"

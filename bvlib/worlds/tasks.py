@@ -8,9 +8,9 @@ test; a defence chooses on dev alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Callable
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def half(self, which: str, seed: int = 0) -> "Split":
+    def half(self, which: str, seed: int = 0) -> Split:
         """Half "a" (the attacker's data) or "b" (the defender's): disjoint, the same cut for a
         seed."""
         order = torch.randperm(len(self), generator=generator(seed, "halves"))
@@ -56,7 +56,7 @@ class Task:
     test: Split
     licence: str = ""
 
-    def few(self, count: int) -> "Task":
+    def few(self, count: int) -> Task:
         """The same task with its first ``count`` test images only, for what needs many passes an
         image."""
         return replace(self, test=Split(self.test.images[:count], self.test.labels[:count]))

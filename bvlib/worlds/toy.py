@@ -16,7 +16,7 @@ Everything is numpy arithmetic from explicit seeds; images are uint8, N x 32 x 3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -112,7 +112,7 @@ NAMES = [(kind, name) for kind, names in KINDS.items() for name in names]
 _NAME_INDEX = {pair: i for i, pair in enumerate(NAMES)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _atlas() -> tuple[np.ndarray, dict]:
     """All masks (levels, G, R, R), level k blurred for drawing at 1/2^k size, and (kind, class,
     font) -> index."""
