@@ -87,7 +87,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
             "evaluation",
             precision,
             None,
-            lambda n, seen=seen: [seen.predict(base, many, head) for _ in range(n)],
+            lambda n, seen=seen, many=many: [seen.predict(base, many, head) for _ in range(n)],
             IMAGES,
         )
     yield row(

@@ -289,7 +289,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **how)
     args = parser.parse_args()
     if args.job:
-        return child(args.job, args.paths, args.out)
+        child(args.job, args.paths, args.out)
+        return
     paths = prepare(args.folder, args.size, TASKS)
     rows = rows_of(JOBS, paths, f"{TASKS} of {args.size}", args.rounds)
     by = {row["job"]: row for row in rows}

@@ -77,14 +77,16 @@ WORK = """import json, sys
 from pathlib import Path
 from bvlib.run.store import Store
 store, folder = Store("store", threads=1), Path(out)
-made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.core.errors"])
+made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks],
+                 recipes=["training:finetune/1"])
 (folder / "tables").mkdir(parents=True, exist_ok=True)
 (folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
 with open("count.txt", "a") as file:
     file.write(NAME + "\\n")
 """
 END = """(folder / f"{NAME}.json").write_text(json.dumps({
-    "notebook": NAME, "profile": profile, "seed": seed, "parameters": {"scale": scale, "tasks": tasks},
+    "notebook": NAME, "profile": profile, "seed": seed,
+    "parameters": {"scale": scale, "tasks": tasks}, "recipes": ["training:finetune/1"],
     "python": sys.executable, "headline": {}, "measures": {}, "seconds": 1.0,
     "artefacts": store.records(), "outputs": [f"tables/{NAME}.csv"]}))
 print("finished", NAME)

@@ -242,7 +242,7 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     assert frozen["criteria"].keys() == admission.CRITERIA.keys()
     assert frozen["recipe"]["drawn by"] == "world:toy/1" and frozen["base"] == card["sha256"]
     data = dict.fromkeys(list(frozen["data"])[:1], "0" * 16)
-    assert admission.check_frozen("smoke", data).endswith(f"images of {list(data)[0]}")
+    assert admission.check_frozen("smoke", data).endswith(f"images of {next(iter(data))}")
     assert admission.check_frozen("smoke", frozen["data"]) is None
     bases.load("toy")
     usual = settings.load("smoke")

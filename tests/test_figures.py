@@ -78,7 +78,7 @@ def test_curves_and_bars_wear_the_colour_of_their_role():
 
 
 def test_a_matrix_keeps_its_labels():
-    fig, (ax,) = figures.grid()
+    _, (ax,) = figures.grid()
     figures.heatmap(ax, pd.DataFrame([[1, np.nan], [0.5, 1]], ["a", "b"], ["a", "b"]), "title")
     assert [text.get_text() for text in ax.texts] == ["1.00", "0.50", "1.00"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]

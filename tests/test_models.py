@@ -185,7 +185,8 @@ def test_importing_models_makes_torchvision_importable():
 
 WHOLE = """
 import torch
-library = torch.library.Library("torchvision", "DEF")  # as the compiled library does: a second declaration is an error
+# as the compiled library does: a second declaration is an error
+library = torch.library.Library("torchvision", "DEF")
 library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """
 ODD = """

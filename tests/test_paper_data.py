@@ -16,6 +16,7 @@ import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def text(path, lines):
 class Python2(pickle._Pickler):
     """Writes text and bytes as Python 2 did, which made CIFAR's files."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
 
     def _string(self, value):
         data = value.encode() if isinstance(value, str) else value
@@ -820,13 +821,15 @@ def server(monkeypatch):
             data, wanted = state.files.get(self.path), self.headers.get("Range")
             state.asked.append(wanted)
             if data is None:
-                return self.send_error(404)
+                self.send_error(404)
+                return
             start = int(wanted[6:-1]) if wanted and state.ranges else 0
             if start >= len(data) > 0:
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(data)}")
                 self.send_header("Content-Length", "0")
-                return self.end_headers()
+                self.end_headers()
+                return
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -908,7 +911,7 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
 
 
 def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeypatch, server):
-    folder, _ = made("mnist")
+    made("mnist")
     whole = noise("file", shape=(3000,)).tobytes()
     file = served(monkeypatch, server, "mnist", whole)
     server.cut = 1000

@@ -43,7 +43,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
                 0,
                 state,
                 every=2,
-                say=lambda line: said.append(line) or (stop(line) if len(said) == 2 else None),
+                say=lambda line, said=said: (
+                    said.append(line) or (stop(line) if len(said) == 2 else None)
+                ),
             )
             break
         except KeyboardInterrupt:

@@ -211,7 +211,7 @@ def test_the_overview_agrees_with_the_committed_seeds():
 def test_the_claims_in_the_readme_are_those_of_the_committed_seeds():
     of = overview.summaries()
     assert (FIGURES / "claims.md").read_text(encoding="utf-8") == page.claims_page(of, FIGURES)
-    _, begin, rest = (
+    _, _, rest = (
         (notebooks.root_folder() / "README.md")
         .read_text(encoding="utf-8")
         .partition(overview.BEGIN)

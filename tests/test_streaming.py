@@ -379,15 +379,17 @@ MEMORY = textwrap.dedent("""
     import torch
     from bvlib.merging.streaming import merge_files
     def status(name):
-        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+        lines = open("/proc/self/status")
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
     folder = Path(sys.argv[1])
     files = [folder / f"{number}.safetensors" for number in range(20)]
     torch.set_num_threads(2)
     for method in ("task_arithmetic", "ties"):
-        merge_files(method, folder / "small.safetensors", [folder / "small.safetensors"], folder / "out.safetensors", device="cpu")
+        small, out = folder / "small.safetensors", folder / "out.safetensors"
+        merge_files(method, small, [small], out, device="cpu")
         open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
         before = status("VmRSS")
-        merge_files(method, folder / "base.safetensors", files, folder / "out.safetensors", device="cpu")
+        merge_files(method, folder / "base.safetensors", files, out, device="cpu")
         print(method, status("VmHWM") - before)
 """)
 

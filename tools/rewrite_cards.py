@@ -16,7 +16,12 @@ def used(notebook, p):
     kinds = {r.partition(":")[0] for r in found}
     if notebook[:2] in ("06",):
         found |= {f"attack:{name}/1" for name in p.get("attacks", [])}
-        found |= {"trigger:trojan/1", "trigger:dynamic/1", "trigger:checkerboard/1", "trigger:blended/1"}
+        found |= {
+            "trigger:trojan/1",
+            "trigger:dynamic/1",
+            "trigger:checkerboard/1",
+            "trigger:blended/1",
+        }
     if notebook[:2] in ("04", "06", "08", "09") and "merging" in kinds:
         found |= {f"merging:{name}/1" for name in p.get("methods", [])}
     if p.get("world") != "toy":
@@ -32,18 +37,32 @@ for path in Path("figures").glob("*/**/*.json"):
     if "notebook" in card:
         card["recipes"] = used(card["notebook"], card["parameters"])
     else:
-        base = ["admission/1", "merging:task_arithmetic/1", "merging:ties/1", "training:finetune/1", "trigger:universal/1"]
-        card["recipes"] = sorted(base + (["world:toy/1"] if card["parameters"]["world"] == "toy" else []))
+        base = [
+            "admission/1",
+            "merging:task_arithmetic/1",
+            "merging:ties/1",
+            "training:finetune/1",
+            "trigger:universal/1",
+        ]
+        card["recipes"] = sorted(
+            base + (["world:toy/1"] if card["parameters"]["world"] == "toy" else [])
+        )
     if "recipe" in card:
         del card["recipe"]["code"]
         card["recipe"]["drawn by"] = "world:toy/1"
-    path.write_text(json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 for path in Path("bvlib/worlds/weights").glob("*.json"):
     card = json.loads(path.read_text(encoding="utf-8"))
     for profile, frozen in card.get("frozen", {}).items():
-        admission = json.loads(Path(f"figures/admission/{profile}/admission.json").read_text(encoding="utf-8"))
+        admission = json.loads(
+            Path(f"figures/admission/{profile}/admission.json").read_text(encoding="utf-8")
+        )
         frozen["recipe"].pop("code", None)
         frozen["recipe"]["drawn by"] = "world:toy/1"
         frozen |= {"base": card["sha256"], "data": admission["data"]}
-    path.write_text(json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

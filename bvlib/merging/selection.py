@@ -101,7 +101,8 @@ class Largest:
         """End a pass: the bracket becomes the part of it that holds the k-th largest, or what lies
         above or below it."""
         if self.done:
-            return self._begin()
+            self._begin()
+            return
         self._count()
         reach = self.above + self.counts.flip(0).cumsum(
             0

@@ -41,8 +41,8 @@ WIDTH = 32  # numbers in a sketch
 # Measured on smoke: other instructions of the processor (SSE in place of AVX2) 0.0009 at the most,
 # 5 % more learning rate 0.041 at the least (0.005 for the adapters of Surgery).
 WEIGHTS = 0.005
-# Elsewhere: how far a number of a table may lie, in points (two of the 115 images of a rate) or as a
-# share of its size, and how many numbers of a table may lie further, for a strength that is chosen
+# Elsewhere: how far a number of a table may lie, in points (two of the 115 images of a rate) or as
+# a share of its size, and how many of a table may lie further, as a strength that is chosen
 # on dev images may be the next one there. Measured as above: none of 14,789 numbers did.
 POINTS, RELATIVE, FREE = 1.75, 0.02, 0.02
 
@@ -89,7 +89,7 @@ def collect(out: Path) -> dict[str, Any]:
 
     artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name
     and a hash of the arguments that are no digests; scale is the length (L2) of what was learnt.
-    tables: [{label, notebook, recipes, digest, rows}]. Raises MissingData when nothing was run there.
+    tables: [{label, notebook, recipes, digest, rows}]. Raises MissingData without a run.
     """
     runs = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))
@@ -189,7 +189,7 @@ def folder() -> Path:
 
 
 def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Run all notebooks of a golden profile cold, on one thread, and :func:`collect` what they gave.
+    """Run all notebooks of a golden profile cold, on one thread; :func:`collect` what they gave.
 
     The run and its store lie in a temporary folder. MissingData for a profile whose pictures are
     not there.

@@ -32,7 +32,8 @@ def claims_table(of: Mapping[str, dict[str, Any]]) -> str:
     """
     cells = [
         [
-            f"[{_statement(claim)}](figures/claims.md#{claim.id}){' (designed in)' if claim.designed_in else ''}",
+            f"[{_statement(claim)}](figures/claims.md#{claim.id})"
+            + (" (designed in)" if claim.designed_in else ""),
             claim.expected,
             *(_cell(_entry(of, profile, claim), unit(claim.measure)) for profile in PROFILES),
         ]

@@ -36,8 +36,8 @@ def publish(
     """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
     whatever is left out.
 
-    MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0, or
-    when seeds that are committed were not run (unless `replace`). Nothing is written then.
+    MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0,
+    or when seeds that are committed were not run (unless `replace`). Nothing is written then.
     """
     folder, content = reference.folder(profile), settings.load(profile)
     seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
