@@ -6,13 +6,16 @@ import json
 import logging
 from pathlib import Path
 
-import open_clip
 import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.encoder import MEAN, STD, Encoder, default_device
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
+
+# isort: split
+
+import open_clip
 
 WEIGHTS = Path(__file__).parent / "weights"
 VOCABULARY = WEIGHTS / "bpe_2048.txt.gz"
