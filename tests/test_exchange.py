@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from helpers import one_line, same_bits
 
 from bvlib.cli import main
-from bvlib.files.digests import digest
+from bvlib.core.versions import environment
 from bvlib.files.weights import card_of, load_weights
 from bvlib.run import exchange, imports
-from bvlib.run.store import Store, environment
+from bvlib.run.store import Store, key_of
 
-CODE = ["bvlib.core.errors"]
+RECIPES = ["training:finetune/1"]
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 TRIGGER = ({"patch": torch.full((3, 4, 4), 0.5), "mask": torch.ones(1, 4, 4)}, {"name": "white"})
 NAMES = {"clean-shapes": "weights", "clean-digits": "weights", "white shapes/1": "trigger"}
@@ -37,7 +37,11 @@ def ask(root, name, make=None):
 
     value = TRIGGER if NAMES[name] == "trigger" else WEIGHTS
     return Store(root, threads=1).get(
-        NAMES[name], name, {"seed": 0, "lr": 1e-5}, (lambda: value) if make else never, code=CODE
+        NAMES[name],
+        name,
+        {"seed": 0, "lr": 1e-5},
+        (lambda: value) if make else never,
+        recipes=RECIPES,
     )
 
 
@@ -46,7 +50,7 @@ def full(tmp_path):
     """A store with two weights, a trigger and a table."""
     root = tmp_path / "store"
     made = {name: ask(root, name, make=True) for name in NAMES}
-    Store(root, threads=1).get("json", "numbers", {}, lambda: [1], code=CODE)
+    Store(root, threads=1).get("json", "numbers", {}, lambda: [1], recipes=RECIPES)
     return root, made
 
 
@@ -203,13 +207,7 @@ def test_runs_choose_by_their_json(full, tmp_path, world, monkeypatch):
 def forge(path, **changes):
     """Another card beside a file, with the key that follows from it, listed under its name."""
     card = {**json.loads(card_of(path).read_text()), **changes}
-    code = card["code"]["hash"] if isinstance(card["code"], dict) else ""
-    card["key"] = digest(
-        {
-            **{part: card[part] for part in ("kind", "name", "args", "inputs", "environment")},
-            "code": code,
-        }
-    )
+    card["key"] = key_of(card)
     card_of(path).write_text(json.dumps(card))
 
     def change(entries):
@@ -359,9 +357,9 @@ def test_a_damaged_file_of_the_store_is_replaced_and_a_sound_one_stays(folder, f
     assert card_of(full[1]["clean-digits"].path).read_bytes() == before
 
 
-def test_files_of_other_code_or_environments_are_counted(folder, tmp_path):
+def test_files_of_other_versions_or_environments_are_counted(folder, tmp_path):
     assert exchange.import_folder(folder, tmp_path / "a", {**HERE, "threads": 64}).foreign == 3
-    forge(first(folder), code={"modules": ["bvlib.nothing"], "hash": "0" * 64})
+    forge(first(folder), recipes=["training:finetune/9"])
     taken = exchange.import_folder(folder, tmp_path / "b", HERE)
     assert taken.foreign == 0 and "key that" in taken.refused[0], (
         "its file is not named after that key"

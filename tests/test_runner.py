@@ -10,9 +10,12 @@ import pytest
 from click.testing import CliRunner
 from helpers import END, WORK, write_notebook, write_profile
 
-from bvlib.cli import main, parse_value
+from bvlib.cli import main
+from bvlib.cli.main import parse_value
+from bvlib.core import versions
 from bvlib.core.errors import BvError
-from bvlib.run import runner
+from bvlib.files.digests import digest
+from bvlib.run import notebooks, runner
 from bvlib.run.notebooks import Parameter, find
 
 
@@ -116,11 +119,24 @@ def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
         assert (path in runner._input_files({"base": path})) == (tmp_path / name).exists()
 
 
-def test_reasons_name_the_changed_module():
-    parts = {"code": {"bvlib.a": "1", "bvlib.b": "1"}, "seed": 0}
-    record = {"key": "x", "parts": {"code": {"bvlib.a": "1", "bvlib.b": "2"}, "seed": 0}}
-    assert runner._why(record, parts, None, "00") == "changed: bvlib.b"
-    assert runner._why(record, {**parts, "seed": 1}, None, "00") == "changed: code, seed"
+def test_reasons_name_what_changed(monkeypatch):
+    parts = {"profile": {"name": "tiny"}, "seed": 0}
+    record = {"key": "x", "parts": {**parts, "seed": 1}, "recipes": []}
+    assert runner._why(record, parts, None, "00") == "changed: seed"
+    record = {"key": digest(parts), "parts": parts, "recipes": ["training:finetune/1"]}
+    monkeypatch.setitem(versions.VERSIONS, "training:finetune", 2)
+    assert runner._why(record, parts, None, "00") == "raised recipe: training:finetune is at 2"
+
+
+def test_a_plugin_is_part_of_what_a_run_depends_on(world, monkeypatch):
+    (notebook,) = notebooks.find(["01"])
+    before = runner.fingerprint(notebook, "tiny", 0, {})
+    (world / "my.py").write_text("x = 1\n")
+    monkeypatch.setenv("BVLIB_PLUGINS", str(world / "my.py"))
+    with_it = runner.fingerprint(notebook, "tiny", 0, {})
+    (world / "my.py").write_text("x = 2\n")
+    assert before["plugins"] == {} and list(with_it["plugins"]) == ["my.py"]
+    assert runner.fingerprint(notebook, "tiny", 0, {})["plugins"] != with_it["plugins"]
 
 
 def test_help_and_report_import_nothing_heavy(world):

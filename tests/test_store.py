@@ -10,20 +10,18 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pandas
 import pytest
 import torch
 
+from bvlib.core import registry, versions
 from bvlib.core.errors import BadCheckpoint, BvError
-from bvlib.files import digests
-from bvlib.files.digests import code_hash, code_parts
 from bvlib.files.weights import card_of, check_matches, load_weights, save_weights
-from bvlib.run import notebooks
-from bvlib.run.store import Store
+from bvlib.run import store as store_module
+from bvlib.run.store import Store, key_of
 
-CODE = ["bvlib.core.errors"]
+RECIPES = ["training:finetune/1"]
 
 
 @pytest.fixture
@@ -56,8 +54,8 @@ VALUES = {
 @pytest.mark.parametrize("kind", VALUES)
 def test_same_arguments_are_loaded_with_the_same_value(store, kind):
     maker = Maker(VALUES[kind])
-    first = store.get(kind, "thing", {"seed": 0, "size": (4, 4)}, maker, code=CODE)
-    second = store.get(kind, "thing", {"size": [4, 4], "seed": 0}, maker, code=CODE)
+    first = store.get(kind, "thing", {"seed": 0, "size": (4, 4)}, maker, recipes=RECIPES)
+    second = store.get(kind, "thing", {"size": [4, 4], "seed": 0}, maker, recipes=RECIPES)
     assert (first.made, second.made, maker.calls) == (True, False, 1)
     assert first.path == second.path and first.sha256 == second.sha256
     for value in (first.value, second.value):
@@ -76,15 +74,15 @@ def test_same_arguments_are_loaded_with_the_same_value(store, kind):
 
 def test_what_decides_the_result_decides_the_key(store):
     maker = Maker({"x": 1})
-    base = store.get("json", "thing", {"seed": 0}, maker, code=CODE)
+    base = store.get("json", "thing", {"seed": 0}, maker, recipes=RECIPES)
     others = [
-        store.get("json", "thing", {"seed": 1}, maker, code=CODE),
-        store.get("json", "other", {"seed": 0}, maker, code=CODE),
-        store.get("json", "thing", {"seed": 0}, maker, code=["bvlib.core.rng"]),
-        store.get("json", "thing", {"seed": 0}, maker, code=CODE, inputs=[base]),
-        Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, code=CODE),
+        store.get("json", "thing", {"seed": 1}, maker, recipes=RECIPES),
+        store.get("json", "other", {"seed": 0}, maker, recipes=RECIPES),
+        store.get("json", "thing", {"seed": 0}, maker, recipes=["training:finetune/2"]),
+        store.get("json", "thing", {"seed": 0}, maker, recipes=RECIPES, inputs=[base]),
+        Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, recipes=RECIPES),
         Store(store.root, device="cuda:1", threads=1).get(
-            "json", "thing", {"seed": 0}, maker, code=CODE
+            "json", "thing", {"seed": 0}, maker, recipes=RECIPES
         ),
     ]
     assert maker.calls == 7 and len({a.key for a in [base, *others]}) == 7
@@ -92,11 +90,11 @@ def test_what_decides_the_result_decides_the_key(store):
 
 def test_unclear_arguments_and_kinds_are_refused(store):
     with pytest.raises(BvError, match="Tensor cannot be part of a key"):
-        store.get("json", "thing", {"x": torch.ones(2)}, Maker(1), code=CODE)
+        store.get("json", "thing", {"x": torch.ones(2)}, Maker(1), recipes=RECIPES)
     with pytest.raises(BvError, match="did you mean 'weights'"):
-        store.get("weight", "thing", {}, Maker(1), code=CODE)
+        store.get("weight", "thing", {}, Maker(1), recipes=RECIPES)
     with pytest.raises(BvError, match="reset_index"):
-        store.get("table", "t", {}, Maker(VALUES["table"].set_index("task")), code=CODE)
+        store.get("table", "t", {}, Maker(VALUES["table"].set_index("task")), recipes=RECIPES)
 
 
 def test_an_error_leaves_nothing_and_frees_the_lock(store):
@@ -104,114 +102,54 @@ def test_an_error_leaves_nothing_and_frees_the_lock(store):
         raise ValueError("no")
 
     with pytest.raises(ValueError):
-        store.get("json", "thing", {}, fail, code=CODE)
-    assert store.get("json", "thing", {}, Maker(1), code=CODE).made
+        store.get("json", "thing", {}, fail, recipes=RECIPES)
+    assert store.get("json", "thing", {}, Maker(1), recipes=RECIPES).made
     with pytest.raises(BvError, match="needs itself"):
         store.get(
             "json",
             "loop",
             {},
-            lambda: store.get("json", "loop", {}, Maker(1), code=CODE),
-            code=CODE,
+            lambda: store.get("json", "loop", {}, Maker(1), recipes=RECIPES),
+            recipes=RECIPES,
         )
 
 
 # Code
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    folder = tmp_path / "codepkg"
-    (folder / "sub").mkdir(parents=True)
-    files = {
-        "__init__.py": '_LAZY = {"leaf": ".leaf"}\n',
-        "top.py": "from . import middle\nimport json\n",
-        "middle.py": "def f():\n    from codepkg.sub.deep import g\n    return g\n",
-        "sub/__init__.py": "",
-        "sub/deep.py": "from ..leaf import h\ng = 1\n",
-        "leaf.py": '"""Leaf."""\n\ndef h():\n    """Doc."""\n    return 1  # one\n',
-        "alone.py": "x = 1\n",
-    }
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return folder
+def test_a_key_follows_from_its_card_and_not_from_the_spelling_of_code(store):
+    """Only what the card says counts: a renamed function, a moved module change no key."""
+
+    def another_name_for_the_same():
+        return [1, 2]
+
+    made = store.get("json", "thing", {"seed": 0}, lambda: [1, 2], recipes=RECIPES)
+    again = store.get("json", "thing", {"seed": 0}, another_name_for_the_same, recipes=RECIPES)
+    assert made.made and not again.made and made.key == again.key
+    card = json.loads(card_of(made.path).read_text())
+    assert key_of(card) == card["key"] == made.key and card["recipes"] == RECIPES
+    elsewhere = {**card["environment"], "python": "3.13", "machine": "arm64"}
+    assert key_of({**card, "environment": elsewhere}) == made.key
+    assert key_of({**card, "environment": {**elsewhere, "torch": "9"}}) != made.key
 
 
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-    os.utime(path, ns=(time.time_ns(), time.time_ns()))
+def test_a_raised_recipe_makes_a_result_anew(store, monkeypatch):
+    def ask():
+        named = [versions.recipe("training:finetune")]
+        return store.get("json", "thing", {}, lambda: [1], recipes=named)
+
+    assert ask().made and not ask().made
+    monkeypatch.setitem(versions.VERSIONS, "training:finetune", 2)
+    assert ask().made and not ask().made
+    assert versions.raised(RECIPES) == ["training:finetune is at 2"]
 
 
-def test_code_hash_follows_imports_and_ignores_comments(package):
-    assert set(code_parts(["codepkg.top"])) == {
-        "codepkg.top",
-        "codepkg.middle",
-        "codepkg.sub.deep",
-        "codepkg.leaf",
-    }
-    before = code_hash(["codepkg.top"])
-    edit(package / "leaf.py", "# one", "# still one\n    # and a line")
-    edit(package / "leaf.py", '"""Doc."""', '"""Another docstring."""')
-    edit(package / "leaf.py", '"""Leaf."""\n', "")
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "alone.py", "x = 1", "x = 2")
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "leaf.py", "return 1", "return 2")
-    assert code_hash(["codepkg.top"]) != before
-
-
-def test_hashes_of_code_are_those_of_every_python(package):
-    """What one version of Python made is up to date for another: their syntax trees differ in
-    fields that are empty."""
-    (package / "leaf.py").write_text(
-        "class Leaf:\n    def grow(self, *parts, by: int = 2):\n        return [f'{part:>{by}}!' "
-        "for part in parts]\n"
-    )
-    assert (
-        code_parts(["codepkg.leaf"])["codepkg.leaf"]
-        == "9d550a4ffb94792de52215c73219f64552bcb3359555312d87cbfd420bd85bc7"
-    )
-
-
-def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, monkeypatch):
-    before, was = code_hash(["codepkg.top"]), code_parts(["codepkg.leaf"])["codepkg.leaf"]
-    edit(package / "leaf.py", "return 1", "return 2 - 1")
-    assert code_hash(["codepkg.top"]) != before
-    monkeypatch.setitem(digests.SAME_BITS, code_parts(["codepkg.leaf"])["codepkg.leaf"], was)
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "leaf.py", "return 2 - 1", "return 2")
-    assert code_hash(["codepkg.top"]) != before
-
-
-def test_only_the_present_code_is_said_to_give_the_same_bits():
-    now = set(
-        code_parts(
-            [f"bvlib.{path.stem}" for path in Path(digests.__file__).parent.glob("*.py")]
-        ).values()
-    )
-    now |= {each.present_hash() for each in notebooks.every()}
-    assert set(digests.SAME_BITS) <= now, (
-        "SAME_BITS of bvlib/sources.py names code that is gone: show the bits again, or run all "
-        "anew"
-    )
-    assert not set(digests.SAME_BITS.values()) & now
-
-
-def test_lazy_names_of_a_package_count_as_imports(package):
-    (package.parent / "user.py").write_text("")
-    (package / "user.py").write_text("from codepkg import thing\n")
-    assert set(code_parts(["codepkg.user"])) == {"codepkg.user", "codepkg", "codepkg.leaf"}
-
-
-def test_code_errors_are_one_line(package):
-    with pytest.raises(BvError, match="no source of module 'codepkg.nothing'"):
-        code_hash(["codepkg.nothing"])
-    (package / "alone.py").write_text("x = (\n")
-    with pytest.raises(BvError, match="alone.py does not parse"):
-        code_hash(["codepkg.alone"])
+def test_recipes_that_are_used_are_told(store, monkeypatch):
+    monkeypatch.setattr(registry, "USED", set())
+    monkeypatch.setattr(store_module, "USED", registry.USED)
+    for _ in range(2):
+        store.get("json", "thing", {}, lambda: [1], recipes=RECIPES)
+    assert set(RECIPES) == registry.USED
 
 
 def test_importing_the_store_imports_no_torch():
@@ -244,22 +182,22 @@ def damage_half_card(path):
 @pytest.mark.parametrize("kind", ["weights", "json"])
 def test_damaged_files_are_remade_with_a_warning(store, kind, damage, caplog):
     maker = Maker(VALUES[kind])
-    first = store.get(kind, "thing", {}, maker, code=CODE)
+    first = store.get(kind, "thing", {}, maker, recipes=RECIPES)
     damage(first.path)
     with caplog.at_level(logging.WARNING, logger="bvlib"):
-        again = store.get(kind, "thing", {}, maker, code=CODE)
+        again = store.get(kind, "thing", {}, maker, recipes=RECIPES)
     assert again.made and maker.calls == 2 and again.sha256 == first.sha256
     assert f"{first.path.name} is made again" in caplog.text
-    assert not store.get(kind, "thing", {}, maker, code=CODE).made
+    assert not store.get(kind, "thing", {}, maker, recipes=RECIPES).made
 
 
 def test_half_written_files_never_count_and_are_cleared(store):
-    path = store.get("json", "thing", {}, Maker([1]), code=CODE).path
+    path = store.get("json", "thing", {}, Maker([1]), recipes=RECIPES).path
     path.unlink()
     card_of(path).unlink()
     leftover = path.with_name(f".{path.name}.123.tmp")
     leftover.write_text("[1")
-    assert store.get("json", "thing", {}, Maker([1]), code=CODE).made
+    assert store.get("json", "thing", {}, Maker([1]), recipes=RECIPES).made
     assert not leftover.exists()
     assert not [p for p in path.parent.iterdir() if p.suffix == ".tmp"]
 
@@ -274,7 +212,11 @@ def _make_slowly(root, log):
         time.sleep(0.5)
         return [1, 2, 3]
 
-    assert Store(root, threads=1).get("json", "slow", {}, compute, code=CODE).value == [1, 2, 3]
+    assert Store(root, threads=1).get("json", "slow", {}, compute, recipes=RECIPES).value == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_two_processes_make_an_artefact_once(tmp_path):
@@ -299,7 +241,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
         def hang():
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(600)
-        Store({str(store.root)!r}, threads=1).get("json", "thing", {{}}, hang, code={CODE!r})
+        Store({str(store.root)!r}, threads=1).get("json", "thing", {{}}, hang, recipes={RECIPES!r})
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     deadline = time.monotonic() + 60
@@ -308,7 +250,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert store.get("json", "thing", {}, Maker(5), code=CODE).value == 5
+    assert store.get("json", "thing", {}, Maker(5), recipes=RECIPES).value == 5
 
 
 # Accounting
@@ -320,14 +262,14 @@ def test_seconds_do_not_count_what_was_made_inside(store):
         return 1
 
     def outer():
-        return store.get("json", "inner", {}, inner, code=CODE).value + 1
+        return store.get("json", "inner", {}, inner, recipes=RECIPES).value + 1
 
-    made = store.get("json", "outer", {}, outer, code=CODE)
+    made = store.get("json", "outer", {}, outer, recipes=RECIPES)
     assert made.value == 2 and made.seconds < 0.15
     assert list(made.nested.values()) == [pytest.approx(0.2, abs=0.15)]
     again = Store(store.root, threads=1)
-    again.get("json", "outer", {}, outer, code=CODE)
-    again.get("json", "outer", {}, outer, code=CODE)
+    again.get("json", "outer", {}, outer, recipes=RECIPES)
+    again.get("json", "outer", {}, outer, recipes=RECIPES)
     [record] = again.records()
     assert (
         record["nested"] == dict(made.nested) and record["key"] == made.key and not record["made"]
