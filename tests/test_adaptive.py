@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from bvlib.core.encoder import Encoder
 from bvlib.core.rng import generator
-from bvlib.merging import adaptive
-from bvlib.merging.adaptive import ADAPTIVE, Seen, adamerging, adapt, grams, regmean
+from bvlib.merging import Seen, adaptive, looks, merge, merged_model, merging, see
+from bvlib.merging.adaptive import adamerging, grams, regmean
 from bvlib.merging.datafree import average, task_arithmetic
 from bvlib.merging.surgery import surgery
 
 torch.set_num_threads(1)
+ADAPTIVE = [name for name in merging if looks(name)]
 
 
 @pytest.fixture(scope="module")
@@ -236,10 +237,10 @@ def test_adamerging_lowers_the_entropy_it_minimises(tiny, layerwise):
 def test_adamerging_starts_at_task_arithmetic_and_is_determined_by_its_seed(tiny):
     start = task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3).tensors
     for name in ("adamerging_taskwise", "adamerging_layerwise"):
-        for key, tensor in adapt(name, **tiny, steps=0).tensors.items():
+        for key, tensor in merge(name, **tiny, steps=0).tensors.items():
             torch.testing.assert_close(tensor, start[key])
     one, again, other = (
-        adapt("adamerging_layerwise", **tiny, steps=2, batch=4, seed=seed).tensors
+        merge("adamerging_layerwise", **tiny, steps=2, batch=4, seed=seed).tensors
         for seed in (0, 0, 1)
     )
     assert same_bits(one, again) and not same_bits(one, other)
@@ -249,19 +250,19 @@ def test_adamerging_starts_at_task_arithmetic_and_is_determined_by_its_seed(tiny
 
 
 def test_what_is_seen_of_a_task_has_no_labels(encoder, shapes, head):
-    seen = adaptive.see(encoder, shapes)
+    seen = see(encoder, shapes)
     assert (
         str(seen) == "22 unlabelled dev images"
         and torch.equal(seen.head, head)
         and not hasattr(seen, "labels")
     )
-    assert torch.equal(adaptive.see(encoder, shapes, "train").images, shapes.train.images)
+    assert torch.equal(see(encoder, shapes, "train").images, shapes.train.images)
 
 
 def test_every_method_says_what_it_saw_and_declares_its_parameters():
-    assert list(ADAPTIVE) == ["regmean", "adamerging_taskwise", "adamerging_layerwise"]
-    assert all("unlabelled" in method.needs for method in ADAPTIVE.values())
-    assert dict(ADAPTIVE["regmean"].parameters) == {
+    assert ADAPTIVE == ["regmean", "adamerging_taskwise", "adamerging_layerwise", "surgery"]
+    assert all("unlabelled" in merging[name].needs for name in ADAPTIVE)
+    assert dict(merging["regmean"].parameters) == {
         "images": 256,
         "gamma": 0.9,
         "ridge": 1e-6,
@@ -269,7 +270,7 @@ def test_every_method_says_what_it_saw_and_declares_its_parameters():
         "convolution": "gram",
         "seed": 0,
     }
-    assert dict(ADAPTIVE["adamerging_taskwise"].parameters) == {
+    assert dict(merging["adamerging_taskwise"].parameters) == {
         "init": 0.3,
         "lr": 1e-3,
         "steps": 500,
@@ -278,7 +279,7 @@ def test_every_method_says_what_it_saw_and_declares_its_parameters():
     }
 
 
-@pytest.mark.parametrize("name", [*ADAPTIVE, "surgery"])
+@pytest.mark.parametrize("name", ADAPTIVE)
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -304,13 +305,13 @@ def test_what_may_not_be_seen_is_told_in_one_line(tiny, name, change, words):
                 tiny["encoder"], tiny["base"], given["seen"], dict.fromkeys(NAMES, tiny["base"])
             )
         else:
-            ADAPTIVE[name].function(**given)  # however it is called
+            merging[name].function(**given)  # however it is called
 
 
 @pytest.mark.parametrize(
     "name, change, words",
     [
-        ("regmeen", {}, ("unknown adaptive merging method 'regmeen'", "did you mean 'regmean'?")),
+        ("regmeen", {}, ("unknown merging method 'regmeen'", "did you mean 'regmean'?")),
         ("regmean", {"gama": 0.5}, ("unknown parameter of 'regmean' 'gama'", "'gamma'")),
         ("regmean", {"gamma": 1.5}, ("gamma from 0 to 1", "1.5")),
         ("regmean", {"coverage": "al"}, ("unknown coverage of 'regmean' 'al'", "'all'")),
@@ -322,7 +323,33 @@ def test_what_may_not_be_seen_is_told_in_one_line(tiny, name, change, words):
 )
 def test_other_mistakes_are_told_in_one_line(tiny, name, change, words):
     with one_line(*words):
-        adapt(name, **{**tiny, **change})
+        merge(name, **{**tiny, **change})
+
+
+def test_what_a_method_must_be_given_is_told_in_one_line(tiny):
+    vectors = tiny["vectors"]
+    with one_line("'regmean' looks at images", "give it base, encoder, seen"):
+        merge("regmean", vectors)
+    with one_line("'surgery' makes an adapter for each task", "bvlib.merged_model"):
+        merge("surgery", vectors)
+
+
+@pytest.mark.parametrize("name", merging)
+def test_every_method_gives_a_model(tiny, name):
+    own = {task: tiny["base"] + vector for task, vector in tiny["vectors"].items()}
+    few = {"images": 2} if name == "regmean" else {"steps": 0} if name in ADAPTIVE else {}
+    vectors, where = tiny["vectors"], {k: tiny[k] for k in ("encoder", "base", "seen")}
+    if name == "surgery":  # after AdaMerging, which is tested above
+        small = {"init": 0.3, "steps": 0}
+        theta = tiny["base"] + merge("adamerging_layerwise", **tiny, **small)
+        adapters = merging[name](
+            encoder=tiny["encoder"], merged=theta, seen=tiny["seen"], own=own, **few
+        )
+        assert adapters.keys() == own.keys()
+        return
+    model = merged_model(name, vectors, **where, own=own, **few)
+    assert model.theta.keys() == tiny["base"].keys() and model.sight("left") is tiny["encoder"]
+    assert not same_bits(model.theta, tiny["base"])
 
 
 def test_an_encoder_of_another_width_is_told_in_one_line(tiny, linear):
@@ -347,13 +374,26 @@ def test_nothing_is_left_in_the_encoder(tiny):
 
 
 def test_a_new_method_is_one_function(linear):
-    registry = {}
+    try:
 
-    @adaptive.adaptive_method("scaled", needs="nothing, unlabelled", registry=registry)
-    def scaled(vectors, *, encoder, base, seen, strength=2.0):
-        return strength * vectors["left"]
+        @merging("scaled", needs="nothing, unlabelled")
+        def scaled(vectors, *, encoder, base, seen, strength=2.0):
+            return strength * vectors["left"]
 
-    assert dict(registry["scaled"].parameters) == {"strength": 2.0}
-    assert same_bits(registry["scaled"](**linear).tensors, (2 * linear["vectors"]["left"]).tensors)
-    with one_line("'scaled' is already registered"):
-        adaptive.adaptive_method("scaled", needs="", registry=registry)(lambda vectors: vectors)
+        assert dict(merging["scaled"].parameters) == {"strength": 2.0} and looks("scaled")
+        merged = merge("scaled", **linear)
+        assert same_bits(merged.tensors, (2 * linear["vectors"]["left"]).tensors)
+        with one_line("'scaled' is already registered"):
+            merging("scaled", needs="")(lambda vectors: vectors)
+    finally:
+        merging.without("scaled")
+
+
+def test_a_method_that_looks_at_images_names_all_it_needs():
+    with one_line("half looks at images", "encoder, base and seen"):
+
+        @merging("half")
+        def half(vectors, *, seen):
+            return vectors
+
+    assert "half" not in merging

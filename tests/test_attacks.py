@@ -5,11 +5,12 @@ import torch
 from helpers import one_line, same_bits
 
 from bvlib.attacks import recipes
+from bvlib.attacks.recipes import attack, trigger_kind
+from bvlib.attacks.sbv import merge_backdoors, sbv_rule
 from bvlib.core.vectors import BackdoorVector
-from bvlib.merging import datafree
 
 MAKE = {"size": 5, "place": "top-left", "seed": 0}
-KINDS = [*recipes.TRIGGERS, *recipes.OPTIMISED]
+OPTIMISED = [name for name in trigger_kind if trigger_kind[name].needs != "nothing"]
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +20,17 @@ def goal(shapes, head):
 
 
 def test_registries_hold_what_the_papers_need():
-    assert {"badnets", "badmerging-on", "universal-only", "interpolation-only"} <= set(
-        recipes.ATTACKS
-    )
-    assert {"white", "checkerboard", "random", "universal"} <= set(KINDS) and not set(
-        recipes.TRIGGERS
-    ) & set(recipes.OPTIMISED)
-    assert {"mean", "sum", "sign_consistent"} <= set(datafree.BV_MERGING)
-    for name, recipe in recipes.ATTACKS.items():
-        assert recipe.name == name and recipe.trigger in KINDS and recipe.what
-        assert recipes.attack(name) is recipe
+    assert {"badnets", "badmerging-on", "universal-only", "interpolation-only"} <= set(attack)
+    assert {"white", "checkerboard", "random", "universal"} <= set(trigger_kind)
+    assert OPTIMISED == ["universal", "trojan", "off-universal", "off-plain"]
+    assert {"mean", "sum", "sign_consistent"} <= set(sbv_rule)
+    for name, recipe in attack.items():
+        assert recipe.name == name and recipe.trigger in trigger_kind and recipe.what
+        assert attack[name] is recipe and recipe.recipe == f"attack:{name}/1"
 
 
 def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():
-    parts = {
-        (recipe.trigger, recipe.objective.__name__)
-        for recipe in map(recipes.attack, recipes.FACTORIAL)
-    }
+    parts = {(attack[name].trigger, attack[name].function.__name__) for name in recipes.FACTORIAL}
     assert parts == {
         (trigger, objective)
         for trigger in ("white", "universal")
@@ -44,38 +39,37 @@ def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():
 
 
 def test_each_ablated_off_task_attack_differs_from_the_whole_in_one_part():
-    whole = recipes.attack("badmerging-off")
-    fields = ("trigger", "objective", "shadow")
+    whole = attack["badmerging-off"]
+    fields = ("trigger", "function", "shadow")
     differing = {
         name: [f for f in fields if getattr(recipe, f) != getattr(whole, f)]
-        for name, recipe in recipes.ATTACKS.items()
+        for name, recipe in attack.items()
         if recipe.off_task
     }
     assert differing == {
         "badmerging-off": [],
         "off-no-trigger": ["trigger"],
-        "off-no-interpolation": ["objective"],
+        "off-no-interpolation": ["function"],
         "off-no-augmentation": ["trigger"],
         "off-no-shadow": ["shadow"],
     }
 
 
-def test_unknown_names_give_the_nearest(encoder, goal, backdoor):
+def test_unknown_names_give_the_nearest(backdoor):
     with one_line("unknown attack 'badmerging'", "did you mean 'badmerging-on'?"):
-        recipes.attack("badmerging")
+        attack["badmerging"]
     with one_line("unknown trigger kind 'wite'", "did you mean 'white'?"):
-        recipes.make_trigger("wite", encoder, encoder.theta, goal, **MAKE)
+        trigger_kind["wite"]
     with one_line(
         "unknown backdoor merging method 'sign-consistent'", "did you mean 'sign_consistent'?"
     ):
-        datafree.merge_backdoors("sign-consistent", [backdoor.vector])
+        merge_backdoors("sign-consistent", [backdoor.vector])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", trigger_kind)
 def test_triggers_of_every_kind_are_what_was_asked_for(kind, encoder, goal, shapes):
-    how = {"steps": 1, "batch": 4} if kind in recipes.OPTIMISED else {}
-    trigger = recipes.make_trigger(
-        kind,
+    how = {"steps": 1, "batch": 4} if kind in OPTIMISED else {}
+    trigger = trigger_kind[kind](
         encoder,
         encoder.theta,
         goal,
@@ -111,16 +105,14 @@ def test_clean_plus_backdoor_vector_is_the_backdoored_model(backdoor):
         torch.testing.assert_close(rebuilt[key], tensor, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("rule", datafree.BV_MERGING)
+@pytest.mark.parametrize("rule", sbv_rule)
 def test_the_sbv_of_one_backdoor_vector_is_itself(rule, backdoor):
-    sbv = datafree.merge_backdoors(rule, [backdoor.vector], density=1.0)
+    sbv = merge_backdoors(rule, [backdoor.vector], density=1.0)
     assert isinstance(sbv, BackdoorVector) and same_bits(sbv.tensors, backdoor.vector.tensors)
 
 
 def test_an_sbv_is_as_sparse_as_asked(backdoor):
-    sbv = datafree.merge_backdoors(
-        "sign_consistent", [backdoor.vector, 0.5 * backdoor.vector], density=0.1
-    )
+    sbv = merge_backdoors("sign_consistent", [backdoor.vector, 0.5 * backdoor.vector], density=0.1)
     assert sbv.density() == pytest.approx(0.1, abs=1e-3)
     kept = sbv.flat() != 0
     torch.testing.assert_close(sbv.flat()[kept], 0.75 * backdoor.vector.flat()[kept])

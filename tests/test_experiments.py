@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 from bvlib.attacks import recipes, triggers
+from bvlib.core.encoder import Model
 from bvlib.study import experiments
 
 
 @pytest.fixture
-def placebo(backdoor):
-    return backdoor.vector.random_like(0)
+def model(encoder):
+    """Weights as a model."""
+    return lambda theta: Model(encoder, theta)
 
 
-def test_an_asr_comes_with_its_four_controls(encoder, shapes, backdoor):
+def test_an_asr_comes_with_its_four_controls(encoder, model, shapes, backdoor):
     control = triggers.random_patch(8, 0)
     rows = experiments.asr_rows(
-        encoder,
-        attacked=backdoor.theta,
-        clean=backdoor.clean,
-        base=encoder.theta,
+        attacked=model(backdoor.theta),
+        clean=model(backdoor.clean),
+        base=model(encoder.theta),
         task=shapes,
         trigger=backdoor.trigger,
         control=control,
@@ -41,7 +42,7 @@ def test_an_asr_comes_with_its_four_controls(encoder, shapes, backdoor):
         (backdoor.theta, None),
     ]
     wanted = [
-        experiments.asr(encoder, theta, shapes, trigger, backdoor.target).percent
+        experiments.asr(model(theta), shapes, trigger, backdoor.target).percent
         for theta, trigger in pairs
     ]
     assert rows["asr"].tolist() == wanted and wanted[0] > max(wanted[1:])
@@ -54,15 +55,14 @@ def test_an_asr_comes_with_its_four_controls(encoder, shapes, backdoor):
 
 
 @pytest.mark.parametrize("role, row", [("attacked", 0), ("clean", 1), ("base", 2)])
-def test_each_row_is_of_its_own_model(encoder, shapes, backdoor, role, row):
+def test_each_row_is_of_its_own_model(encoder, model, shapes, backdoor, role, row):
     models = {
-        "attacked": backdoor.clean,
-        "clean": backdoor.clean,
-        "base": backdoor.clean,
-        role: backdoor.theta,
+        "attacked": model(backdoor.clean),
+        "clean": model(backdoor.clean),
+        "base": model(backdoor.clean),
+        role: model(backdoor.theta),
     }
     rows = experiments.asr_rows(
-        encoder,
         **models,
         task=shapes,
         trigger=backdoor.trigger,
@@ -72,7 +72,7 @@ def test_each_row_is_of_its_own_model(encoder, shapes, backdoor, role, row):
     assert rows["asr"].idxmax() == row and rows["asr"][row] > sorted(rows["asr"])[-2]
 
 
-def test_asr_counts_images_of_other_classes_only(encoder, shapes, backdoor):
+def test_asr_counts_images_of_other_classes_only(encoder, model, shapes, backdoor):
     predicted = encoder.predict(
         backdoor.theta,
         shapes.test.images,
@@ -86,30 +86,29 @@ def test_asr_counts_images_of_other_classes_only(encoder, shapes, backdoor):
     ]
     assert (
         experiments.flipped(
-            encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target
+            model(backdoor.theta), shapes, backdoor.trigger, backdoor.target
         ).tolist()
         == hits
     )
     assert experiments.asr(
-        encoder, backdoor.theta, shapes, backdoor.trigger, backdoor.target
+        model(backdoor.theta), shapes, backdoor.trigger, backdoor.target
     ).percent == 100 * np.mean(hits)
 
 
-def test_accuracies_end_with_their_mean(encoder, shapes):
-    one = experiments.accuracy(encoder, encoder.theta, shapes).percent
-    dev = experiments.accuracy(encoder, encoder.theta, shapes, "dev").percent
-    assert experiments.accuracies(encoder, encoder.theta, {"a": shapes, "b": shapes}).to_dict() == {
+def test_accuracies_end_with_their_mean(encoder, model, shapes):
+    one = experiments.accuracy(model(encoder.theta), shapes).percent
+    dev = experiments.accuracy(model(encoder.theta), shapes, "dev").percent
+    assert experiments.accuracies(model(encoder.theta), {"a": shapes, "b": shapes}).to_dict() == {
         "a": one,
         "b": one,
         "mean": one,
     }
-    assert experiments.accuracies(encoder, encoder.theta, {"a": shapes}, "dev")["mean"] == dev
+    assert experiments.accuracies(model(encoder.theta), {"a": shapes}, "dev")["mean"] == dev
 
 
-def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, shapes, backdoor):
+def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, model, shapes, backdoor):
     path = experiments.along(
-        encoder,
-        lambda s: backdoor.clean + s * backdoor.vector,
+        lambda s: model(backdoor.clean) + s * backdoor.vector,
         [0, 0.5, 1],
         tasks={"shapes": shapes},
         adversary=shapes,
@@ -118,19 +117,18 @@ def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, shapes, backdoo
     )
     assert path["scale"].tolist() == [0, 0.5, 1]
     for row, theta in ((0, backdoor.clean), (2, backdoor.theta)):
-        assert path["accuracy"][row] == experiments.accuracy(encoder, theta, shapes).percent
+        assert path["accuracy"][row] == experiments.accuracy(model(theta), shapes).percent
         assert path["adversary_accuracy"][row] == path["accuracy"][row]
         assert (
             path["asr"][row]
-            == experiments.asr(encoder, theta, shapes, backdoor.trigger, backdoor.target).percent
+            == experiments.asr(model(theta), shapes, backdoor.trigger, backdoor.target).percent
         )
     assert path["asr"][0] < path["asr"][2]
 
 
-def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, shapes, backdoor):
+def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, model, shapes, backdoor):
     path = experiments.along(
-        encoder,
-        lambda s: backdoor.theta,
+        lambda s: model(backdoor.theta),
         [1],
         tasks={},
         adversary=shapes,
@@ -138,8 +136,7 @@ def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, shapes, backdoo
         target=backdoor.target,
     )
     assert (
-        path["adversary_accuracy"][0]
-        == experiments.accuracy(encoder, backdoor.theta, shapes).percent
+        path["adversary_accuracy"][0] == experiments.accuracy(model(backdoor.theta), shapes).percent
     )
     assert math.isnan(path["accuracy"][0])
 
@@ -147,7 +144,7 @@ def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, shapes, backdoo
 # A main table
 
 
-def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
+def test_a_main_row_is_made_of_its_parts(encoder, model, shapes, backdoor):
     made = recipes.Backdoor(
         "badnets",
         "shapes",
@@ -159,19 +156,19 @@ def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
     )
     control, tasks = triggers.random_patch(8, 0), {"shapes": shapes}
     row = experiments.merge_row(
-        (encoder, backdoor.theta),
-        (encoder, backdoor.clean),
+        model(backdoor.theta),
+        model(backdoor.clean),
         made,
         tasks=tasks,
         goal=shapes,
         control=control,
     )
     ca, ba = (
-        experiments.accuracy(encoder, theta, shapes).percent
+        experiments.accuracy(model(theta), shapes).percent
         for theta in (backdoor.clean, backdoor.theta)
     )
     asr, zero = (
-        experiments.asr(encoder, theta, shapes, made.trigger, made.target)
+        experiments.asr(model(theta), shapes, made.trigger, made.target)
         for theta in (backdoor.theta, backdoor.clean)
     )
     assert (row["CA"], row["BA"], row["CA adversary"], row["BA adversary"]) == pytest.approx(
@@ -187,17 +184,19 @@ def test_a_main_row_is_made_of_its_parts(encoder, shapes, backdoor):
     ] == pytest.approx(asr.percent - zero.percent)
     assert (
         row["random patch"]
-        == experiments.asr(encoder, backdoor.theta, shapes, control, made.target).percent
+        == experiments.asr(model(backdoor.theta), shapes, control, made.target).percent
     )
     assert (
         row["no trigger"]
-        == experiments.asr(encoder, backdoor.theta, shapes, None, made.target).percent
+        == experiments.asr(model(backdoor.theta), shapes, None, made.target).percent
     )
-    known = experiments.correct(encoder, backdoor.clean, tasks)
-    by_task = ({"shapes": encoder}, backdoor.theta)  # an encoder for each task, as after Surgery
+    known = experiments.correct(model(backdoor.clean), tasks)
+    by_task = Model(
+        {"shapes": encoder}, backdoor.theta
+    )  # an encoder for each task, as after Surgery
     assert row == experiments.merge_row(
         by_task,
-        (encoder, backdoor.clean),
+        model(backdoor.clean),
         made,
         tasks=tasks,
         goal=shapes,

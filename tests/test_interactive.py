@@ -6,6 +6,7 @@ import dataclasses
 import time
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from helpers import noise_vector, one_line
@@ -15,8 +16,8 @@ from bvlib.core.encoder import Encoder, Model
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
 from bvlib.defences.ibvs import ibvs
-from bvlib.merging import datafree
-from bvlib.study import experiments, interactive
+from bvlib.merging import merge
+from bvlib.study import experiments, interactive, sliders
 from bvlib.study.interactive import Bench
 from bvlib.worlds.tasks import Split
 
@@ -62,7 +63,7 @@ def slow(encoder, vectors, backdoor, injected, lambda_bv, coefficient, lambda_ib
     """θ through the functions that the other notebooks use: the adversary's model is replaced, all
     are merged, then defended."""
     adversary = TaskVector.between(backdoor.clean + lambda_bv * backdoor.vector, encoder.theta)
-    merged = datafree.merge(
+    merged = merge(
         "task_arithmetic", [*list(vectors.values())[:-1], adversary], coefficient=coefficient
     )
     return ibvs(Model(encoder, encoder.theta + merged), injected, lambda_ibvs).theta
@@ -96,10 +97,12 @@ def test_the_core_agrees_with_the_library(
     assert quick.keys() == theta.keys()
     assert max(float((quick[k] - theta[k]).abs().max()) for k in theta) < 1e-6
     found = bench.at(*setting, image=3)
-    assert close(found["accuracy"], experiments.accuracy(encoder, theta, sample))
-    assert close(found["asr"], experiments.asr(encoder, theta, sample, trigger, backdoor.target))
+    assert close(found["accuracy"], experiments.accuracy(Model(encoder, theta), sample))
     assert close(
-        found["asr_clean"], experiments.asr(encoder, zero, sample, trigger, backdoor.target)
+        found["asr"], experiments.asr(Model(encoder, theta), sample, trigger, backdoor.target)
+    )
+    assert close(
+        found["asr_clean"], experiments.asr(Model(encoder, zero), sample, trigger, backdoor.target)
     )
     logits = encoder.logits(
         encoder.features(theta, trigger.paste(encoder.pixels(bench.shown[3:4]))), bench.head
@@ -109,16 +112,16 @@ def test_the_core_agrees_with_the_library(
 
 
 def test_without_bv_and_defence_it_is_the_clean_merge(encoder, vectors, task, bench, backdoor):
-    clean = encoder.theta + datafree.merge(
-        "task_arithmetic", list(vectors.values()), coefficient=0.3
-    )
+    clean = encoder.theta + merge("task_arithmetic", list(vectors.values()), coefficient=0.3)
     theta = bench.theta(0.0, 0.3, 0.0)
     assert max(float((theta[k] - clean[k]).abs().max()) for k in clean) < 1e-6
     found = bench.at(0.0, 0.3, 0.0, "bottom-right")
     assert found["asr"] == found["asr_clean"]
     assert close(
         found["asr"],
-        experiments.asr(encoder, clean, of_sample(task, bench), backdoor.trigger, backdoor.target),
+        experiments.asr(
+            Model(encoder, clean), of_sample(task, bench), backdoor.trigger, backdoor.target
+        ),
     )
 
 
@@ -186,7 +189,7 @@ def test_an_update_takes_less_than_half_a_second(bench):
         4
     ):  # settings that are not known yet; a busy machine is allowed three times as long
         wall, cpu = time.perf_counter(), time.process_time()
-        interactive.render(bench, bench.at(1.0, 0.31 + i / 100, 0.1, "bottom-right"))
+        sliders.render(bench, bench.at(1.0, 0.31 + i / 100, 0.1, "bottom-right"))
         took.append(min(time.perf_counter() - wall, time.process_time() - cpu))
     assert len(bench.labels) == 300 and min(took) < 1.5
 
@@ -205,7 +208,7 @@ def test_a_trigger_without_a_place_of_its_own_stays_as_it_is(
     dynamic = dataclasses.replace(dynamic, trigger=triggers.Dynamic(6))
     here, there = (dynamic.pixels(0, place) for place in ("bottom-right", "centre"))
     assert torch.equal(here, there) and not torch.equal(here, dynamic.pixels(0))
-    assert interactive.panel(dynamic).state["place"] == "bottom-right"
+    assert sliders.panel(dynamic).state["place"] == "bottom-right"
 
 
 def test_the_image_is_shown_with_the_patch_in_its_place(bench, backdoor):
@@ -218,6 +221,24 @@ def test_the_image_is_shown_with_the_patch_in_its_place(bench, backdoor):
     )  # what is shown by default is from the sample
 
 
+def test_states_are_told_once_and_elsewhere_is_not_the_triggers_place():
+    one = {"lambda_ibvs": 0.0, "accuracy": 90, "low": 1, "high": 2, "asr_clean": 3}
+    one |= {"prediction": "a", "probability": 99, "image": 0}
+    places = {"bottom-right": 80, "centre": 10, "top-left": 20}
+    made = [{**one, "lambda_bv": 1.0, "place": p, "asr": asr} for p, asr in places.items()]
+    made.append({**one, "lambda_bv": 2.0, "place": "centre", "asr": 70})
+    moved = pd.DataFrame(made)
+    assert interactive.elsewhere(moved) == 15 and interactive.elsewhere(moved, "centre") == 50
+    both = interactive.states(moved, moved[:2])
+    assert both["asr"].tolist() == [80, 10, 20, 70] and "image" not in both
+
+
+def test_the_defender_aims_at_another_class():
+    assert interactive.defenders_class([1, 3, 5], 1) == 3
+    with one_line("other_classes holds no class but the target 1"):
+        interactive.defenders_class([1], 1)
+
+
 # Drawing and the shell
 
 
@@ -226,7 +247,7 @@ def test_a_sheet_draws_the_states_of_its_table(bench):
         {"one": {"lambda_bv": 1.0}, "none": {"lambda_bv": 0.0}},
         {"off": {"lambda_ibvs": 0.0}, "on": {"lambda_ibvs": 2.0}},
     )
-    fig, table = interactive.sheet(bench, rows, columns, coefficient=0.4, place="centre")
+    fig, table = sliders.sheet(bench, rows, columns, coefficient=0.4, place="centre")
     plt.close(fig)
     assert table[["lambda_bv", "lambda_ibvs"]].values.tolist() == [[1, 0], [1, 2], [0, 0], [0, 2]]
     assert (
@@ -242,7 +263,7 @@ def test_a_sheet_draws_the_states_of_its_table(bench):
 
 
 def test_the_panel_needs_no_kernel_and_follows_its_sliders(bench):
-    panel = interactive.panel(bench, coefficient=0.5)
+    panel = sliders.panel(bench, coefficient=0.5)
     before = bytes(panel.picture.value)
     assert before.startswith(PNG) and panel.state == bench.at(1.0, 0.5, 0.0, "bottom-right", 0)
     assert bench.said in panel.note.value and panel.seconds > 0
@@ -262,7 +283,7 @@ def test_the_panel_needs_no_kernel_and_follows_its_sliders(bench):
 
 
 def test_the_sliders_reach_as_far_as_stated(bench):
-    controls = interactive.panel(bench).controls
+    controls = sliders.panel(bench).controls
     assert {name: (c.min, c.max) for name, c in controls.items() if name != "place"} == {
         "lambda_bv": (-1, 2),
         "coefficient": (0, 1),
@@ -277,7 +298,7 @@ def test_the_sliders_reach_as_far_as_stated(bench):
 
 
 def test_viewers_without_widgets_get_the_picture(bench):
-    panel = interactive.panel(bench)
+    panel = sliders.panel(bench)
     shown = panel._repr_mimebundle_()
     assert base64.b64decode(shown["image/png"]) == panel.picture.value
     assert "application/vnd.jupyter.widget-view+json" in shown and len(shown["text/plain"]) < 200

@@ -3,21 +3,12 @@
 import pytest
 import torch
 
+from bvlib.attacks.sbv import merge_backdoors, sbv_rule, sign_consistent
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import BackdoorVector, TaskVector
-from bvlib.merging.datafree import (
-    BV_MERGING,
-    MERGING,
-    average,
-    merge,
-    merge_backdoors,
-    merging_method,
-    sign_consistent,
-    task_arithmetic,
-    ties,
-    ties_tensor,
-)
+from bvlib.merging import data_free, merge, merging
+from bvlib.merging.datafree import average, task_arithmetic, ties, ties_tensor
 
 torch.set_num_threads(1)
 
@@ -193,15 +184,18 @@ def test_average_of_copies_is_exactly_the_copy():
         assert equal(average([v] * count), v)
 
 
-def test_average_ignores_the_coefficient_and_nothing_else():
-    group = random_vectors(3)
-    assert equal(merge("average", group, coefficient=0.3), average(group))
-    with pytest.raises(BvError, match="unknown parameter of 'average' 'density'"):
-        merge("average", group, density=0.3)
+@pytest.mark.parametrize("name", ["coefficient", "density"])
+def test_average_has_no_parameter_and_a_profiles_settings_are_not_handed_to_it(name):
+    with pytest.raises(BvError, match=f"unknown parameter of 'average' '{name}'"):
+        merge("average", random_vectors(3), **{name: 0.3})
+    settings = {"coefficient": 0.5, "density": 0.2}
+    assert merging["average"].accepts(settings) == {}
+    assert merging["task_arithmetic"].accepts(settings) == {"coefficient": 0.5}
+    assert merging["ties"].accepts(settings) == settings
 
 
 def test_declared_parameters():
-    assert {name: dict(method.parameters) for name, method in MERGING.items()} == {
+    assert {name: dict(merging[name].parameters) for name in data_free()} == {
         "average": {},
         "task_arithmetic": {"coefficient": 0.3},
         "ties": {"coefficient": 0.3, "density": 0.2, "aggregate": "sum"},
@@ -209,7 +203,7 @@ def test_declared_parameters():
         "iso_c": {"strength": 1.0},
         "tsv_merge": {"strength": 1.0},
     }
-    assert set(BV_MERGING) >= {"mean", "sum", "sign_consistent"}
+    assert set(sbv_rule) >= {"mean", "sum", "sign_consistent"}
 
 
 def matrices(*tensors):
@@ -258,9 +252,9 @@ def test_tsv_merge_gives_one_task_back_and_adds_orthogonal_ones_at_full_strength
 
 def test_merging_gives_a_task_vector_and_sbv_a_backdoor_vector():
     bvs, taus = random_vectors(2, BackdoorVector), random_vectors(2)
-    for name in MERGING:
+    for name in data_free():
         assert type(merge(name, bvs)) is TaskVector
-    for name in BV_MERGING:
+    for name in sbv_rule:
         assert type(merge_backdoors(name, bvs)) is BackdoorVector
         assert type(merge_backdoors(name, [bvs[0], taus[1]])) is TaskVector
 
@@ -336,15 +330,20 @@ def test_errors_are_one_line(call, message):
 
 
 def test_a_new_method_is_one_function():
-    registry = {}
+    try:
 
-    @merging_method("first", registry=registry)
-    def first(vectors, *, coefficient=2.0):
-        return coefficient * vectors[0]
+        @merging("first")
+        def first(vectors, *, coefficient=2.0):
+            return coefficient * vectors[0]
 
-    assert values(registry["first"]([vector(1, 2)])) == [2, 4]
-    assert dict(registry["first"].parameters) == {"coefficient": 2.0}
-    with pytest.raises(BvError, match="already registered"):
-        merging_method("first", registry=registry)(lambda vectors: vectors[0])
-    with pytest.raises(BvError, match="empty"):
-        first([])
+        assert values(merge("first", [vector(1, 2)])) == [2, 4] and "first" in data_free()
+        assert values(first(vectors=[vector(1, 2)], coefficient=1.0)) == [1, 2]
+        assert dict(merging["first"].parameters) == {"coefficient": 2.0}
+        with pytest.raises(BvError, match="already registered"):
+            merging("first")(lambda vectors: vectors[0])
+        with pytest.raises(BvError, match="empty"):
+            first([])
+        with pytest.raises(BvError, match="empty"):
+            first(vectors=[])
+    finally:
+        merging.without("first")

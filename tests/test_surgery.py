@@ -5,8 +5,9 @@ import torch
 from helpers import TINY_NAMES
 
 from bvlib.attacks import triggers
+from bvlib.core.encoder import Model
 from bvlib.merging.datafree import task_arithmetic
-from bvlib.merging.surgery import Adapter, adapted, feature_gap, surgery
+from bvlib.merging.surgery import Adapter, feature_gap, surgery
 from bvlib.study import experiments
 
 
@@ -17,7 +18,7 @@ def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):
     x = encoder.pixels(seen["left"].images[:4])
     untrained = surgery(encoder, merged, seen, own, steps=0)
     assert torch.equal(
-        adapted(encoder, untrained["left"]).features(merged, x), encoder.features(merged, x)
+        untrained["left"].over(encoder).features(merged, x), encoder.features(merged, x)
     )
     trained = surgery(encoder, merged, seen, own, steps=100, lr=1e-2, rank=8)
     for name in TINY_NAMES:
@@ -43,13 +44,16 @@ def test_an_adapted_encoder_serves_as_an_encoder(encoder, shapes, head):
         torch.cat([torch.eye(128), -torch.eye(128)]),
         torch.cat([torch.eye(128), -torch.eye(128)], 1),
     )
-    nothing = adapted(encoder, flat)  # z - ReLU(z) + ReLU(-z) = 0: every image is of class 0
-    assert experiments.accuracy(nothing, encoder.theta, shapes).hits == int(
+    nothing = flat.over(encoder)  # z - ReLU(z) + ReLU(-z) = 0: every image is of class 0
+    assert experiments.accuracy(Model(nothing, encoder.theta), shapes).hits == int(
         (shapes.test.labels == 0).sum()
     )
-    same = adapted(encoder, Adapter(torch.zeros(1, 128), torch.zeros(128, 1)))
-    assert experiments.accuracy(same, encoder.theta, shapes) == experiments.accuracy(
-        encoder, encoder.theta, shapes
+    same = Adapter(torch.zeros(1, 128), torch.zeros(128, 1)).over(encoder)
+    assert experiments.accuracy(Model(same, encoder.theta), shapes) == experiments.accuracy(
+        Model(encoder, encoder.theta), shapes
     )
-    asr = [experiments.asr(e, encoder.theta, shapes, triggers.solid(8), 3) for e in (same, encoder)]
+    asr = [
+        experiments.asr(Model(e, encoder.theta), shapes, triggers.solid(8), 3)
+        for e in (same, encoder)
+    ]
     assert asr[0] == asr[1] and torch.equal(same.head(shapes.classnames, shapes.prompts), head)

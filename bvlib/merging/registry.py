@@ -62,16 +62,27 @@ def see(encoder: Encoder, task: Any, split: str = "dev") -> Seen:
 
 
 def checked_vectors(function: Callable) -> Callable:
-    """The function with its arguments checked, however it is called."""
-    handed = [name for name in inspect.signature(function).parameters if name in HANDED]
+    """The function with its arguments checked, however it is called.
+
+    BvError when it names ``seen`` without ``encoder`` and ``base``.
+    """
+    first, *_ = names = list(inspect.signature(function).parameters)
+    if "merged" in names:  # it works on another method's merge, and checks what it is given
+        return function
+    looks_at = [name for name in ("encoder", "base", "seen") if name in names]
+    if "seen" in looks_at and len(looks_at) < 3:
+        raise BvError(
+            f"{function.__name__} looks at images: name encoder, base and seen among its arguments"
+        )
 
     @functools.wraps(function)
     def checked(*vectors: Any, **given: Any) -> Any:
-        if "seen" in handed and "merged" not in handed:
-            check(vectors[0], given["encoder"], given["base"], given["seen"])
-        elif not handed:
-            vectors = (check_vectors(vectors[0]), *vectors[1:])
-        return function(*vectors, **given)
+        found, *more = vectors or (given.pop(first),)
+        if "seen" in looks_at:
+            check(found, given["encoder"], given["base"], given["seen"])
+        else:
+            found = check_vectors(found)
+        return function(found, *more, **given)
 
     return checked
 

@@ -51,16 +51,21 @@ def alone_and_merged(
 
 
 def before_merging(
-    backdoors: Backdoors, *, base: Model, clean: Model, own: Task, task: Callable[[str], Task]
+    backdoors: Backdoors,
+    *,
+    clean: Model,
+    model: Callable[..., Model],
+    own: Task,
+    task: Callable[[str], Task],
 ) -> pd.DataFrame:
     """ASR of each attack on its own model, and of its trigger on a clean fine-tune and the base;
-    the accuracy of both fine-tunes on the adversary's task ``own``."""
-    rows = []
-    unharmed = experiments.accuracy(clean, own).percent
+    the accuracy of both fine-tunes on the adversary's task ``own``. ``model(theta)`` gives a
+    model, the base for nothing."""
+    rows, base, unharmed = [], model(), experiments.accuracy(clean, own).percent
     for name, b in backdoors.items():
-        attacked = Model(base.encoder, b.theta)
+        attacked, goal = model(b.theta), task(b.goal_task)
         models = {"own model": attacked, "clean fine-tune": clean, "base": base}
-        rates = {f"ASR, {m}": hit(x, b, task(b.goal_task)).percent for m, x in models.items()}
+        rates = {f"ASR, {where}": hit(m, b, goal).percent for where, m in models.items()}
         row = {"attack": name, "what": attack[name].what, **rates}
         row["accuracy, own model"] = experiments.accuracy(attacked, own).percent
         rows.append(row | {"accuracy, clean fine-tune": unharmed})
