@@ -153,7 +153,7 @@ class Adversary(Workshop):
         if chosen.needs == "nothing":
             return made()
         how = {**self.p["trigger"], **({} if steps is None else {"steps": steps})}
-        if "off" in args:
+        if "off" in args and "augmented" in chosen.parameters:
             how["augmented"] = args["off"]["augmented"]
         args = {
             "kind": kind,
