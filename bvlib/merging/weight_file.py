@@ -43,7 +43,7 @@ class WeightFile:
                 f"{path} is cut short or no safetensors file ({str(error).splitlines()[0]}): copy "
                 "or make it again"
             ) from None
-        self.path, self.file = path, stack.enter_context(open(path, "rb", buffering=0))
+        self.path, self.file = path, stack.enter_context(path.open("rb", buffering=0))
         self.start = 8 + int.from_bytes(self.file.read(8), "little")
         table = json.loads(self.file.read(self.start - 8))
         table.pop("__metadata__", None)
