@@ -14,6 +14,8 @@ from helpers import one_line
 
 from bvlib import cli
 from bvlib.report import admission, admission_page
+from bvlib.report import admission_measures as measures
+from bvlib.report.criteria import CRITERIA
 from bvlib.run import notebooks, settings
 from bvlib.worlds import bases
 
@@ -44,7 +46,7 @@ def weakness(universal=UNIVERSAL, noise=5.0):
 
 
 def outcome(**changes):
-    return admission.criteria(TASKS, weakness(**changes)).set_index("id")
+    return measures.criteria(TASKS, weakness(**changes)).set_index("id")
 
 
 # Criteria
@@ -91,7 +93,7 @@ def test_criteria_that_are_not_met():
     assert math.isnan(outcome(universal={6: (10, 10, 10)}).loc["smallest_size", "obtained"])
     large = outcome(universal={8: (90, 90, 90)})
     assert not large.loc["weakness", "met"] and large.loc["smallest_size", "obtained"] == 8
-    flat = admission.criteria(
+    flat = measures.criteria(
         TASKS.assign(gain=0.0, times_median=[1.0, 1.0, 2.1]), weakness()
     ).set_index("id")["met"]
     assert not flat["gain"] and not flat["recovered"] and not flat["norms"]
@@ -147,7 +149,7 @@ def test_smoke_goes_to_runs_and_has_every_file(folder):
     }
     assert table["asr"].between(0, 100).all() and table["class"].nunique() == 3
     assert len(pd.read_csv(out / "cosines.csv")) == 3 and len(pd.read_csv(out / "heads.csv")) == 3
-    again = admission.criteria(pd.read_csv(out / "tasks.csv"), table)
+    again = measures.criteria(pd.read_csv(out / "tasks.csv"), table)
     written = pd.read_csv(out / "criteria.csv")
     assert again["obtained"].tolist() == pytest.approx(
         written["obtained"].tolist(), rel=1e-4, nan_ok=True
@@ -239,7 +241,7 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     assert (
         card == before and frozen["seed"] == 100 and frozen["recipe"] == admission.recipe("smoke")
     )
-    assert frozen["criteria"].keys() == admission.CRITERIA.keys()
+    assert frozen["criteria"].keys() == CRITERIA.keys()
     assert frozen["recipe"]["drawn by"] == "world:toy/1" and frozen["base"] == card["sha256"]
     data = dict.fromkeys(list(frozen["data"])[:1], "0" * 16)
     assert admission.check_frozen("smoke", data).endswith(f"images of {next(iter(data))}")

@@ -5,17 +5,16 @@ from helpers import one_line
 
 from bvlib.attacks import shadows
 from bvlib.worlds import toy
+from bvlib.worlds.vocabulary import SHAPES
 from bvlib.worlds.words import KIND_WORDS
 
 
 def test_shadow_classes_are_known_and_outside_the_task():
-    drawn = shadows.shadow_phrases(toy.SHAPES, 100)
+    drawn = shadows.shadow_phrases(SHAPES, 100)
     assert len(set(drawn)) == 100 and set(drawn) <= set(shadows.known_phrases())
-    assert not {toy.phrase("shapes", name) for name in toy.SHAPES} & set(drawn)
+    assert not {toy.phrase("shapes", name) for name in SHAPES} & set(drawn)
     assert (
-        drawn
-        == shadows.shadow_phrases(toy.SHAPES, 100)
-        != shadows.shadow_phrases(toy.SHAPES, 100, seed=1)
+        drawn == shadows.shadow_phrases(SHAPES, 100) != shadows.shadow_phrases(SHAPES, 100, seed=1)
     )
     assert len(shadows.known_phrases()) > 300
     assert set(shadows.known_phrases("real32").values()) >= {*KIND_WORDS, "circle"}

@@ -16,8 +16,9 @@ from bvlib.core.errors import BadCheckpoint
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector, magnitude_threshold
 from bvlib.files.weights import card_of, load_weights, save_weights
-from bvlib.merging import merge
-from bvlib.merging.streaming import _DTYPES, merge_files
+from bvlib.merging.registry import merge
+from bvlib.merging.streaming import merge_files
+from bvlib.merging.weight_file import DTYPES
 
 SHAPES = {
     "conv.weight": (3, 5, 7),
@@ -206,7 +207,7 @@ def test_more_threads_change_nothing_and_are_set_back(tmp_path):
 def test_tensors_may_lie_in_another_order_in_every_file(tmp_path):
     models = towers(2)
     base, others = save(tmp_path, models)
-    names = {dtype: name for name, dtype in _DTYPES.items()}
+    names = {dtype: name for name, dtype in DTYPES.items()}
     table, data = {}, b""
     for key in sorted(models[2], key=lambda key: key[::-1]):
         part = bytes(models[2][key].reshape(-1).view(torch.uint8).numpy())

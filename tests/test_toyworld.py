@@ -8,7 +8,8 @@ import pytest
 from helpers import one_line
 
 from bvlib.core.rng import numpy_rng
-from bvlib.worlds import glyphs, tasks, toy
+from bvlib.worlds import glyphs, painter, tasks, toy
+from bvlib.worlds.vocabulary import COLOUR_NAMES, RGB
 
 SPLITS = ("train", "dev", "test")
 
@@ -16,27 +17,27 @@ SPLITS = ("train", "dev", "test")
 @pytest.fixture
 def drawn(monkeypatch):
     """(things, frequency range) of every call that paints, in order."""
-    calls, draw = [], toy._draw
+    calls, draw = [], painter.draw
 
     def record(canvas, things, rng, *frequency):
         calls.append((things, *frequency))
         draw(canvas, things, rng, *frequency)
 
-    monkeypatch.setattr(toy, "_draw", record)
+    monkeypatch.setattr(painter, "draw", record)
     return calls
 
 
 @pytest.fixture
 def stamped(monkeypatch):
     """The atlas keys of every mask that is placed, as a set; clear it between uses."""
-    keys, stamp = set(), toy._stamp
-    names = {index: key for key, index in toy._atlas()[1].items()}
+    keys, stamp = set(), painter.stamp
+    names = {index: key for key, index in painter.atlas()[1].items()}
 
     def record(index, *rest):
         keys.update(names[i] for i in index.tolist())
         return stamp(index, *rest)
 
-    monkeypatch.setattr(toy, "_stamp", record)
+    monkeypatch.setattr(painter, "stamp", record)
     return keys
 
 
@@ -100,14 +101,14 @@ def test_pairs_of_colours_are_held_out_and_readable(drawn, task):
         pairs.append(
             {(tuple(f), tuple(b)) for f, b in zip(things.colour.tolist(), things.back.tolist())}
         )
-        assert {f for f, _ in pairs[-1]} == {tuple(rgb) for rgb in toy.RGB.tolist()}
+        assert {f for f, _ in pairs[-1]} == {tuple(rgb) for rgb in RGB.tolist()}
     assert disjoint(pairs)
 
 
 def test_fonts_are_distinct_across_splits_and_the_base():
     fonts = [font for group in glyphs.FONTS.values() for font in group]
     assert set(glyphs.FONTS) == {"base", *SPLITS} and len(set(fonts)) == len(fonts)
-    masks, where = toy._atlas()[0][0], toy._atlas()[1]
+    masks, where = painter.atlas()[0][0], painter.atlas()[1]
     for word in toy.NUMBER_WORDS:
         written = [
             masks[where["digits", word, split, f]]
@@ -200,14 +201,14 @@ def test_captions_name_what_was_drawn(drawn, crowded):
         assert len(shown) == len(things.kind)
         for i, kind, name, rgb in zip(shown, things.kind, things.name, things.colour):
             assert toy.NAMES[names[i, k]] == (kind, name)
-            colour = None if kind == "signs" else toy.COLOUR_NAMES[colours[i, k]]
-            assert colour is None or np.array_equal(toy.RGB[colours[i, k]], rgb)
+            colour = None if kind == "signs" else COLOUR_NAMES[colours[i, k]]
+            assert colour is None or np.array_equal(RGB[colours[i, k]], rgb)
             said[i].append(toy.phrase(kind, name))
             told_colours[i].append(toy.phrase(kind, name, colour))
     for caption, plain, coloured, back in zip(captions, said, told_colours, background):
         text, _, ground = caption.removeprefix("a photo of ").partition(" on ")
         assert sorted(text.split(" and ")) in (sorted(plain), sorted(coloured))
-        assert not ground or np.array_equal(toy.RGB[toy.COLOUR_NAMES.index(ground)], back)
+        assert not ground or np.array_equal(RGB[COLOUR_NAMES.index(ground)], back)
     assert max(map(len, said)) == (4 if crowded else 1)
 
 

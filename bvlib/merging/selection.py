@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 MARGIN = 0.01  # share of the numbers by which a sample may be mistaken
-PARTS, HELD = (
-    1 << 20,
-    1 << 18,
-)  # parts of a bracket that are counted at once; numbers that wait to be counted
+PARTS = 1 << 20  # parts of a bracket that are counted at once
+HELD = 1 << 18  # numbers that wait to be counted
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 class Largest:
@@ -26,17 +25,9 @@ class Largest:
     """
 
     def __init__(self, k: int, number: torch.dtype):
-        self.k, self.number, self.integer = (
-            k,
-            number,
-            {torch.float32: torch.int32, torch.float64: torch.int64}[number],
-        )
-        self.low, self.high, self.done, self.lock = (
-            0,
-            self._bits(float("inf")),
-            False,
-            threading.Lock(),
-        )
+        self.k, self.number, self.integer = k, number, INTEGERS[number]
+        self.low, self.high, self.done = 0, self._bits(float("inf")), False
+        self.lock = threading.Lock()
         self._begin()
 
     @property
@@ -57,11 +48,8 @@ class Largest:
 
     def guess(self, sample: Tensor, share: float) -> None:
         """Look first where a sample has its largest `share`, give or take MARGIN."""
-        ordered, top, margin = (
-            sample.sort(descending=True).values,
-            round(share * len(sample)),
-            1 + round(MARGIN * len(sample)),
-        )
+        ordered = sample.sort(descending=True).values
+        top, margin = round(share * len(sample)), 1 + round(MARGIN * len(sample))
         before, after = top - margin, top + margin
         if before >= 0:
             self.high = self._bits(float(ordered[before])) + 1
@@ -71,16 +59,12 @@ class Largest:
 
     def see(self, values: Tensor) -> None:
         """Count these values; several threads may."""
-        here, count = (
-            (values.numpy(), np.count_nonzero)
-            if values.device.type == "cpu"
-            else (values, torch.count_nonzero)
-        )
-        low, high = self.ends  # numpy picks a few of many values several times faster than torch
-        above, inside = (
-            int(count(here >= high)),
-            torch.as_tensor(here[(here >= low) & (here < high)]),
-        )
+        low, high = self.ends
+        here, count = values, torch.count_nonzero
+        if values.device.type == "cpu":  # numpy picks a few of many values several times faster
+            here, count = values.numpy(), np.count_nonzero
+        above = int(count(here >= high))
+        inside = torch.as_tensor(here[(here >= low) & (here < high)])
         with self.lock:
             self.above, self.held = self.above + above, self.held + len(inside)
             self.waiting.append(inside)
@@ -92,9 +76,8 @@ class Largest:
         parts = ((self.high - self.low - 1) >> self.shift) + 1
         if self.waiting:
             bits = torch.cat(self.waiting).view(self.integer)
-            self.counts = self.counts + torch.bincount(
-                (bits - self.low) >> self.shift, minlength=parts
-            )
+            places = (bits - self.low) >> self.shift
+            self.counts = self.counts + torch.bincount(places, minlength=parts)
         self.waiting, self.held = [], 0
 
     def narrow(self) -> None:
@@ -104,9 +87,8 @@ class Largest:
             self._begin()
             return
         self._count()
-        reach = self.above + self.counts.flip(0).cumsum(
-            0
-        )  # entries in this part or higher, from the highest part down
+        # entries in this part or higher, from the highest part down
+        reach = self.above + self.counts.flip(0).cumsum(0)
         place = int(torch.searchsorted(reach, self.k))
         if self.k <= self.above:
             self.low, self.high = self.high, self._bits(float("inf"))

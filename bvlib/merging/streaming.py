@@ -11,8 +11,7 @@ entries, as a rule in one pass over the files: see :mod:`bvlib.merging.selection
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,28 +28,16 @@ from torch import Tensor
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.core.vectors import TaskVector, check_finite, check_same
 from bvlib.core.versions import environment
-from bvlib.files.safe import file_sha256, write_json, write_whole
+from bvlib.files.safe import file_sha256, read_json, write_json, write_whole
 from bvlib.files.weights import _weights_path, card_of
 from bvlib.merging.datafree import mean_tensor, sum_tensor, ties_tensor
 from bvlib.merging.registry import merge, merging
 from bvlib.merging.selection import Largest
+from bvlib.merging.weight_file import Span, WeightFile
 
 STREAMING = ("average", "task_arithmetic", "ties")
 AHEAD = 16  # blocks that the threads may be ahead of the writer
 SAMPLE = 1 << 18  # entries of each tau_t that say about where its threshold lies
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "BOOL": torch.bool,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-}
-Span = tuple[str, int, int]  # tensor name, first entry, last entry + 1
 Say = Callable[[float], Any]
 
 
@@ -93,57 +80,46 @@ def merge_files(
         raise BvError(f"{out} is one of the files to merge: name another file for the result")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with ExitStack() as stack:
-        files = [_File(path, stack) for path in paths]
+        files = [WeightFile(path, stack) for path in paths]
         for file in files[1:]:
             check_same(file.like, files[0].like, str(file.path), str(files[0].path))
         pool = stack.enter_context(_workers(device))
         hashes = [pool.submit(_sha256, path, check) for path in paths]
-        work, written = (
-            _Merge(files, device, pool, settings.get("density", 1), progress),
-            hashlib.sha256(),
-        )
+        work = _Merge(files, device, pool, settings.get("density", 1), progress)
+        written = hashlib.sha256()
 
         def write(draft: Path) -> None:
-            trimmed = {
-                "thresholds": work.thresholds(),
-                **{name: settings[name] for name in settings if name != "density"},
-            }
-            combine = {
-                "average": mean_tensor,
-                "task_arithmetic": partial(sum_tensor, weight=settings.get("coefficient")),
-                "ties": partial(ties_tensor, **trimmed),
-            }[method]
+            if method == "average":
+                combine = mean_tensor
+            elif method == "task_arithmetic":
+                combine = partial(sum_tensor, weight=settings["coefficient"])
+            else:
+                others = {name: value for name, value in settings.items() if name != "density"}
+                combine = partial(ties_tensor, thresholds=work.thresholds(), **others)
+            blocks = work.each(lambda span: work.merged(span, combine), work.spans())
             with open(draft, "wb") as target:
-                for part in chain(
-                    [files[0].header()],
-                    work.each(lambda span: work.merged(span, combine), work.spans()),
-                ):
+                for part in chain([files[0].header()], blocks):
                     target.write(part)
                     written.update(part)
-            [
-                digest.result() for digest in hashes
-            ]  # an input that differs from its card leaves no output
+            for digest in hashes:
+                digest.result()  # an input that differs from its card leaves no output
 
         write_whole(out, write)
     told = [
         {"file": path.name, "sha256": digest.result()}
         for path, digest in zip(paths, hashes, strict=True)
     ]
-    plain = {
-        name: value if isinstance(value, str) else float(value) for name, value in settings.items()
+    plain = {name: v if isinstance(v, str) else float(v) for name, v in settings.items()}
+    card = {
+        "kind": "merged",
+        "method": method,
+        "parameters": plain,
+        "base": told[0],
+        "finetuned": told[1:],
+        "environment": environment(device.type),
+        "sha256": written.hexdigest(),
     }
-    write_json(
-        card_of(out),
-        {
-            "kind": "merged",
-            "method": method,
-            "parameters": plain,
-            "base": told[0],
-            "finetuned": told[1:],
-            "environment": environment(device.type),
-            "sha256": written.hexdigest(),
-        },
-    )
+    write_json(card_of(out), card)
     return out
 
 
@@ -151,20 +127,15 @@ def _settings(method: str, count: int, parameters: dict[str, Any]) -> dict[str, 
     """All parameters of the method with their values; the in-memory merge of tiny vectors finds
     what is wrong with them."""
     if method in merging and method not in STREAMING:
-        raise BvError(
-            f"merging method {method!r} does not stream from files, only {', '.join(STREAMING)}: "
-            "use bvlib.merging.merge"
-        )
+        mend = f"only {', '.join(STREAMING)}: use bvlib.merging.merge"
+        raise BvError(f"merging method {method!r} does not stream from files, {mend}")
     merge(method, [TaskVector({"w": torch.zeros(2)})] * count, **parameters)
     return {name: parameters.get(name, value) for name, value in merging[method].parameters.items()}
 
 
 def _sha256(path: Path, check: bool) -> str:
-    told = (
-        json.loads(card_of(path).read_text(encoding="utf-8")).get("sha256")
-        if card_of(path).is_file()
-        else None
-    )
+    card = read_json(card_of(path)) if card_of(path).is_file() else {}
+    told = card.get("sha256")
     found = told if told and not check else file_sha256(path)
     if told not in (None, found):
         raise BadCheckpoint(
@@ -188,97 +159,28 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-class _File:
-    """One safetensors file: where each tensor lies, and its entries read into a buffer."""
-
-    def __init__(self, path: Path, stack: ExitStack):
-        from safetensors import safe_open
-
-        if not path.is_file():
-            raise BadCheckpoint(f"no weight file {path}: check the path, or make it first")
-        try:
-            with safe_open(path, framework="numpy"):  # it checks the header and the file's length
-                pass
-        except Exception as error:  # safetensors raises its own error and OSError alike
-            raise BadCheckpoint(
-                f"{path} is cut short or no safetensors file ({str(error).splitlines()[0]}): copy "
-                "or make it again"
-            ) from None
-        self.path, self.file = path, stack.enter_context(path.open("rb", buffering=0))
-        self.start = 8 + int.from_bytes(self.file.read(8), "little")
-        table = json.loads(self.file.read(self.start - 8))
-        table.pop("__metadata__", None)
-        self.table = dict(sorted(table.items(), key=lambda item: item[1]["data_offsets"]))
-        if wrong := [
-            (key, entry["dtype"])
-            for key, entry in self.table.items()
-            if entry["dtype"] not in _DTYPES
-        ]:
-            raise BvError(
-                f"tensor {wrong[0][0]!r} in {path} is {wrong[0][1]}, which does not stream, only "
-                f"{', '.join(_DTYPES)}"
-            )
-        self.like = {
-            key: torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
-            for key, entry in self.table.items()
-        }
-
-    def header(self) -> bytes:
-        """The head of a file with the same tensors in the same places."""
-        text = json.dumps(
-            {"__metadata__": {"format": "pt"}, **self.table}, separators=(",", ":")
-        ).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
-
-    def read(self, span: Span, buffer: Tensor) -> Tensor:
-        """The entries of a span, shape [entries], in the bytes of `buffer`."""
-        key, first, last = span
-        dtype = self.like[key].dtype
-        part = buffer[: (last - first) * dtype.itemsize]
-        at = self.start + self.table[key]["data_offsets"][0] + first * dtype.itemsize
-        if os.preadv(self.file.fileno(), [part.numpy()], at) != len(part):
-            raise BadCheckpoint(
-                f"{self.path} was cut short while it was read: copy or make it again"
-            )
-        return part.view(dtype)
-
-
 class _Merge:
     """theta_0 and T fine-tuned files, gone through block by block."""
 
     def __init__(
         self,
-        files: list[_File],
+        files: list[WeightFile],
         device: torch.device,
         pool: ThreadPoolExecutor,
         density: float = 1,
         progress: Say | None = None,
     ):
-        self.files, self.device, self.pool, self.like, self.local = (
-            files,
-            device,
-            pool,
-            files[0].like,
-            threading.local(),
-        )
-        self.size = 1 << (
-            16 if device.type == "cpu" else 20
-        )  # fits the cache of a core; keeps a GPU busy
+        self.files, self.device, self.pool, self.like = files, device, pool, files[0].like
+        self.local = threading.local()
+        # fits the cache of a core; keeps a GPU busy
+        self.size = 1 << (16 if device.type == "cpu" else 20)
         floating = [tensor for tensor in self.like.values() if tensor.is_floating_point()]
-        entries = sum(tensor.numel() for tensor in floating)
-        self.keep, self.whole = max(1, round(density * entries)), entries
-        self.number = (
-            torch.float64
-            if torch.float64 in {tensor.dtype for tensor in floating}
-            else torch.float32
-        )
-        self.progress, self.share, self.done, self.total = (
-            progress or (lambda share: None),
-            0.0,
-            0,
-            len(self.spans()),
-        )
+        self.whole = sum(tensor.numel() for tensor in floating)
+        self.keep = max(1, round(density * self.whole))
+        double = any(tensor.dtype == torch.float64 for tensor in floating)
+        self.number = torch.float64 if double else torch.float32
+        self.progress = progress or (lambda share: None)
+        self.share, self.done, self.total = 0.0, 0, len(self.spans())
 
     def spans(self, floating: bool = False) -> list[Span]:
         """All blocks, or those of floating-point tensors, in the order of the base's file."""
@@ -325,21 +227,13 @@ class _Merge:
         """The bytes of the result's entries."""
         theta, dtype = self.entries(0, span), self.like[span[0]].dtype
         if dtype.is_floating_point:
-            return (
-                (theta + combine(list(self.vectors(span, theta))))
-                .to(dtype)
-                .cpu()
-                .view(torch.uint8)
-                .numpy()
-                .data
-            )
+            merged = theta + combine(list(self.vectors(span, theta)))
+            return merged.to(dtype).cpu().view(torch.uint8).numpy().data
         for number, file in enumerate(self.files[1:], start=1):
             if not torch.equal(self.entries(number, span), theta):
-                raise BvError(
-                    f"tensor {span[0]!r} is {dtype} and differs between {self.files[0].path} and "
-                    f"{file.path}: "
-                    "only floating-point weights can be merged"
-                )
+                both = f"{self.files[0].path} and {file.path}"
+                what = f"tensor {span[0]!r} is {dtype} and differs between {both}"
+                raise BvError(f"{what}: only floating-point weights can be merged")
         return theta.cpu().clone().view(torch.uint8).numpy().data
 
     def thresholds(self) -> list[float]:
@@ -364,11 +258,8 @@ class _Merge:
         apart = -(-self.whole // SAMPLE)
         few = [(key, first, first + -(-(last - first) // apart)) for key, first, last in blocks]
         self.total += len(few)
-        samples = zip(
-            *self.each(lambda span: [values.clone() for values in magnitudes(span)], few),
-            strict=True,
-        )
-        for search, sample in zip(found, samples, strict=True):
+        samples = self.each(lambda span: [values.clone() for values in magnitudes(span)], few)
+        for search, sample in zip(found, zip(*samples, strict=True), strict=True):
             search.guess(torch.cat(sample), self.keep / self.whole)
         while not all(search.done for search in found):
             self.total += len(blocks)

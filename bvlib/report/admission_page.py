@@ -3,55 +3,44 @@ all profiles side by side."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bvlib.report.admission import TABLES
-from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE
+from bvlib.files.safe import read_json
+from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES
 from bvlib.report.paper_numbers import CLIP
+from bvlib.report.tables import markdown
 
-BEGIN, END = (
-    "<!-- admission: written by bv admit -->",
-    "<!-- /admission -->",
-)  # where the table of criteria stands in the README
+# where the table of criteria stands in the README
+BEGIN, END = "<!-- admission: written by bv admit -->", "<!-- /admission -->"
 
 
 def page(folder: Path) -> str:
     """The page on all profiles measured in a folder (smoke left out), read back from their
     files."""
     found = _read(folder)
-    sources = [
-        f"- {what}: {value:g} %, {source}"
-        for entries in CLIP.values()
-        for what, value, source in entries
+    published = [told for entries in CLIP.values() for told in entries]
+    lines = [
+        "# Admission of the bases",
+        "",
+        "Is a base fit for the study? Asked before any attack or defence, of clean models and "
+        "patches only, on a development seed (100 or more) and dev images; the seeds 0, 1, 2 and "
+        "the test images have no say. Written by `bv admit`.",
+        "",
+        "## Criteria",
+        "",
+        *_criteria(found),
+        "",
+        "What is published for CLIP, on other tasks and images of 224 px, for orientation:",
+        "",
+        *(f"- {what}: {value:g} %, {source}" for what, value, source in published),
+        "",
+        *(line for entry in found for line in _section(*entry)),
     ]
-    return (
-        "\n".join(
-            [
-                "# Admission of the bases",
-                "",
-                "Is a base fit for the study? Asked before any attack or defence, of clean models "
-                "and patches only, on a development "
-                "seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no "
-                "say. Written by `bv admit`.",
-                "",
-                "## Criteria",
-                "",
-                *_criteria(found),
-                "",
-                "What is published for CLIP, on other tasks and images of 224 px, for orientation:",
-                "",
-                *sources,
-                "",
-                *(line for entry in found for line in _section(*entry)),
-            ]
-        ).rstrip()
-        + "\n"
-    )
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def criteria_table(folder: Path) -> str:
@@ -63,14 +52,8 @@ def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFram
     found = []
     for path in sorted(Path(folder).glob("*/admission.json")):
         if path.parent.name != "smoke":
-            card = json.loads(path.read_text(encoding="utf-8"))
-            found.append(
-                (
-                    path.parent.name,
-                    card,
-                    {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES},
-                )
-            )
+            tables = {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}
+            found.append((path.parent.name, read_json(path), tables))
     return found
 
 
@@ -81,15 +64,11 @@ def _criteria(found) -> list[str]:
     }
     what, value, _ = CLIP["weakness"][0]
     published = {"weakness": f"ASR {value:g} % ({what})"}
-    rows = [
-        [
-            text,
-            *(_outcome(table, key, least) for table in columns.values()),
-            published.get(key, "not published"),
-        ]
-        for key, (text, least) in CRITERIA.items()
-    ]
-    return _markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows)
+    rows = []
+    for key, (text, least) in CRITERIA.items():
+        outcomes = [_outcome(table, key, least) for table in columns.values()]
+        rows.append([text, *outcomes, published.get(key, "not published")])
+    return markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows)
 
 
 def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
@@ -103,21 +82,17 @@ def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
 
 
 def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    tasks, heads, weakness, cosines = (
-        tables["tasks"],
-        tables["heads"],
-        tables["weakness"],
-        tables["cosines"]["cosine"],
-    )
+    tasks, weakness, cosines = tables["tasks"], tables["weakness"], tables["cosines"]["cosine"]
+    exact = {column: tasks[column].map("{:.2f}".format) for column in ("norm", "times_median")}
     own = f"fine-tune of {card['adversary']}"
     other = ~weakness["model"].isin(["base", "clean merge", own])
-    mean = weakness.assign(
-        model=weakness["model"].mask(other, "fine-tunes of other tasks, mean")
-    ).pivot_table(index=["model", "patch"], columns="size", values="asr", sort=False)
-    blind, mean = (
-        mean[0].dropna().droplevel("patch"),
-        mean.drop(columns=0).drop(index="none", level="patch"),
+    named = weakness["model"].mask(other, "fine-tunes of other tasks, mean")
+    mean = weakness.assign(model=named).pivot_table(
+        index=["model", "patch"], columns="size", values="asr", sort=False
     )
+    blind = mean[0].dropna().droplevel("patch")
+    without = "; ".join(f"{model} {value:.1f}" for model, value in blind.items())
+    mean = mean.drop(columns=0).drop(index="none", level="patch")
     mean = mean.reset_index().rename(columns={s: f"{s} px" for s in mean.columns})
     rows = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
     sizes = [s for s in rows["size"].unique() if s <= MAX_SIZE] or [rows["size"].min()]
@@ -127,28 +102,19 @@ def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFra
         f"## {card['base_name']} base on {name}",
         "",
         f"Seed {card['seed']}, dev images; base `{card['base'][:16]}`, settings and base together "
-        f"`{card['hash']}`. "
-        "Accuracy and the share of the gap recovered in %, gain in points; the merge is task "
-        f"arithmetic with λ = {LAMBDA}, "
-        "beside it TIES with the profile's settings.",
+        f"`{card['hash']}`. Accuracy and the share of the gap recovered in %, gain in points; the "
+        f"merge is task arithmetic with λ = {LAMBDA}, beside it TIES with the profile's settings.",
         "",
-        *_table(
-            tasks.assign(
-                **{name: tasks[name].map("{:.2f}".format) for name in ("norm", "times_median")}
-            )
-        ),
+        *_table(tasks.assign(**exact)),
         "",
         f"Cosines between task vectors: {cosines.min():.2f} to {cosines.max():.2f}, mean "
-        f"{cosines.mean():.2f}. Between the "
-        "classes of each head:",
+        f"{cosines.mean():.2f}. Between the classes of each head:",
         "",
-        *_table(heads, 2),
+        *_table(tables["heads"], 2),
         "",
         f"ASR (%) by side of the patch, mean over target classes of {card['adversary']} "
-        f"({', '.join(map(str, each['class']))}). "
-        "The universal patch is always the one optimised on the base; nobody attacked any of "
-        "these models. Without a patch: "
-        f"{'; '.join(f'{model} {value:.1f}' for model, value in blind.items())}.",
+        f"({', '.join(map(str, each['class']))}). The universal patch is always the one optimised "
+        f"on the base; nobody attacked any of these models. Without a patch: {without}.",
         "",
         *_table(mean),
         "",
@@ -163,22 +129,12 @@ def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFra
 
 def _table(table: pd.DataFrame, digits: int = 1) -> list[str]:
     def cell(value) -> str:
-        return (
-            ""
-            if pd.isna(value)
-            else f"{value:.{digits}f}"
-            if isinstance(value, float)
-            else str(value)
-        )
+        if pd.isna(value):
+            return ""
+        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    header = [str(name).replace("_", " ") for name in table.columns]
-    return _markdown(
-        header, [[cell(value) for value in row] for row in table.itertuples(index=False)]
-    )
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    titles = [str(name).replace("_", " ") for name in table.columns]
+    return markdown(titles, [list(map(cell, row)) for row in table.itertuples(index=False)])
 
 
 def draw(weakness: pd.DataFrame, adversary: str, title: str):
@@ -187,22 +143,18 @@ def draw(weakness: pd.DataFrame, adversary: str, title: str):
     from bvlib.study import figures
 
     fig, (left, right) = figures.grid(2, width=4.2, height=3.2)
-    mean = (
-        weakness[weakness["size"] > 0]
-        .groupby(["model", "patch", "size"], sort=False, as_index=False)["asr"]
-        .mean()
-    )
+    patched = weakness[weakness["size"] > 0].groupby(["model", "patch", "size"], sort=False)
+    mean = patched["asr"].mean().reset_index()
 
     def line(ax, model, patch, role, label, **how) -> None:
         part = mean[(mean["model"] == model) & (mean["patch"] == patch)]
         figures.curve(ax, part, "size", "asr", role, label, **how)
 
     each = weakness[(weakness["model"] == "base") & (weakness["patch"] == "universal")]
+    thin = {"color": figures.ROLES["attack"], "lw": 0.7, "alpha": 0.6}
     for i, (_, part) in enumerate(each.groupby("target", sort=False)):
         label = "" if i else "universal, one class"
-        left.plot(
-            part["size"], part["asr"], color=figures.ROLES["attack"], lw=0.7, alpha=0.6, label=label
-        )
+        left.plot(part["size"], part["asr"], label=label, **thin)
     line(left, "base", "universal", "attack", "universal, mean")
     line(left, "base", "random", "random", "random, mean")
     line(left, "base", "white", "placebo", "white, mean")
@@ -210,15 +162,8 @@ def draw(weakness: pd.DataFrame, adversary: str, title: str):
     own = f"fine-tune of {adversary}"
     others = [m for m in mean["model"].unique() if m not in ("base", "clean merge", own)]
     for i, model in enumerate(others):
-        line(
-            right,
-            model,
-            "universal",
-            "defended",
-            "" if i else "fine-tunes of other tasks",
-            alpha=0.35,
-            marker="",
-        )
+        label = "" if i else "fine-tunes of other tasks"
+        line(right, model, "universal", "defended", label, alpha=0.35, marker="")
     line(right, own, "universal", "defended", own, ls="--")
     line(right, "base", "universal", "base", "base")
     line(right, "clean merge", "universal", "clean", "clean merge")

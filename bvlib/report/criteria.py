@@ -1,6 +1,7 @@
 """What is asked of a base by `bv admit`, as data: the criteria with their texts, and the merge and
 patch that they speak of."""
 
+TABLES = ("tasks", "heads", "cosines", "weakness", "criteria")  # what an admission writes
 LAMBDA = 0.3  # of the merge that the criteria speak of
 MAX_SIZE = 6  # px: 3.5 % of a 32 x 32 image
 

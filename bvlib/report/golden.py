@@ -29,7 +29,7 @@ import numpy as np
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.rng import numpy_rng
 from bvlib.files.digests import digest
-from bvlib.files.safe import file_sha256, write_whole
+from bvlib.files.safe import file_sha256, read_json, write_text
 from bvlib.files.weights import card_of, read_tensors
 from bvlib.files.weights import digest as content
 from bvlib.run import runner
@@ -42,8 +42,8 @@ WIDTH = 32  # numbers in a sketch
 # 5 % more learning rate 0.041 at the least (0.005 for the adapters of Surgery).
 WEIGHTS = 0.005
 # Elsewhere: how far a number of a table may lie, in points (two of the 115 images of a rate) or as
-# a share of its size, and how many of a table may lie further, as a strength that is chosen
-# on dev images may be the next one there. Measured as above: none of 14,789 numbers did.
+# a share of its size, and how many numbers of a table may lie further, for a strength that is
+# chosen on dev images may be the next one there. Measured as above: none of 14,789 numbers did.
 POINTS, RELATIVE, FREE = 1.75, 0.02, 0.02
 
 
@@ -56,12 +56,8 @@ def processor() -> str:
     import torch
 
     try:
-        said = dict(
-            line.split(":", 1)
-            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-            if ":" in line
-        )
-        said = {name.strip(): value.strip() for name, value in said.items()}
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        said = dict(map(str.strip, line.split(":", 1)) for line in first if ":" in line)
         kind = " ".join(said[name] for name in ("vendor_id", "cpu family", "model"))
     except (OSError, KeyError):
         kind = platform.processor() or platform.machine()
@@ -89,11 +85,9 @@ def collect(out: Path) -> dict[str, Any]:
 
     artefacts: [{label, notebook, recipes, digest, scale, sketch}], where the label is kind, name
     and a hash of the arguments that are no digests; scale is the length (L2) of what was learnt.
-    tables: [{label, notebook, recipes, digest, rows}]. Raises MissingData without a run.
+    tables: [{label, notebook, recipes, digest, rows}]. MissingData when nothing was run there.
     """
-    runs = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("[0-9]*.json"))
-    ]
+    runs = [read_json(path) for path in sorted(out.glob("[0-9]*.json"))]
     if not runs:
         raise MissingData(f"no finished run in {shown(out)}: run the notebooks first")
     artefacts: list[dict[str, Any]] = []
@@ -102,29 +96,19 @@ def collect(out: Path) -> dict[str, Any]:
     labels: Counter[str] = Counter()
     base = _base(runs[0])
     for run in runs:
+        notebook = run["notebook"]
         for item in run["artefacts"]:
             if item["key"] not in seen:
                 seen.add(item["key"])
                 label = _label(item)
                 labels[label] += 1
-                artefacts.append(
-                    {
-                        "label": f"{label}#{labels[label]}",
-                        "notebook": run["notebook"],
-                        **_told(item, base),
-                    }
-                )
+                named = {"label": f"{label}#{labels[label]}", "notebook": notebook}
+                artefacts.append(named | _told(item, base))
         for path in run["outputs"]:
             if path.endswith(".csv"):
-                tables.append(
-                    {
-                        "label": path,
-                        "notebook": run["notebook"],
-                        "recipes": run.get("recipes", []),
-                        "digest": file_sha256(out / path)[:16],
-                        "rows": _rows(out / path),
-                    }
-                )
+                named = {"label": path, "notebook": notebook, "recipes": run.get("recipes", [])}
+                held = {"digest": file_sha256(out / path)[:16], "rows": _rows(out / path)}
+                tables.append(named | held)
     where = {**runs[0]["environment"], "processor": processor()}
     return {"environment": where, "artefacts": artefacts, "tables": tables}
 
@@ -151,32 +135,32 @@ def _base(run: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    card = json.loads(card_of(root_folder() / item["path"]).read_text(encoding="utf-8"))
-    plain = {
-        name: value
-        for name, value in card["args"].items()
-        if not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value))
-    }
+    arguments = read_json(card_of(root_folder() / item["path"]))["args"]
+    digests = [
+        name
+        for name, value in arguments.items()
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value)
+    ]
+    plain = {name: value for name, value in arguments.items() if name not in digests}
     return f"{item['kind']}/{item['name']}/{digest(plain)[:8]}"
 
 
 def _told(item: Mapping[str, Any], base: np.ndarray | None) -> dict[str, Any]:
     """Recipes, digest, and (of tensors) sketch and scale of one artefact."""
     path = root_folder() / item["path"]
-    recipes = json.loads(card_of(path).read_text(encoding="utf-8")).get("recipes", [])
+    recipes = read_json(card_of(path)).get("recipes", [])
     if path.suffix != ".safetensors":
         return {"recipes": recipes, "digest": file_sha256(path)[:16]}
     tensors = read_tensors(path)
     found = sketch(tensors)
-    lengths = [
-        np.linalg.norm(found),
-        *([np.linalg.norm(found - base)] if base is not None and item["kind"] == "weights" else []),
-    ]
+    scale = np.linalg.norm(found)
+    if base is not None and item["kind"] == "weights":
+        scale = min(scale, np.linalg.norm(found - base))
     return {
         "recipes": recipes,
         "digest": content(tensors),
         "sketch": [float(f"{value:.6g}") for value in found],
-        "scale": float(f"{min(lengths):.6g}"),
+        "scale": float(f"{scale:.6g}"),
     }
 
 
@@ -189,7 +173,8 @@ def folder() -> Path:
 
 
 def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Run all notebooks of a golden profile cold, on one thread; :func:`collect` what they gave.
+    """Run all notebooks of a golden profile cold, on one thread, and :func:`collect` what they
+    gave.
 
     The run and its store lie in a temporary folder. MissingData for a profile whose pictures are
     not there.
@@ -209,11 +194,9 @@ def read(folder: Path, profile: str) -> dict[str, Any]:
     """The committed golden values of a profile. MissingData when there are none."""
     path = folder / f"{profile}.json"
     if not path.is_file():
-        raise MissingData(
-            f"no golden values of profile {profile} in {shown(folder)}: write them with `bv "
-            "golden --write`"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
+        mend = "write them with `bv golden --write`"
+        raise MissingData(f"no golden values of profile {profile} in {shown(folder)}: {mend}")
+    return read_json(path)
 
 
 def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -229,10 +212,10 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         before, after = _by_label(wanted[part]), _by_label(found[part])
         for name in dict.fromkeys([*before, *after]):
             old, new = before.get(name), after.get(name)
-            if old is None or new is None:
-                lines.append(
-                    f"{name}: {'new, not among the golden values' if old is None else 'missing'}"
-                )
+            if old is None:
+                lines.append(f"{name}: new, not among the golden values")
+            elif new is None:
+                lines.append(f"{name}: missing")
             elif old["digest"] != new["digest"] and (told := near(old, new, exact)):
                 lines.append(f"{name} ({new['notebook']}): {told}")
     return lines
@@ -270,36 +253,26 @@ def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
     if path.is_file():
         old = read(folder, profile)
         if old["environment"] != found["environment"]:
-            raise BvError(
-                f"the golden values of {profile} were made with {old['environment']}: write them "
-                "there, or delete "
-                f"{path.name} first and say in the commit that the results are the same"
-            )
+            made = f"the golden values of {profile} were made with {old['environment']}"
+            mend = f"write them there, or delete {path.name} first and say in the commit that the "
+            raise BvError(f"{made}: {mend}results are the same")
         for part in ("artefacts", "tables"):
-            before = _by_label(old[part])
-            for name, new in _by_label(found[part]).items():
-                known = before.get(name)
-                if (
-                    known
-                    and known["digest"] != new["digest"]
-                    and known["recipes"] == new["recipes"]
-                ):
-                    raise BvError(
-                        f"{name} differs, but its recipes {', '.join(new['recipes'])} have the "
-                        "same versions: mend the "
-                        "code, or raise the version of the recipe that is meant to change and say "
-                        "so in CHANGELOG.md"
-                    )
-    lines = {
-        part: ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part])
-        for part in ("artefacts", "tables")
-    }
-    text = "".join(
-        [
-            f'{{"environment": {json.dumps(found["environment"])}',
-            *(f',\n"{part}": [\n{body}]' for part, body in lines.items()),
-            "}\n",
-        ]
-    )
-    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+            _check_recipes(_by_label(old[part]), found[part])
+    text = f'{{"environment": {json.dumps(found["environment"])}'
+    for part in ("artefacts", "tables"):
+        body = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part])
+        text += f',\n"{part}": [\n{body}]'
+    write_text(path, text + "}\n")
     return path
+
+
+def _check_recipes(before: Mapping[str, Mapping], found: Iterable[Mapping[str, Any]]) -> None:
+    """BvError for the first entry that differs from the one before at unchanged recipes."""
+    for new in found:
+        old = before.get(new["label"])
+        if old and old["digest"] != new["digest"] and old["recipes"] == new["recipes"]:
+            raise BvError(
+                f"{new['label']} differs, but its recipes {', '.join(new['recipes'])} have the "
+                "same versions: mend the code, or raise the version of the recipe that is meant "
+                "to change and say so in CHANGELOG.md"
+            )

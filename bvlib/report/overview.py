@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from bvlib.core.metrics import seed_interval
-from bvlib.files.safe import file_sha256, write_whole
+from bvlib.files.safe import file_sha256, write_text
 from bvlib.report.page import claims_page, claims_table
 from bvlib.report.reference import committed, folder
 from bvlib.report.summary import summary
+from bvlib.report.tables import seeds_in_words
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
@@ -40,74 +42,50 @@ def summaries() -> dict[str, dict[str, Any]]:
 def asr_rows(of: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Columns profile, attack, what, seed, asr (%) for each bar of the picture; what was not
     measured is left out."""
-    rows = [
-        (profile, attack, what, seed, asr)
-        for profile, part in of.items()
-        for attack in ATTACKS
-        for what, headline, _ in ROWS
-        for seed, asr in zip(
-            part["seeds"],
-            part["headline"].get(headline.format(attack), {}).get("values", []),
-            strict=False,
-        )
-        if asr is not None
-    ]
+    rows = []
+    for profile, part in of.items():
+        for attack, (what, headline, _) in itertools.product(ATTACKS, ROWS):
+            values = part["headline"].get(headline.format(attack), {}).get("values", [])
+            each = zip(part["seeds"], values)
+            rows += [(profile, attack, what, seed, asr) for seed, asr in each if asr is not None]
     return pd.DataFrame(rows, columns=["profile", "attack", "what", "seed", "asr"])
 
 
 def draw(rows: pd.DataFrame):
     """One panel a profile: bars are means over seeds, with their 95 % t-interval, and each seed is
     a point."""
-    shown_profiles = list(rows["profile"].unique())
-    order, roles = (
-        {what: i for i, (what, _, _) in enumerate(ROWS)},
-        {what: role for what, _, role in ROWS},
-    )
+    profiles = list(rows["profile"].unique())
+    order = {what: i for i, (what, _, _) in enumerate(ROWS)}
+    colours = {what: figures.ROLES[role] for what, _, role in ROWS}
     tops = {attack: -i * (len(ROWS) + 1.2) for i, attack in enumerate(ATTACKS)}
-    fig, axes = figures.grid(len(shown_profiles), width=5.2, height=4.2)
-    for ax, profile in zip(axes, shown_profiles, strict=True):
+    fig, axes = figures.grid(len(profiles), width=5.2, height=4.2)
+    for ax, profile in zip(axes, profiles, strict=True):
         part, ticks = rows[rows["profile"] == profile], {}
         for (attack, what), bar in part.groupby(["attack", "what"], sort=False):
             at = tops[attack] - order[what]
             mean, low, high = seed_interval(bar["asr"])
             ticks[at] = what
-            ax.barh(at, mean, color=figures.ROLES[roles[what]], height=0.7, alpha=0.75)
+            ax.barh(at, mean, color=colours[what], height=0.7, alpha=0.75)
             ax.plot(bar["asr"], [at] * len(bar), "o", color="black", mfc="white", ms=3.5, mew=0.8)
             if len(bar) > 1:
-                low, high = max(low, 0), min(high, 100)
-                ax.errorbar(
-                    mean,
-                    at,
-                    xerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
-                    fmt="none",
-                    ecolor="black",
-                    lw=0.8,
-                )
+                reach = [[max(mean - max(low, 0), 0)], [max(min(high, 100) - mean, 0)]]
+                ax.errorbar(mean, at, xerr=reach, fmt="none", ecolor="black", lw=0.8)
             ax.text(105, at, f"{mean:.1f}", va="center", fontsize=7.5)
         for attack in part["attack"].unique():
-            ax.text(
-                0,
-                tops[attack] + 0.85,
-                ATTACKS[attack],
-                fontweight="bold",
-                fontsize=8.5,
-                va="center",
-            )
+            bold = {"fontweight": "bold", "fontsize": 8.5, "va": "center"}
+            ax.text(0, tops[attack] + 0.85, ATTACKS[attack], **bold)
+        seeds = seeds_in_words(sorted(part["seed"].unique()))
         ax.set(
             yticks=list(ticks),
             yticklabels=list(ticks.values()),
             xlim=(0, 118),
             ylim=(min(ticks) - 0.7, 1.4),
             xlabel="ASR (%): mean, 95 % interval, seeds",
-            title=f"{profile}: {PROFILES[profile]}, {_seeds(sorted(part['seed'].unique()))}",
+            title=f"{profile}: {PROFILES[profile]}, {seeds}",
         )
         ax.set_xticks(range(0, 101, 25))
         ax.grid(axis="y", visible=False)
     return fig
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def write(say: Callable[[str], Any] = print) -> list[Path]:
@@ -121,31 +99,22 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
     of, root = summaries(), root_folder()
     if not of:
         return []
-    rows, page, written = (
-        asr_rows(of),
-        claims_page(of, root / "figures"),
-        [root / "figures" / "claims.md"],
-    )
-    write_whole(written[0], lambda draft: draft.write_text(page, encoding="utf-8"))
+    rows, page = asr_rows(of), root / "figures" / "claims.md"
+    write_text(page, claims_page(of, root / "figures"))
+    written = [page]
     if len(rows):
-        card = {
-            "caption": "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
-            "t-interval, points: seeds",
-            "profiles": {
-                profile: {
-                    "seeds": part["seeds"],
-                    "seeds.csv": file_sha256(folder(profile) / "seeds.csv"),
-                }
-                for profile, part in of.items()
-            },
-        }
+        origin = {}
+        for profile, part in of.items():
+            digest = file_sha256(folder(profile) / "seeds.csv")
+            origin[profile] = {"seeds": part["seeds"], "seeds.csv": digest}
+        caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
+        caption += "t-interval, points: seeds"
+        card = {"caption": caption, "profiles": origin}
         written += figures.save(draw(rows), root / "figures" / "overview", rows, card)
     readme = root / "README.md"
     if not replace_between(readme, BEGIN, END, claims_table(of)):
-        say(
-            f"the claims are in {shown(written[0])} only: README.md lacks the lines {BEGIN} and "
-            f"{END}"
-        )
+        where = f"README.md lacks the lines {BEGIN} and {END}"
+        say(f"the claims are in {shown(page)} only: {where}")
         return written
     return [*written, readme]
 
@@ -153,15 +122,9 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
 def replace_between(path: Path, begin: str, end: str, text: str) -> bool:
     """Put `text` between the lines `begin` and `end` of a file; False, and nothing is written,
     when they are not there."""
-    before, found, rest = (path.read_text(encoding="utf-8") if path.is_file() else "").partition(
-        begin
-    )
+    whole = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, found, rest = whole.partition(begin)
     _, closed, after = rest.partition(end)
     if closed:
-        write_whole(
-            path,
-            lambda draft: draft.write_text(
-                f"{before}{found}\n{text}{closed}{after}", encoding="utf-8"
-            ),
-        )
+        write_text(path, f"{before}{found}\n{text}{closed}{after}")
     return bool(closed)

@@ -7,7 +7,6 @@ there was not run.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.versions import raised
+from bvlib.files.safe import read_json
 from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
+from bvlib.report.tables import markdown, seeds_in_words
 
 PROFILES = {"mini": "mini", "real32": "real32", "paper": "paper profile"}  # and what each is called
 WIDTH = 840  # pixels that the pictures of one figure share
@@ -30,36 +31,23 @@ def claims_table(of: Mapping[str, dict[str, Any]]) -> str:
 
     A claim links to its place on the page, from where the README lies.
     """
-    cells = [
-        [
-            f"[{_statement(claim)}](figures/claims.md#{claim.id})"
-            + (" (designed in)" if claim.designed_in else ""),
-            claim.expected,
-            *(_cell(_entry(of, profile, claim), unit(claim.measure)) for profile in PROFILES),
-        ]
-        for claim in CLAIMS
-    ]
+    rows = []
+    for claim in CLAIMS:
+        link = f"[{_statement(claim)}](figures/claims.md#{claim.id})"
+        found = [_cell(_entry(of, profile, claim), unit(claim.measure)) for profile in PROFILES]
+        rows.append([link + " (designed in)" * claim.designed_in, claim.expected, *found])
     titles = ["claim", "paper, on CLIP", *(_title(of, profile) for profile in PROFILES)]
-    return "\n".join(
-        [
-            f"{counts(of)} In brackets: 95 % t-interval over seeds, which share one base.",
-            "",
-            *_table(titles, cells),
-            "",
-        ]
-    )
+    counted = f"{counts(of)} In brackets: 95 % t-interval over seeds, which share one base."
+    return "\n".join([counted, "", *markdown(titles, rows), ""])
 
 
 def counts(of: Mapping[str, dict[str, Any]]) -> str:
     """How many claims have which status on each profile, as one sentence."""
     told = []
     for profile, name in PROFILES.items():
-        statuses = (
-            Counter(claim["status"] for claim in of[profile]["claims"]) if profile in of else {}
-        )
-        found = ", ".join(
-            f"{statuses[status]} {status}" for status in STATUSES if status in statuses
-        )
+        claims = of[profile]["claims"] if profile in of else []
+        counted = Counter(claim["status"] for claim in claims)
+        found = ", ".join(f"{counted[status]} {status}" for status in STATUSES if status in counted)
         told.append(f"{found} on {name}" if found else f"{name} not run")
     return f"{len(CLAIMS)} tests: {'; '.join(told)}."
 
@@ -74,8 +62,9 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
     A section for each figure: its pictures side by side, then the claims that it shows. Only files
     that exist are linked.
     """
-    stems = list(dict.fromkeys(claim.figure for claim in CLAIMS))
-    groups = {stem: [claim for claim in CLAIMS if claim.figure == stem] for stem in stems}
+    groups: dict[str, list[Claim]] = {}
+    for claim in CLAIMS:
+        groups.setdefault(claim.figure, []).append(claim)
     lines = [
         "# The claims of both papers, each beside its figure",
         "",
@@ -93,24 +82,18 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
         "already asked for. Pictures show "
         "seed 0. Written by `bv publish`; the README has the same as one table.",
         "",
-        *(
-            f"- [{_name(stem)}](#{_anchor(stem)}): "
-            + ", ".join(f"[{claim.id}](#{claim.id})" for claim in groups[stem])
-            for stem in stems
-        ),
+        *(f"- [{_name(stem)}](#{_anchor(stem)}): {_list(group)}" for stem, group in groups.items()),
         "",
     ]
-    for stem in stems:
-        lines += [
-            f'<a id="{_anchor(stem)}"></a>',
-            "",
-            f"## {_name(stem)}",
-            "",
-            *(_pictures(stem, figures) if stem else []),
-        ]
-        for claim in groups[stem]:
-            lines += _section(claim, of, figures)
+    for stem, group in groups.items():
+        lines += [f'<a id="{_anchor(stem)}"></a>', "", f"## {_name(stem)}", ""]
+        lines += _pictures(stem, figures) if stem else []
+        lines += [line for claim in group for line in _section(claim, of, figures)]
     return "\n".join(lines)
+
+
+def _list(claims: list[Claim]) -> str:
+    return ", ".join(f"[{claim.id}](#{claim.id})" for claim in claims)
 
 
 def _name(stem: str) -> str:
@@ -125,43 +108,29 @@ def _pictures(stem: str, figures: Path) -> list[str]:
     """Caption and origin of a figure, and one picture a profile side by side; "not run" where
     there is none."""
     there = [profile for profile in PROFILES if (figures / profile / f"{stem}.png").is_file()]
+    paths = {profile: figures / profile / f"{stem}.json" for profile in there}
+    cards = {profile: read_json(path) for profile, path in paths.items() if path.is_file()}
     lines = []
-    for card in [
-        figures / profile / f"{stem}.json"
-        for profile in there
-        if (figures / profile / f"{stem}.json").is_file()
-    ][:1]:
-        told = json.loads(card.read_text(encoding="utf-8"))
+    for told in list(cards.values())[:1]:
         lines += [f"- what it shows: {told['caption']}"] if "caption" in told else []
         executed = _links(figures, f"notebooks/{told['notebook']}.ipynb")
-        lines.append(
-            f"- drawn by notebook {told['notebook']}"
-            + (f", as it ran: {executed}" if executed else "")
-        )
-    for profile in there:
-        card = figures / profile / f"{stem}.json"
-        told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        as_it_ran = f", as it ran: {executed}" if executed else ""
+        lines.append(f"- drawn by notebook {told['notebook']}{as_it_ran}")
+    for profile, told in cards.items():
         if moved := raised(told.get("recipes", [])):
             lines.append(f"- awaiting redraw on {PROFILES[profile]}: {', '.join(moved)}")
     data = _links(figures, f"by_seed/{stem}.csv", f"{stem}.csv")
     lines += [f"- what is drawn, every seed: {data}", ""] if data else [""]
-    cells = [
-        (
-            f'<a href="{p}/{stem}.png"><img src="{p}/{stem}.png" width="{WIDTH // len(there)}" '
-            f'alt="{escape(stem)} on {p}"></a>'
-        )
-        if p in there
-        else "not run"
-        for p in PROFILES
-    ]
-    return [
-        *lines,
-        "<table>",
-        "<tr>" + "".join(f"<th>{name}</th>" for name in PROFILES.values()) + "</tr>",
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>",
-        "</table>",
-        "",
-    ]
+
+    def cell(profile: str) -> str:
+        path, alt = f"{profile}/{stem}.png", f"{escape(stem)} on {profile}"
+        image = f'<img src="{path}" width="{WIDTH // len(there)}" alt="{alt}">'
+        return f'<td><a href="{path}">{image}</a></td>'
+
+    cells = [cell(p) if p in there else "<td>not run</td>" for p in PROFILES]
+    titles = [f"<th>{name}</th>" for name in PROFILES.values()]
+    table = ["<table>", f"<tr>{''.join(titles)}</tr>", f"<tr>{''.join(cells)}</tr>", "</table>"]
+    return [*lines, *table, ""]
 
 
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> list[str]:
@@ -190,12 +159,8 @@ def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> l
         _row(_entry(of, profile, claim), of.get(profile), name, of_unit)
         for profile, name in PROFILES.items()
     ]
-    return [
-        *lines,
-        "",
-        *_table(["profile", "obtained", "interval", "each seed", "status"], rows),
-        "",
-    ]
+    titles = ["profile", "obtained", "interval", "each seed", "status"]
+    return [*lines, "", *markdown(titles, rows), ""]
 
 
 def _row(
@@ -203,16 +168,9 @@ def _row(
 ) -> list[str]:
     if not entry or entry["obtained"] is None:
         return [name, "-", "-", "-", "not run"]
-    values = ", ".join(
-        f"{seed}: {value:.1f}"
-        for seed, value in zip(part["seeds"], entry["values"], strict=True)
-        if value is not None
-    )
-    interval = (
-        f"{entry['low']:.1f} to {entry['high']:.1f}"
-        if entry["low"] is not None
-        else "none: one seed"
-    )
+    each = zip(part["seeds"], entry["values"], strict=True)
+    values = ", ".join(f"{seed}: {value:.1f}" for seed, value in each if value is not None)
+    interval = _interval(entry) or "none: one seed"
     return [name, f"{entry['obtained']:.1f} {of_unit}", interval, values, entry["status"]]
 
 
@@ -224,33 +182,31 @@ def _statement(claim: Claim) -> str:
 
 
 def _entry(of: Mapping[str, dict[str, Any]], profile: str, claim: Claim) -> dict[str, Any] | None:
-    return next(
-        (entry for entry in of.get(profile, {}).get("claims", []) if entry["id"] == claim.id), None
-    )
+    entries = of.get(profile, {}).get("claims", [])
+    return next((entry for entry in entries if entry["id"] == claim.id), None)
+
+
+def _interval(entry: dict[str, Any]) -> str:
+    return "" if entry["low"] is None else f"{entry['low']:.1f} to {entry['high']:.1f}"
 
 
 def _cell(entry: dict[str, Any] | None, of_unit: str) -> str:
     if not entry or entry["obtained"] is None:
         return "not run"
-    interval = f" [{entry['low']:.1f} to {entry['high']:.1f}]" if entry["low"] is not None else ""
-    return f"{entry['obtained']:.1f} {of_unit}{interval}: {entry['status']}"
+    interval = _interval(entry)
+    between = f" [{interval}]" if interval else ""
+    return f"{entry['obtained']:.1f} {of_unit}{between}: {entry['status']}"
 
 
 def _title(of: Mapping[str, dict[str, Any]], profile: str) -> str:
     seeds = of[profile]["seeds"] if profile in of else []
-    return PROFILES[profile] + (
-        f" (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" if seeds else ""
-    )
-
-
-def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *rows]]
+    return PROFILES[profile] + (f" ({seeds_in_words(seeds)})" if seeds else "")
 
 
 def _links(figures: Path, *names: str) -> str:
     """Links to the first of these files that each profile has, by the profile's name; empty where
     none has any."""
-    found = {
-        p: [f"{p}/{name}" for name in names if (figures / p / name).is_file()] for p in PROFILES
-    }
+    found = {}
+    for profile in PROFILES:
+        found[profile] = [f"{profile}/{n}" for n in names if (figures / profile / n).is_file()]
     return ", ".join(f"[{PROFILES[p]}]({paths[0]})" for p, paths in found.items() if paths)

@@ -11,16 +11,18 @@ names, a second base or adversary, in a file and a folder of its name. ``expecte
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bvlib.core.errors import BvError, MissingData
-from bvlib.files.safe import write_whole
+import pandas as pd
+
+from bvlib.core.errors import BvError
+from bvlib.files.safe import read_json, write_text
 from bvlib.report import overview, reference, results, summary
+from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import every, out_folder, shown
 
@@ -42,41 +44,28 @@ def publish(
     folder, content = reference.folder(profile), settings.load(profile)
     seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
-        raise MissingData(
-            f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
-        )
-    seconds = {
-        parameter: content[key] for parameter, key in reference.SECONDS.items() if key in content
-    }
+        raise reference.missing_seed_zero(profile)
+    seconds = {p: content[key] for p, key in reference.SECONDS.items() if key in content}
     run = {
         p: [seed for seed in results.seeds_run(profile, {p: value}) if seed in seeds]
         for p, value in seconds.items()
     }
-    again = f"`bv run --profile {profile} --seeds {','.join(map(str, seeds))}`" + "".join(
-        f", then with -p {p}={seconds[p]}" for p in run if run[p]
-    )
+    again = f"`bv run --profile {profile} --seeds {_listed(seeds)}`"
+    again += "".join(f", then with -p {p}={seconds[p]}" for p in run if run[p])
+    zero = out_folder(profile, 0)
     _check_source([out_folder(profile, seed) for seed in seeds], again)
     for p, value in seconds.items():
-        _check_source(
-            [out_folder(profile, 0), *(out_folder(profile, seed, {p: value}) for seed in run[p])],
-            again,
-            whole=False,
-        )
+        others = [out_folder(profile, seed, {p: value}) for seed in run[p]]
+        _check_source([zero, *others], again, whole=False)
     if not replace:
         _check_seeds(profile, set(reference.committed(profile)) - set(seeds), "")
         for p, value in seconds.items():
-            _check_seeds(
-                profile,
-                set(reference.committed_second(profile, p, value)) - set(run[p]),
-                f" -p {p}={value}",
-            )
+            lost = set(reference.committed_second(profile, p, value)) - set(run[p])
+            _check_seeds(profile, lost, f" -p {p}={value}")
     reference.write_expected(profile, tolerance)  # before the old tolerances go
-    _copy(out_folder(profile, 0), folder)
+    _copy(zero, folder)
     rows = results.per_seed(profile)
-    rows = rows[rows["seed"].isin(seeds)]
-    write_whole(
-        folder / "seeds.csv", lambda draft: rows.to_csv(draft, index=False, float_format="%.6g")
-    )
+    write_csv(folder / "seeds.csv", rows[rows["seed"].isin(seeds)])
     shutil.rmtree(folder / "by_seed", ignore_errors=True)
     if len(seeds) > 1:
         stack_tables(profile, seeds, folder / "by_seed")
@@ -85,20 +74,19 @@ def publish(
         if run[p]:
             rows = results.per_seed(profile, {p: value})
             rows = rows[rows["seed"].isin(run[p])].assign(**{p: value})[[p, *results.COLUMNS]]
-            write_whole(
-                folder / f"{what}.csv",
-                lambda draft, rows=rows: rows.to_csv(draft, index=False, float_format="%.6g"),
-            )
+            write_csv(folder / f"{what}.csv", rows)
             stack_tables(profile, run[p], folder / what, {p: value})
-        if missing := ",".join(str(seed) for seed in seeds if seed not in run[p]):
-            say(
-                f"{what.replace('_', ' ')} left out for seeds {missing}: `bv run --profile "
-                f"{profile} --seeds {missing} -p {p}={value}`"
-            )
+        if missing := _listed([seed for seed in seeds if seed not in run[p]]):
+            way = f"`bv run --profile {profile} --seeds {missing} -p {p}={value}`"
+            say(f"{what.replace('_', ' ')} left out for seeds {missing}: {way}")
     told = summary.as_markdown({**summary.gather(profile, seeds), "reference": None})
-    write_whole(folder / "report.md", lambda draft: draft.write_text(told, encoding="utf-8"))
+    write_text(folder / "report.md", told)
     overview.write(say)
     return folder
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
 
 
 def stack_tables(
@@ -111,22 +99,16 @@ def stack_tables(
     blank for it.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    tables: dict[str, list[dict[str, str]]] = {}
+    tables: dict[str, list[pd.DataFrame]] = {}
     for seed in seeds:
         run = out_folder(profile, seed, parameters)
-        of_tables = {
-            path.name: path
-            for part in ("figures", "tables")
-            for path in _drawn(run / part)
-            if path.suffix == ".csv"
-        }
-        for path in of_tables.values():  # of a figure and a table of one name: the table
-            with open(path, newline="", encoding="utf-8") as file:
-                tables.setdefault(path.name, []).extend(
-                    results.prefixed({"seed": str(seed)}, row) for row in csv.DictReader(file)
-                )
-    for name, rows in tables.items():
-        results.write_rows(folder / name, rows)
+        drawn = [*_drawn(run / "figures"), *_drawn(run / "tables")]
+        # of a figure and a table of one name: the table
+        for path in {path.name: path for path in drawn if path.suffix == ".csv"}.values():
+            table = with_front({"seed": seed}, read_cells(path))
+            tables.setdefault(path.name, []).append(table)
+    for name, found in tables.items():
+        write_csv(folder / name, pd.concat(found))
 
 
 def _drawn(folder: Path) -> list[Path]:
@@ -135,14 +117,11 @@ def _drawn(folder: Path) -> list[Path]:
 
     def ended(path: Path) -> bool:
         card = path.with_suffix(".json")
-        return (
-            not card.is_file()
-            or (
-                folder.parent / f"{json.loads(card.read_text(encoding='utf-8'))['notebook']}.json"
-            ).is_file()
-        )
+        if not card.is_file():
+            return True
+        return (folder.parent / f"{read_json(card)['notebook']}.json").is_file()
 
-    return [path for path in sorted(folder.glob("*")) if ended(path)]
+    return list(filter(ended, sorted(folder.glob("*"))))
 
 
 def _copy(run: Path, folder: Path) -> None:
@@ -166,12 +145,10 @@ def _copy(run: Path, folder: Path) -> None:
 
 def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
     if lost:
-        names = ",".join(map(str, sorted(lost)))
-        raise BvError(
-            f"committed seeds {names} were not run here: `bv run --profile {profile} --seeds "
-            f"{names}{parameters}`, "
-            "or publish without them by --replace"
-        )
+        names = _listed(sorted(lost))
+        way = f"`bv run --profile {profile} --seeds {names}{parameters}`"
+        mend = f"{way}, or publish without them by --replace"
+        raise BvError(f"committed seeds {names} were not run here: {mend}")
 
 
 def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
@@ -182,38 +159,30 @@ def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> No
     """
 
     def sources(run: Path) -> dict[str, list[str]]:
-        found = {}
-        for path in run.glob("[0-9]*.json"):
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8")).get("recipes", [])
-        return found
+        paths = run.glob("[0-9]*.json")
+        return {path.stem: read_json(path).get("recipes", []) for path in paths}
 
     long = {each.name for each in every() if each.long}
     first = sources(folders[0])
     for run in folders[1:]:
         other = sources(run)
-        names = (first.keys() | other.keys() if whole else other.keys()) - (
-            long - (first.keys() & other.keys())
-        )
+        both = first.keys() & other.keys()
+        names = (first.keys() | other.keys() if whole else other.keys()) - (long - both)
         if differing := sorted(name for name in names if first.get(name) != other.get(name)):
-            raise BvError(
-                f"{shown(run)} and {folders[0].name} differ in the recipes of {differing[0]}, or "
-                "one lacks it: "
-                f"bring all up to date first, {again}"
-            )
+            which = f"{shown(run)} and {folders[0].name} differ in the recipes of {differing[0]}"
+            raise BvError(f"{which}, or one lacks it: bring all up to date first, {again}")
 
 
 def _tidy(path: Path, run: Path) -> None:
     """Take out of an executed notebook what names folders of the machine: what went to stderr, and
     the run's own folder."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     for cell in content["cells"]:
         cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
         if cell["cell_type"] != "code":
             del cell["outputs"]
-    text = json.dumps(content, indent=1, ensure_ascii=False).replace(
-        str(run), f"runs/{run.parent.name}/{run.name}"
-    )
-    text = text.replace(
-        "](../figures/", "](../../"
-    )  # links of `notebooks/`, from `figures/<profile>/notebooks/`
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = text.replace(str(run), f"runs/{run.parent.name}/{run.name}")
+    # links of `notebooks/`, from `figures/<profile>/notebooks/`
+    text = text.replace("](../figures/", "](../../")
     path.write_text(text + "\n", encoding="utf-8")

@@ -3,17 +3,16 @@ values that a rerun must meet."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
-from bvlib.files.safe import write_json
+from bvlib.files.safe import read_json, write_json
 from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, unit
-from bvlib.report.results import collect, from_rows, results
+from bvlib.report.results import PARTS, collect, from_rows, results
+from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
 
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
@@ -44,14 +43,11 @@ def _read(path: Path, column: str = "", value: str = "") -> dict[int, list[dict[
     if not path.is_file():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return from_rows(
-                row for row in csv.DictReader(file) if not column or row[column] == value
-            )
-    except (KeyError, ValueError, TypeError):
-        raise BvError(
-            f"{notebooks.shown(path)} is damaged: take it from git again, or run `bv publish`"
-        ) from None
+        rows = read_cells(path)
+        return from_rows(rows[rows[column] == value] if column else rows)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        mend = "take it from git again, or run `bv publish`"
+        raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
 
 
 def expected_path(profile: str) -> Path:
@@ -61,28 +57,31 @@ def expected_path(profile: str) -> Path:
 
 def _read_expected(profile: str) -> dict[str, Any]:
     path = expected_path(profile)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
-    long = {
-        each.name for each in notebooks.every() if each.long
-    }  # their values are in seeds.csv alone: no default run has them
+    long = {each.name for each in notebooks.every() if each.long}
+    # the values of long notebooks are in seeds.csv alone: no default run has them
     runs = [run for run in results(profile, 0) if run["notebook"] not in long]
     if not runs:
-        raise MissingData(
-            f"no run of profile {profile} with seed 0: make it with `bv run --profile {profile}`"
-        )
+        raise missing_seed_zero(profile)
+    headline, measures = (collect(runs, part) for part in PARTS)
     return {
         "headline": {
             name: {"value": _plain(entry.get("value")), "unit": entry.get("unit", "")}
-            for name, entry in collect(runs, "headline").items()
+            for name, entry in headline.items()
         },
         "measures": {
-            name: {"value": _plain(value), "unit": unit(name)}
-            for name, value in collect(runs, "measures").items()
+            name: {"value": _plain(value), "unit": unit(name)} for name, value in measures.items()
         },
     }
+
+
+def missing_seed_zero(profile: str) -> MissingData:
+    """The error for a profile whose seed 0 was not run. It is returned, not raised."""
+    way = f"make it with `bv run --profile {profile}`"
+    return MissingData(f"no run of profile {profile} with seed 0: {way}")
 
 
 def _plain(value: float | None) -> float | None:
@@ -98,10 +97,9 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
     old, new = _read_expected(profile), _seed_zero(profile)
     for part, entries in new.items():
         for name, entry in entries.items():
-            known = (
-                old.get(part, {}).get(name, {}).get("tolerance", tolerance_of(name, entry["unit"]))
-            )
-            entry["tolerance"] = known if tolerance is None else tolerance
+            known = old.get(part, {}).get(name, {})
+            usual = known.get("tolerance", tolerance_of(name, entry["unit"]))
+            entry["tolerance"] = usual if tolerance is None else tolerance
     write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
     return expected_path(profile)
 
@@ -121,7 +119,7 @@ def awaiting(profile: str) -> dict[str, list[str]]:
     """
     now, found = settings.load(profile), {}
     for path in sorted([*folder(profile).glob("*.json"), *folder(profile).glob("tables/*.json")]):
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_json(path)
         if "recipes" not in card:
             continue  # expected.json
         kept = {key: card["parameters"].get(key) for key in now}
@@ -141,32 +139,36 @@ def drift(profile: str) -> list[str]:
     """
     expected = _read_expected(profile)
     if not expected:
-        raise MissingData(
-            f"nothing committed at {notebooks.shown(expected_path(profile))}: "
-            f"write it with `bv publish --profile {profile}`"
-        )
+        where = notebooks.shown(expected_path(profile))
+        mend = f"write it with `bv publish --profile {profile}`"
+        raise MissingData(f"nothing committed at {where}: {mend}")
     obtained, lines, waiting = _seed_zero(profile), [], awaiting(profile)
     of = {
         (part, name): run["notebook"]
         for run in reversed(committed(profile).get(0, []))
-        for part in ("headline", "measures")
+        for part in PARTS
         for name in run[part]
     }
-    for part in ("headline", "measures"):
+    for part in PARTS:
         for name, entry in expected.get(part, {}).items():
             if of.get((part, name)) in waiting:
                 continue
             want, got = entry["value"], obtained[part].get(name, {}).get("value")
-            wanted, seen = (
-                "undefined" if value is None else f"{value:.2f}" for value in (want, got)
-            )
+            committed_as = f"committed {_shown(want)} {entry['unit']}"
             if name not in obtained[part]:
-                lines.append(f"{part} {name}: missing, committed {wanted} {entry['unit']}")
-            elif (None in (want, got) and want is not got) or (
-                None not in (want, got) and abs(got - want) > entry["tolerance"]
-            ):
-                lines.append(
-                    f"{part} {name}: {seen}, committed {wanted} {entry['unit']} (tolerance "
-                    f"{entry['tolerance']:g})"
-                )
+                lines.append(f"{part} {name}: missing, {committed_as}")
+            elif _apart(want, got) > entry["tolerance"]:
+                within = f"(tolerance {entry['tolerance']:g})"
+                lines.append(f"{part} {name}: {_shown(got)}, {committed_as} {within}")
     return lines
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+def _apart(want: float | None, got: float | None) -> float:
+    """How far two values are from each other; infinitely far if just one is undefined."""
+    if want is None or got is None:
+        return 0.0 if want is got else math.inf
+    return abs(got - want)

@@ -3,29 +3,21 @@ and back from such rows."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bvlib.files.safe import write_whole
+import pandas as pd
+
+from bvlib.files.safe import read_json
 from bvlib.report.claims import unit
 from bvlib.run import notebooks
 from bvlib.run.runner import artefact_seconds
 
-COLUMNS = [
-    "seed",
-    "notebook",
-    "part",
-    "name",
-    "value",
-    "unit",
-]  # of the tidy rows; part is one of PARTS
-PARTS = ("headline", "measures")
+COLUMNS = ["seed", "notebook", "part", "name", "value", "unit"]  # of the tidy rows
+PARTS = ("headline", "measures")  # what `part` may be
 
 
 def results(
@@ -36,12 +28,9 @@ def results(
     found = []
     folder = notebooks.out_folder(profile, seed, parameters)
     for path in sorted(folder.glob("[0-9]*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
         record = folder / ".records" / path.name
-        content["record"] = (
-            json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        )
-        found.append({"notebook": path.stem, **content})
+        kept = read_json(record) if record.is_file() else {}
+        found.append({"notebook": path.stem, **read_json(path), "record": kept})
     return found
 
 
@@ -49,11 +38,9 @@ def seeds_run(profile: str, parameters: Mapping[str, Any] | None = None) -> list
     """The seeds that have at least one result of these parameters (the defaults if None),
     sorted."""
     end = notebooks.out_folder(profile, 0, parameters).name.removeprefix("seed-0")
-    names = [
-        path.name.removesuffix(end)
-        for path in (notebooks.runs_folder() / profile).glob(f"seed-*{end}")
-    ]
-    seeds = sorted(int(name[5:]) for name in names if re.fullmatch(r"seed-\d+", name))
+    runs = (notebooks.runs_folder() / profile).glob(f"seed-*{end}")
+    found = [re.fullmatch(r"seed-(\d+)", path.name.removesuffix(end)) for path in runs]
+    seeds = sorted(int(match[1]) for match in found if match)
     return [seed for seed in seeds if results(profile, seed, parameters)]
 
 
@@ -68,88 +55,39 @@ def collect(runs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
         for name, value in run.get(part, {}).items():
             first = source.setdefault(name, run["notebook"])
             if found.setdefault(name, value) != value:
-                print(
-                    f"bv: {name} differs between {first} and {run['notebook']}: the first is shown",
-                    file=sys.stderr,
-                )
+                both = f"{first} and {run['notebook']}"
+                print(f"bv: {name} differs between {both}: the first is shown", file=sys.stderr)
     return found
 
 
-def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> Any:
-    """Tidy rows (a DataFrame with :data:`COLUMNS`) of all seeds that were run with these
-    parameters."""
-    import pandas
-
+def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Tidy rows (with :data:`COLUMNS`) of all seeds that were run with these parameters."""
     rows = []
     for seed in seeds_run(profile, parameters):
         for run in results(profile, seed, parameters):
-            rows += [
-                (seed, run["notebook"], "headline", name, entry["value"], entry["unit"])
-                for name, entry in run["headline"].items()
-            ]
-            rows += [
-                (seed, run["notebook"], "measures", name, value, unit(name))
-                for name, value in run["measures"].items()
-            ]
-    return pandas.DataFrame(rows, columns=COLUMNS)
+            for name, entry in run["headline"].items():
+                told = entry["value"], entry["unit"]
+                rows.append((seed, run["notebook"], "headline", name, *told))
+            for name, value in run["measures"].items():
+                rows.append((seed, run["notebook"], "measures", name, value, unit(name)))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def from_rows(rows: Iterable[Mapping[str, str]]) -> dict[int, list[dict[str, Any]]]:
-    """{seed: results} of tidy rows as a CSV gives them, without records and intervals over images.
+def from_rows(rows: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """{seed: results} of tidy rows whose cells are text, without records and intervals over images.
 
-    Of a name that two notebooks give, the first is kept. ValueError or KeyError for rows of
-    another form.
+    Of a name that two notebooks give, the first is kept. ValueError, KeyError or AttributeError for
+    rows of another form.
     """
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    seen = set()
-    for row in rows:
-        seed, part, name, value = (
-            int(row["seed"]),
-            row["part"],
-            row["name"],
-            float(row["value"] or math.nan),
-        )
+    for row in rows.drop_duplicates(["seed", "part", "name"]).itertuples():
+        empty = {"notebook": row.notebook, **{part: {} for part in PARTS}}
+        run = found.setdefault(int(row.seed), {}).setdefault(row.notebook, empty)
+        value = float(row.value or math.nan)
         value = value if math.isfinite(value) else None
-        run = found.setdefault(seed, {}).setdefault(
-            row["notebook"], {"notebook": row["notebook"], **{p: {} for p in PARTS}}
-        )
-        if (seed, part, name) not in seen:
-            run[part][name] = (
-                {"value": value, "low": None, "high": None, "unit": row["unit"]}
-                if part == "headline"
-                else value
-            )
-        seen.add((seed, part, name))
+        entry = {"value": value, "low": None, "high": None, "unit": row.unit}
+        run[row.part][row.name] = entry if row.part == "headline" else value
     return {seed: list(runs.values()) for seed, runs in found.items()}
-
-
-def write_rows(
-    path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
-) -> None:
-    """Write dicts as a CSV, cells as they stand; the columns are all keys in order of appearance,
-    blank where a row lacks one."""
-
-    def write(draft: Path) -> None:
-        with open(draft, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(
-                file,
-                columns or list(dict.fromkeys(name for row in rows for name in row)),
-                restval="",
-                lineterminator="\n",
-            )
-            table.writeheader()
-            table.writerows(rows)
-
-    write_whole(path, write)
-
-
-def prefixed(before: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the columns `before` in front; a column of its own of the same name becomes
-    "<name> (column)"."""
-    return {
-        **before,
-        **{f"{name} (column)" if name in before else name: value for name, value in row.items()},
-    }
 
 
 def cold_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:

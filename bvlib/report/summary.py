@@ -8,18 +8,20 @@ it is the t-interval over seeds.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import MissingData
-from bvlib.files.safe import write_whole
+from bvlib.core.metrics import seed_interval
+from bvlib.files.safe import write_text
 from bvlib.report.claims import CLAIMS, check, finite, unit
+from bvlib.report.forms import as_json, as_markdown, as_text, names_of
 from bvlib.report.reference import SECONDS, awaiting, committed, committed_second
-from bvlib.report.results import cold_seconds, collect, results, seeds_run
+from bvlib.report.results import PARTS, cold_seconds, collect, results, seeds_run
 from bvlib.run import notebooks, settings
+
+__all__ = ["as_json", "as_markdown", "as_text", "gather", "gather_committed", "summary", "write"]
 
 
 def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
@@ -34,26 +36,24 @@ def gather(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
     BvError for an unknown profile.
     """
     settings.load(profile)
-    own = {
-        seed: results(profile, seed) for seed in (seeds_run(profile) if seeds is None else seeds)
-    }
-    times = [cold_seconds(own[seed]) for seed in sorted(own)]
+    chosen = seeds_run(profile) if seeds is None else seeds
+    own = {seed: results(profile, seed) for seed in chosen}
     reference = committed(profile)
-    return {
-        "profile": profile,
-        "committed": False,
-        **summary(own),
-        "seconds": {
-            name: round(sum(t[name] for t in times if name in t) / sum(name in t for t in times), 1)
-            for name in sorted(_names(times))
-        },
-        "reference": summary(reference) if reference else None,
-        "awaiting": awaiting(profile),
-        **{
-            key: second(parameter, profile, own, reference, seeds)
-            for parameter, key in SECONDS.items()
-        },
-    }
+    told = {"profile": profile, "committed": False, **summary(own), "seconds": _seconds(own)}
+    told["reference"] = summary(reference) if reference else None
+    return told | _second_and_awaiting(profile, own, reference, seeds)
+
+
+def _seconds(own: Mapping[int, list[dict[str, Any]]]) -> dict[str, float]:
+    """{notebook: its cold seconds, mean over the seeds that have it}."""
+    times = [cold_seconds(own[seed]) for seed in sorted(own)]
+    each = {name: [t[name] for t in times if name in t] for name in sorted(names_of(times))}
+    return {name: round(sum(seconds) / len(seconds), 1) for name, seconds in each.items()}
+
+
+def _second_and_awaiting(profile: str, own, reference, seeds) -> dict[str, Any]:
+    others = {key: second(p, profile, own, reference, seeds) for p, key in SECONDS.items()}
+    return {"awaiting": awaiting(profile), **others}
 
 
 def gather_committed(profile: str, seeds: Sequence[int] | None = None) -> dict[str, Any]:
@@ -64,13 +64,15 @@ def gather_committed(profile: str, seeds: Sequence[int] | None = None) -> dict[s
     settings.load(profile)
     runs = committed(profile)
     if not runs:
-        raise MissingData(
-            f"nothing committed of profile {profile}: `bv publish --profile {profile}`"
-        )
-    chosen = {seed: runs[seed] for seed in runs if seeds is None or seed in seeds}
-    others = {key: second(p, profile, None, runs, seeds) for p, key in SECONDS.items()}
-    told = {"profile": profile, "committed": True, **summary(chosen), "seconds": {}}
-    return {**told, "reference": None, "awaiting": awaiting(profile), **others}
+        mend = f"`bv publish --profile {profile}`"
+        raise MissingData(f"nothing committed of profile {profile}: {mend}")
+    told = {"profile": profile, "committed": True, **summary(_of(runs, seeds)), "seconds": {}}
+    return told | {"reference": None} | _second_and_awaiting(profile, None, runs, seeds)
+
+
+def _of(runs: Mapping[int, list], seeds: Sequence[int] | None) -> dict[int, list]:
+    """The runs of these seeds; all if None."""
+    return {seed: run for seed, run in runs.items() if seeds is None or seed in seeds}
 
 
 def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -80,13 +82,11 @@ def summary(runs: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
     status, designed_in, values}]; values: one a seed, in order, None where a seed has none.
     """
     seeds = [seed for seed in sorted(runs) if runs[seed]]
-    headlines = [collect(runs[seed], "headline") for seed in seeds]
-    measures = [collect(runs[seed], "measures") for seed in seeds]
+    headlines, measures = ([collect(runs[seed], part) for seed in seeds] for part in PARTS)
+    names = names_of(headlines)
     return {
         "seeds": seeds,
-        "headline": {
-            name: _headline([h.get(name) for h in headlines]) for name in _names(headlines)
-        },
+        "headline": {name: _headline([h.get(name) for h in headlines]) for name in names},
         "claims": [_claim(claim, [m.get(claim.measure) for m in measures]) for claim in CLAIMS],
     }
 
@@ -111,20 +111,13 @@ def second(
     choice = {parameter: value}
     runs, first = committed_second(profile, parameter, value), reference
     if own is None:
-        runs = {seed: runs[seed] for seed in runs if seeds is None or seed in seeds}
+        runs = _of(runs, seeds)
     elif chosen := [s for s in seeds_run(profile, choice) if seeds is None or s in seeds]:
         runs, first = {seed: results(profile, seed, choice) for seed in chosen}, own
-    same = (
-        summary({seed: first[seed] for seed in runs})
-        if all(first.get(seed) for seed in runs)
-        else {"headline": {}}
-    )
+    complete = all(first.get(seed) for seed in runs)
+    same = summary({seed: first[seed] for seed in runs}) if complete else {"headline": {}}
     means = {name: entry["mean"] for name, entry in same["headline"].items()}
     return {parameter: value, **summary(runs), "first": means} if runs else None
-
-
-def _names(dicts: Iterable[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for content in dicts for name in content))
 
 
 def _interval(values: list[float], of_unit: str) -> tuple[float | None, float | None, float | None]:
@@ -133,14 +126,10 @@ def _interval(values: list[float], of_unit: str) -> tuple[float | None, float | 
         return None, None, None
     if len(values) == 1:
         return values[0], None, None
-    from bvlib.core.metrics import seed_interval
-
     mean, low, high = seed_interval(values)
-    return (
-        (mean, max(low, 0.0), min(high, 100.0))
-        if of_unit == "%" and 0 <= mean <= 100
-        else (mean, low, high)
-    )
+    if of_unit == "%" and 0 <= mean <= 100:
+        low, high = max(low, 0.0), min(high, 100.0)
+    return mean, low, high
 
 
 def _headline(entries: list[dict[str, Any] | None]) -> dict[str, Any]:
@@ -172,193 +161,9 @@ def _claim(claim: Any, values: list[float | None]) -> dict[str, Any]:
     }
 
 
-# The three forms
-
-
-def as_json(report: dict[str, Any]) -> str:
-    """The report for scripts: valid JSON, what is undefined is null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(report), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """The report for a terminal: aligned columns."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [header, *rows]
-        ]
-        return [title, *("  " + line for line in lines), ""]
-
-    return "\n".join([_title(report), "", *_blocks(report, block)]).rstrip()
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """The report as Markdown tables."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        table = [header, ["---"] * len(header), *rows]
-        return [f"## {title}", "", *("| " + " | ".join(row) + " |" for row in table), ""]
-
-    return "\n".join([f"# {_title(report)}", "", *_blocks(report, block)])
-
-
-def _title(report: dict[str, Any]) -> str:
-    name, seeds, reference = report["profile"], report["seeds"], report["reference"]
-    alone = "no intervals" if report["committed"] else "intervals over images, 95 %"
-    title = (
-        f"Profile {name}, {'committed reference: ' * report['committed']}{_over(seeds, alone)}"
-        if seeds
-        else f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
-    )
-    return title + (
-        f"; committed reference: {_over(reference['seeds'], 'no intervals')}" if reference else ""
-    )
-
-
-def _over(seeds: list[int], alone: str) -> str:
-    return (
-        f"{_seeds(seeds)} "
-        f"({alone if len(seeds) == 1 else 't-intervals over seeds, which share one base, 95 %'})"
-    )
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def _blocks(report: dict[str, Any], block: Any) -> list[str]:
-    own, reference = bool(report["seeds"]), report["reference"]
-    lines: list[str] = []
-    sides = [_side(report, "yours" if reference else "obtained", each=not reference)] if own else []
-    sides += [_side(reference, "reference")] if reference else []
-    if sides:
-        header = ["name", *(title for titles, _ in sides for title in titles)]
-        lines += block(
-            "Headline",
-            header,
-            [
-                [
-                    name,
-                    *(
-                        cell
-                        for titles, cells in sides
-                        for cell in cells.get(name, ["-"] * len(titles))
-                    ),
-                ]
-                for name in _names(cells for _, cells in reversed(sides))
-            ],
-        )
-    for parameter, key in SECONDS.items():
-        if other := report[key]:
-            titles, cells = _side(other, f"second {parameter}")
-            where = (
-                f"{'on' if parameter == 'base' else 'with'} a second {parameter} "
-                f"({other[parameter]})"
-            )
-            lines += block(
-                f"Headline {where}",
-                ["name", f"first {parameter}, same seeds", *titles],
-                [
-                    [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
-                    for name, entry in other["headline"].items()
-                ],
-            )
-    lines += block(
-        f"Claims ({len(report['claims'])} tested, one primary test each; a direction needs two "
-        "seeds or more)",
-        *_claims(report["claims"], own, reference),
-    )
-    if report["awaiting"]:
-        waiting = report["awaiting"].items()
-        lines += ["Awaiting redraw (committed figures and tables made by earlier versions)", ""]
-        lines += [*(f"  {name}: {', '.join(reasons)}" for name, reasons in waiting), ""]
-    if report["seconds"]:
-        rows = [[name, f"{seconds:.0f}"] for name, seconds in report["seconds"].items()]
-        lines += block(
-            "Seconds from nothing",
-            ["notebook", "seconds"],
-            [*rows, ["all", f"{sum(report['seconds'].values()):.0f}"]],
-        )
-    return lines
-
-
-def _side(
-    part: dict[str, Any], title: str, each: bool = True
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Titles and {name: cells} of one summary: the mean, its interval, and each seed's value if
-    there are several."""
-    each = each and len(part["seeds"]) > 1
-    return (
-        [title, "interval", *([_seeds(part["seeds"])] if each else [])],
-        {
-            name: [
-                _number(entry["mean"], entry["unit"]),
-                _span(entry),
-                *([", ".join(map(_number, entry["values"]))] if each else []),
-            ]
-            for name, entry in part["headline"].items()
-        },
-    )
-
-
-def _claims(
-    own_claims: list[dict], own: bool, reference: dict[str, Any] | None
-) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of the claims; your own columns are left out when there is a reference and
-    no run."""
-    titles, rows = (
-        ["claim"],
-        [[c["id"] + (" (designed in)" if c["designed_in"] else "")] for c in own_claims],
-    )
-    sides = (
-        [("status", "yours" if reference else "obtained", own_claims)]
-        if own or not reference
-        else []
-    )
-    sides += [("reference status", "reference", reference["claims"])] if reference else []
-    for status, obtained, entries in sides:
-        titles += [status, f"{obtained} (interval)"]
-        for row, entry in zip(rows, entries, strict=True):
-            span = _span(entry)
-            row += [
-                entry["status"],
-                _number(entry["obtained"]) + (f" ({span})" if span != "-" else ""),
-            ]
-    for row, claim in zip(rows, CLAIMS, strict=True):
-        row += [claim.expected, claim.test]
-    return [*titles, "expected (paper, on CLIP)", "test"], rows
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    return (
-        f"{value:.1f} {unit}".strip()
-        if abs(value) >= 1 or value == 0
-        else f"{value:.3g} {unit}".strip()
-    )
-
-
-def _span(entry: dict[str, Any]) -> str:
-    low, high = _number(entry["low"]), _number(entry["high"])
-    return "-" if "-" in (low, high) else f"{low} to {high}"
-
-
 def write(profile: str) -> Path:
     """Write `report.md` and `report.json` beside the runs of a profile; the path of the first."""
     report, folder = gather(profile), notebooks.runs_folder() / profile
-    for name, text in (("report.json", as_json(report) + "\n"), ("report.md", as_markdown(report))):
-        write_whole(
-            folder / name, lambda draft, text=text: draft.write_text(text, encoding="utf-8")
-        )
+    write_text(folder / "report.json", as_json(report) + "\n")
+    write_text(folder / "report.md", as_markdown(report))
     return folder / "report.md"

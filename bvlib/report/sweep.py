@@ -16,7 +16,6 @@ where it was stopped.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import signal
@@ -30,10 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from bvlib.core.errors import BvError, unknown
-from bvlib.report.results import COLUMNS, per_seed, prefixed, write_rows
+from bvlib.report.results import per_seed
+from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import runner, settings
 from bvlib.run.notebooks import check_parameters, find, out_folder, runs_folder, shown
 
@@ -85,15 +86,12 @@ def read(
             raise unknown("key of a sweep", key, KEYS)
     grid, single = content.get("grid") or {}, content.get("points") or []
     if not isinstance(grid, dict) or not isinstance(single, list):
-        raise BvError(
-            f"{path}: `grid:` holds `name: [values]`, `points:` a list of `{{name: value}}`"
-        )
+        forms = "`grid:` holds `name: [values]`, `points:` a list of `{name: value}`"
+        raise BvError(f"{path}: {forms}")
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise BvError(f"{path}: `{name}` in the grid wants a list of values, got {values!r}")
-    points = (
-        [dict(zip(grid, values)) for values in itertools.product(*grid.values())] if grid else []
-    )
+    points = [dict(zip(grid, each)) for each in itertools.product(*grid.values())] if grid else []
     chosen, unique = find(list(notebooks)), []
     for point in [*points, *single]:
         if not isinstance(point, dict):
@@ -104,19 +102,10 @@ def read(
     profile = profile or content.get("profile", "mini")
     settings.load(profile)
     wanted = content.get("seeds", [0]) if seeds is None else seeds
-    if (
-        not isinstance(wanted, (list, tuple))
-        or not all(type(seed) is int for seed in wanted)
-        or not wanted
-    ):
+    if not isinstance(wanted, (list, tuple)) or not wanted or {type(s) for s in wanted} != {int}:
         raise BvError(f"{path}: seeds are a list of whole numbers, got {wanted!r}")
-    return Sweep(
-        Path(path).stem,
-        tuple(n.name for n in chosen),
-        profile,
-        tuple(dict.fromkeys(wanted)),
-        tuple(unique),
-    )
+    names = tuple(notebook.name for notebook in chosen)
+    return Sweep(Path(path).stem, names, profile, tuple(dict.fromkeys(wanted)), tuple(unique))
 
 
 def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[str]:
@@ -129,40 +118,25 @@ def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[
         raise BvError(f"--jobs wants at least 1, not {jobs}")
     environ = dict(os.environ)
     if jobs > 1 and "OMP_NUM_THREADS" not in environ:
-        os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"] = str(
-            max(1, (os.cpu_count() or 1) // jobs)
-        )
+        environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+        os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
     pending = [
         (point, seed)
         for point, seed in sweep.runs
         if not runner.up_to_date(sweep.notebooks, sweep.profile, seed, point)
     ]
-    say(
-        f"sweep {sweep.name}: {len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on "
-        f"{sweep.profile}, "
-        f"{len(sweep.runs) - len(pending)} up to date"
-    )
-    failed, running, lock, stopped, began = (
-        [],
-        set(),
-        threading.Lock(),
-        threading.Event(),
-        time.perf_counter(),
-    )
+    ready = len(sweep.runs) - len(pending)
+    what = f"{len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on {sweep.profile}"
+    say(f"sweep {sweep.name}: {what}, {ready} up to date")
+    failed: list[str] = []
+    running: set[subprocess.Popen] = set()
+    lock, stopped, began = threading.Lock(), threading.Event(), time.perf_counter()
 
     def one(point: Mapping[str, Any], seed: int) -> str | None:
-        command = [
-            sys.executable,
-            "-m",
-            "bvlib.cli",
-            "run",
-            *sweep.notebooks,
-            "--profile",
-            sweep.profile,
-            "--seed",
-            str(seed),
-            *(word for name, value in point.items() for word in ("-p", f"{name}={value!r}")),
-        ]
+        command = [sys.executable, "-m", "bvlib.cli", "run", *sweep.notebooks]
+        command += ["--profile", sweep.profile, "--seed", str(seed)]
+        for name, value in point.items():
+            command += ["-p", f"{name}={value!r}"]
         with lock:
             if stopped.is_set():
                 return None
@@ -172,30 +146,28 @@ def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                start_new_session=True,
-            )  # Ctrl-C reaches it once, from here
+                start_new_session=True,  # Ctrl-C reaches it once, from here
+            )
             running.add(process)
         error = process.communicate()[1]
         running.discard(process)
-        return (
-            None
-            if process.returncode == 0
-            else (error.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        )
+        if process.returncode == 0:
+            return None
+        return (error.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(one, point, seed): (point, seed) for point, seed in pending}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label, error = _label(*futures[future]), future.result()
+                told = ""
                 if error:
-                    failed.append(f"{label}: {error.removeprefix('bv: ')}")
+                    error = error.removeprefix("bv: ")
+                    failed.append(f"{label}: {error}")
+                    told = f": failed, {error}"
                 left = (time.perf_counter() - began) / done * (len(pending) - done)
-                say(
-                    f"  {done} of {len(pending)}  "
-                    f"{label}{': failed, ' + failed[-1].partition(': ')[2] if error else ''}"
-                    f"  ({left / 60:.0f} minutes to go)"
-                )
+                to_go = f"({left / 60:.0f} minutes to go)"
+                say(f"  {done} of {len(pending)}  {label}{told}  {to_go}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stopped.set()
@@ -220,24 +192,19 @@ def gather(sweep: Sweep) -> list[Path]:
     front. Runs that are missing are left out. Returns the paths written.
     """
     names = list(dict.fromkeys(name for point in sweep.points for name in point))
-    rows, tables = [], {}
+    rows: list[pd.DataFrame] = []
+    tables: dict[str, list[pd.DataFrame]] = {}
     for point in sweep.points:
         wanted = {name: point.get(name, "") for name in names}
         found = per_seed(sweep.profile, point)
-        rows += [
-            {**wanted, **row} for row in found[found["seed"].isin(sweep.seeds)].to_dict("records")
-        ]
+        rows.append(with_front(wanted, found[found["seed"].isin(sweep.seeds)]))
+        before = {f"parameter {name}": value for name, value in wanted.items()}
         for seed in sweep.seeds:
-            before = {
-                **{f"parameter {name}": value for name, value in wanted.items()},
-                "seed": seed,
-            }
-            for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
-                with open(path, newline="", encoding="utf-8") as file:
-                    tables.setdefault(path.name, []).extend(
-                        prefixed(before, row) for row in csv.DictReader(file)
-                    )
-    write_rows(sweep.folder / "rows.csv", rows, [*names, *COLUMNS])
-    for name, content in tables.items():
-        write_rows(sweep.folder / "tables" / name, content)
+            folder = out_folder(sweep.profile, seed, point) / "tables"
+            for path in sorted(folder.glob("*.csv")):
+                table = with_front({**before, "seed": seed}, read_cells(path))
+                tables.setdefault(path.name, []).append(table)
+    write_csv(sweep.folder / "rows.csv", pd.concat(rows), blank="nan")
+    for name, found in tables.items():
+        write_csv(sweep.folder / "tables" / name, pd.concat(found))
     return [sweep.folder / "rows.csv", *([sweep.folder / "tables"] if tables else [])]

@@ -59,19 +59,23 @@ def shipped() -> list[str]:
     return sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
 
 
+def file_of(name: str) -> Path:
+    """The weight file of a base's name; of the path of a .safetensors file, that path."""
+    return Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
+
+
 def load(name: str) -> Encoder:
     """A base by name, or by the path of its .safetensors file (a card of the same stem beside it).
 
     Raises BvError for an unknown name, a missing card, or weights that do not fit the card's model.
     """
-    path = Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
+    path = file_of(name)
     if not path.exists():
         raise unknown("base", name, shipped())
     weights, card = load_weights(path)
     if "model" not in card:
-        raise BvError(
-            f"{path.name} has no card with a model config: put {path.stem}.json beside it"
-        )
+        mend = f"put {path.stem}.json beside it"
+        raise BvError(f"{path.name} has no card with a model config: {mend}")
     model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)

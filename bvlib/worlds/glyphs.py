@@ -70,16 +70,9 @@ def _fonts(
     count: int, seed: int, width: tuple[float, float], slant: tuple[float, float]
 ) -> list[Font]:
     r = np.random.default_rng(seed)
-    return [
-        Font(
-            r.uniform(*width),
-            r.uniform(*slant),
-            r.uniform(0.55, 0.85),
-            r.uniform(0, 0.35),
-            100 * seed + i,
-        )
-        for i in range(count)
-    ]
+    ranges = (width, slant, (0.55, 0.85), (0, 0.35))
+    drawn = [[r.uniform(*ends) for ends in ranges] for _ in range(count)]
+    return [Font(*numbers, hand=100 * seed + i) for i, numbers in enumerate(drawn)]
 
 
 FONTS = {  # held out by split: a test font was never seen in training, nor in the base's training
@@ -127,10 +120,15 @@ def write(
         x = (line[:, 0] - 2) * 1.5 * font.aspect - (line[:, 1] - 3) * font.slant
         y = line[:, 1] - 3
         placed = np.stack([(left + right) / 2 + x * unit, (top + bottom) / 2 + y * unit], -1)
-        segments += [placed[i : i + 2] for i in range(len(placed) - 1)] or [
-            np.stack([placed[0], placed[0]])
-        ]
+        segments += [placed[i : i + 2] for i in range(len(placed) - 1)]
     return _ink(_grid(), np.stack(segments).astype(np.float32), font.width * unit)
+
+
+def character(
+    name: str, font: Font, box: tuple[float, float, float, float] = (-1, -1, 1, 1)
+) -> np.ndarray:
+    """The mask of one of :data:`STROKES`, see :func:`write`."""
+    return write(polylines(STROKES[name]), font, box)
 
 
 def fill(outline: np.ndarray) -> np.ndarray:
@@ -175,33 +173,8 @@ def shape(name: str) -> np.ndarray:
         "star": regular(5, 0, 0.98, 0.4),
         "diamond": regular(4, 0, 0.95) * [0.72, 1],
         "hexagon": regular(6, 0, 0.92),
-        "cross": np.array(
-            [
-                [-0.3, -0.9],
-                [0.3, -0.9],
-                [0.3, -0.3],
-                [0.9, -0.3],
-                [0.9, 0.3],
-                [0.3, 0.3],
-                [0.3, 0.9],
-                [-0.3, 0.9],
-                [-0.3, 0.3],
-                [-0.9, 0.3],
-                [-0.9, -0.3],
-                [-0.3, -0.3],
-            ]
-        ),
-        "arrow": np.array(
-            [
-                [0, -0.95],
-                [0.75, -0.1],
-                [0.3, -0.1],
-                [0.3, 0.95],
-                [-0.3, 0.95],
-                [-0.3, -0.1],
-                [-0.75, -0.1],
-            ]
-        ),
+        "cross": polylines("-3,-9 3,-9 3,-3 9,-3 9,3 3,3 3,9 -3,9 -3,3 -9,3 -9,-3 -3,-3")[0] / 10,
+        "arrow": polylines("0,-95 75,-10 30,-10 30,95 -30,95 -30,-10 -75,-10")[0] / 100,
     }
     return disc if name == "circle" else fill(outlines[name])
 
@@ -210,11 +183,8 @@ def rune(index: int) -> list[np.ndarray]:
     """Strokes of the invented character number ``index``: the same strokes for ever."""
     r = np.random.default_rng(7000 + index)
     grid = np.array([[x, y] for x in (0, 2, 4) for y in (0, 2, 4, 6)], float)
-    lines = []
-    for _ in range(r.integers(2, 4)):
-        picked = grid[r.choice(len(grid), r.integers(2, 5), replace=False)]
-        lines.append(picked)
-    return lines
+    lines = range(r.integers(2, 4))
+    return [grid[r.choice(len(grid), r.integers(2, 5), replace=False)] for _ in lines]
 
 
 def rune_name(index: int) -> str:

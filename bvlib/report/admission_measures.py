@@ -1,0 +1,148 @@
+"""What the admission of a base measures: clean models, and patches on models that nobody attacked.
+
+All numbers are percent or points unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bvlib.attacks import triggers
+from bvlib.core.metrics import attack_success_rate
+from bvlib.core.rng import derive
+from bvlib.core.vectors import TaskVector
+from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE
+from bvlib.study import experiments, transfer
+
+
+def measure(lab, plan: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, pd.DataFrame]:
+    """The tables named in :data:`criteria.TABLES`, of a lab of a development seed and its profile's
+    ``admission``; models and triggers come from the lab's store."""
+    own = {}
+    for name in lab.tasks:
+        say(f"fine-tune of {name}")
+        own[name] = lab.clean(name)
+    vectors = {name: TaskVector.between(theta, lab.base, name) for name, theta in own.items()}
+    merged = lab.merge(method="task_arithmetic", coefficient=LAMBDA)
+    say("accuracy of base, fine-tunes and merges")
+    tasks = _tasks(lab, own, vectors, merged)
+    models = {"base": lab.base, "clean merge": merged}
+    models |= {f"fine-tune of {name}": theta for name, theta in own.items()}
+    weakness = _weakness(lab, plan, models, say)
+    return {
+        "tasks": tasks,
+        "heads": _heads(lab),
+        "cosines": _cosines(vectors),
+        "weakness": weakness,
+        "criteria": criteria(tasks, weakness),
+    }
+
+
+def _tasks(lab, own, vectors, merged) -> pd.DataFrame:
+    def dev(theta) -> pd.Series:
+        return experiments.accuracies(lab.model(theta), lab.tasks, "dev")[list(lab.tasks)]
+
+    def alone(name) -> float:
+        return experiments.accuracy(lab.model(own[name]), lab.tasks[name], "dev").percent
+
+    table = pd.DataFrame(
+        {
+            "zero_shot": dev(lab.base),
+            "fine_tuned": pd.Series({name: alone(name) for name in lab.tasks}),
+            "merged": dev(merged),
+            "merged_ties": dev(lab.merge(method="ties")),
+        }
+    )
+    table["gain"] = table["fine_tuned"] - table["zero_shot"]
+    gained = table["merged"] - table["zero_shot"]
+    table["recovered"] = 100 * gained / table["gain"].where(table["gain"] >= 5)
+    table["norm"] = pd.Series({name: vector.norm() for name, vector in vectors.items()})
+    table["times_median"] = table["norm"] / table["norm"].median()
+    return table.rename_axis("task").reset_index()
+
+
+def _heads(lab) -> pd.DataFrame:
+    """How close the classes of each task's zero-shot head are."""
+    rows = []
+    for task in lab.tasks.values():
+        cosines = lab.head(task) @ lab.head(task).T
+        off = cosines[~cosines.new_ones(cosines.shape).tril().bool()]  # each pair once
+        a, b = divmod(int(cosines.clone().fill_diagonal_(-1).argmax()), len(cosines))
+        between = f"{task.classnames[a]} / {task.classnames[b]}"
+        rows.append((task.name, len(cosines), float(off.max()), between, float(off.mean())))
+    columns = ["task", "classes", "largest_cosine", "between", "mean_cosine"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _cosines(vectors: Mapping[str, Any]) -> pd.DataFrame:
+    matrix, names = transfer.cosines(vectors), list(vectors)
+    rows = [(a, b, matrix.loc[a, b]) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return pd.DataFrame(rows, columns=["a", "b", "cosine"])
+
+
+def _weakness(lab, plan: Mapping[str, Any], models: Mapping[str, Any], say) -> pd.DataFrame:
+    """ASR of patches on models without any attack, on dev images of the adversary's task; size 0
+    is no patch at all."""
+    task, rows = lab.adversary, []
+    classes = [task.check_class(c) for c in plan["classes"]]
+
+    def asr(theta, patch) -> dict[int, float]:
+        predicted = lab.model(theta).predict(task, patch, "dev")
+        return {c: attack_success_rate(predicted, task.dev.labels, c).percent for c in classes}
+
+    def add(model, size, patch, values) -> None:
+        rows.extend((model, c, task.classnames[c], size, patch, values[c]) for c in classes)
+
+    for name, theta in models.items():
+        add(name, 0, "none", asr(theta, None))
+    for size in plan["sizes"]:
+        say(f"patches of {size} px")
+        found = {c: lab.trigger("universal", target=c, size=size) for c in classes}
+        seeds = [derive(lab.seed, "admission", i) for i in range(plan["random_patches"])]
+        noise = [triggers.random_patch(size, seed) for seed in seeds]
+        for name, theta in models.items():
+            add(name, size, "universal", {c: asr(theta, found[c])[c] for c in classes})
+            add(name, size, "random", pd.DataFrame([asr(theta, patch) for patch in noise]).mean())
+            add(name, size, "white", asr(theta, triggers.solid(size)))
+    return pd.DataFrame(rows, columns=["model", "target", "class", "size", "patch", "asr"])
+
+
+def criteria(tasks: pd.DataFrame, weakness: pd.DataFrame) -> pd.DataFrame:
+    """What was asked and what came out: id, criterion, obtained, bound, met (blank where there is
+    no bound).
+
+    ``tasks`` needs the columns zero_shot, merged, gain, recovered, times_median; ``weakness``
+    model, target, size, patch, asr. The patch is judged at the size, 6 px at most, that works for
+    most classes (the larger of equals).
+    """
+    base = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
+    universal, noise = (
+        base[base["patch"] == kind].pivot(index="size", columns="target", values="asr")
+        for kind in ("universal", "random")
+    )
+    works, classes = (universal >= 50).sum(axis=1), universal.shape[1]
+    most, gap = classes // 2 + 1, tasks["gain"].sum()
+    recovered = 100 * (tasks["merged"] - tasks["zero_shot"]).sum() / gap if gap > 0 else math.nan
+    size = max((s for s in works.index if s <= MAX_SIZE), key=lambda s: (works[s], s), default=None)
+    smallest = min((s for s in works.index if works[s] >= most), default=math.nan)
+    obtained = {
+        "gain": ((tasks["gain"] >= 15).sum(), len(tasks) // 2 + 1),
+        "recovered": (recovered, 50),
+        "recovered_mean": (tasks["recovered"].mean(), None),
+        "norms": (tasks["times_median"].max(), 2),
+        "weakness": (works[size] if size else math.nan, most),
+        "random": (noise.loc[size].mean() if size else math.nan, 5),
+        "smallest_size": (smallest, None),
+    }
+    rows = []
+    for name, (value, bound) in obtained.items():
+        text, least = CRITERIA[name]
+        met = None if least is None else bool(value >= bound if least else value <= bound)
+        if name in ("weakness", "random") and size:
+            text += f" [{size} px, {classes} classes]"
+        rows.append((name, text, float(value), bound, met))
+    return pd.DataFrame(rows, columns=["id", "criterion", "obtained", "bound", "met"])
