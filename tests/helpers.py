@@ -77,7 +77,7 @@ WORK = """import json, sys
 from pathlib import Path
 from bvlib.run.store import Store
 store, folder = Store("store", threads=1), Path(out)
-made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], code=["bvlib.core.errors"])
+made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks], recipes=["test:work/1"])
 (folder / "tables").mkdir(parents=True, exist_ok=True)
 (folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
 with open("count.txt", "a") as file:

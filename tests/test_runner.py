@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 from helpers import END, WORK, write_notebook, write_profile
 
-from bvlib.cli import main, parse_value
+from bvlib.cli import main
+from bvlib.cli.main import parse_value
 from bvlib.core.errors import BvError
-from bvlib.run import runner
+from bvlib.run import records, runner
 from bvlib.run.notebooks import Parameter, find
 
 
@@ -110,17 +111,19 @@ def test_values_are_fitted_to_the_type():
 
 def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
     (tmp_path / "mine.safetensors").touch()
-    assert {"toy.json", "toy.safetensors"} <= set(runner._input_files({"base": "toy"}))
+    assert {"toy.json", "toy.safetensors"} <= set(records.input_files({"base": "toy"}))
     for name in ("mine.safetensors", "mine.pt"):
         path = str(tmp_path / name)
-        assert (path in runner._input_files({"base": path})) == (tmp_path / name).exists()
+        assert (path in records.input_files({"base": path})) == (tmp_path / name).exists()
 
 
-def test_reasons_name_the_changed_module():
-    parts = {"code": {"bvlib.a": "1", "bvlib.b": "1"}, "seed": 0}
-    record = {"key": "x", "parts": {"code": {"bvlib.a": "1", "bvlib.b": "2"}, "seed": 0}}
-    assert runner._why(record, parts, None, "00") == "changed: bvlib.b"
-    assert runner._why(record, {**parts, "seed": 1}, None, "00") == "changed: code, seed"
+def test_reasons_name_the_changed_parts(world):
+    [job] = records.jobs(["00"], "tiny", 0)
+    parts = {"files": {"a": "1"}, "seed": 0}
+    record = {"key": "x", "parts": {"files": {"a": "2"}, "seed": 0}}
+    assert records.why(record, parts, job) == "changed: files"
+    assert records.why(record, {**parts, "seed": 1}, job) == "changed: files, seed"
+    assert records.why(None, parts, job) == "not run yet"
 
 
 def test_help_and_report_import_nothing_heavy(world):
@@ -160,21 +163,20 @@ def test_run_then_up_to_date_then_only_what_changed(world):
 
     notebook = world / "notebooks" / "01_next.ipynb"
     edit(notebook, "Prose.", "Better prose.")
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.status for r in records] == ["up to date"] * 2 and len(count(world)) == 2
-    assert "Better prose." in (out / "01_next.ipynb").read_text()
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.status for r in found] == ["up to date"] * 2 and len(count(world)) == 2
     assert "finished 01_next" in (out / "01_next.ipynb").read_text()
 
     (out / "tables" / "00_start.csv").unlink()
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.reason for r in records] == ["missing or changed: 00_start.csv", ""]
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in found] == ["missing or changed: 00_start.csv", ""]
     assert count(world)[2:] == ["00_start"]
 
     [artefact] = (world / "store" / "json").glob("01_next-*.value.json")
     artefact.unlink()
     edit(notebook, "print(", "print('very', ")
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.reason for r in records] == ["", "changed: notebook"] and artefact.exists()
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in found] == ["", "changed: notebook"] and artefact.exists()
     assert "very" in (out / "01_next.ipynb").read_text() and count(world)[3:] == ["01_next"]
 
     write_profile(world / "profiles" / "tiny.yaml", alpha=2.0)

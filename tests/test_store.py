@@ -23,7 +23,7 @@ from bvlib.files.weights import card_of, check_matches, load_weights, save_weigh
 from bvlib.run import notebooks
 from bvlib.run.store import Store
 
-CODE = ["bvlib.core.errors"]
+RECIPES = ["test:thing/1"]
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ VALUES = {
 @pytest.mark.parametrize("kind", VALUES)
 def test_same_arguments_are_loaded_with_the_same_value(store, kind):
     maker = Maker(VALUES[kind])
-    first = store.get(kind, "thing", {"seed": 0, "size": (4, 4)}, maker, code=CODE)
-    second = store.get(kind, "thing", {"size": [4, 4], "seed": 0}, maker, code=CODE)
+    first = store.get(kind, "thing", {"seed": 0, "size": (4, 4)}, maker, recipes=RECIPES)
+    second = store.get(kind, "thing", {"size": [4, 4], "seed": 0}, maker, recipes=RECIPES)
     assert (first.made, second.made, maker.calls) == (True, False, 1)
     assert first.path == second.path and first.sha256 == second.sha256
     for value in (first.value, second.value):
@@ -76,15 +76,15 @@ def test_same_arguments_are_loaded_with_the_same_value(store, kind):
 
 def test_what_decides_the_result_decides_the_key(store):
     maker = Maker({"x": 1})
-    base = store.get("json", "thing", {"seed": 0}, maker, code=CODE)
+    base = store.get("json", "thing", {"seed": 0}, maker, recipes=RECIPES)
     others = [
-        store.get("json", "thing", {"seed": 1}, maker, code=CODE),
-        store.get("json", "other", {"seed": 0}, maker, code=CODE),
-        store.get("json", "thing", {"seed": 0}, maker, code=["bvlib.core.rng"]),
-        store.get("json", "thing", {"seed": 0}, maker, code=CODE, inputs=[base]),
-        Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, code=CODE),
+        store.get("json", "thing", {"seed": 1}, maker, recipes=RECIPES),
+        store.get("json", "other", {"seed": 0}, maker, recipes=RECIPES),
+        store.get("json", "thing", {"seed": 0}, maker, recipes=["test:thing/2"]),
+        store.get("json", "thing", {"seed": 0}, maker, recipes=RECIPES, inputs=[base]),
+        Store(store.root, threads=2).get("json", "thing", {"seed": 0}, maker, recipes=RECIPES),
         Store(store.root, device="cuda:1", threads=1).get(
-            "json", "thing", {"seed": 0}, maker, code=CODE
+            "json", "thing", {"seed": 0}, maker, recipes=RECIPES
         ),
     ]
     assert maker.calls == 7 and len({a.key for a in [base, *others]}) == 7
@@ -92,11 +92,11 @@ def test_what_decides_the_result_decides_the_key(store):
 
 def test_unclear_arguments_and_kinds_are_refused(store):
     with pytest.raises(BvError, match="Tensor cannot be part of a key"):
-        store.get("json", "thing", {"x": torch.ones(2)}, Maker(1), code=CODE)
+        store.get("json", "thing", {"x": torch.ones(2)}, Maker(1), recipes=RECIPES)
     with pytest.raises(BvError, match="did you mean 'weights'"):
-        store.get("weight", "thing", {}, Maker(1), code=CODE)
+        store.get("weight", "thing", {}, Maker(1), recipes=RECIPES)
     with pytest.raises(BvError, match="reset_index"):
-        store.get("table", "t", {}, Maker(VALUES["table"].set_index("task")), code=CODE)
+        store.get("table", "t", {}, Maker(VALUES["table"].set_index("task")), recipes=RECIPES)
 
 
 def test_an_error_leaves_nothing_and_frees_the_lock(store):
@@ -104,15 +104,15 @@ def test_an_error_leaves_nothing_and_frees_the_lock(store):
         raise ValueError("no")
 
     with pytest.raises(ValueError):
-        store.get("json", "thing", {}, fail, code=CODE)
-    assert store.get("json", "thing", {}, Maker(1), code=CODE).made
+        store.get("json", "thing", {}, fail, recipes=RECIPES)
+    assert store.get("json", "thing", {}, Maker(1), recipes=RECIPES).made
     with pytest.raises(BvError, match="needs itself"):
         store.get(
             "json",
             "loop",
             {},
-            lambda: store.get("json", "loop", {}, Maker(1), code=CODE),
-            code=CODE,
+            lambda: store.get("json", "loop", {}, Maker(1), recipes=RECIPES),
+            recipes=RECIPES,
         )
 
 
@@ -244,22 +244,22 @@ def damage_half_card(path):
 @pytest.mark.parametrize("kind", ["weights", "json"])
 def test_damaged_files_are_remade_with_a_warning(store, kind, damage, caplog):
     maker = Maker(VALUES[kind])
-    first = store.get(kind, "thing", {}, maker, code=CODE)
+    first = store.get(kind, "thing", {}, maker, recipes=RECIPES)
     damage(first.path)
     with caplog.at_level(logging.WARNING, logger="bvlib"):
-        again = store.get(kind, "thing", {}, maker, code=CODE)
+        again = store.get(kind, "thing", {}, maker, recipes=RECIPES)
     assert again.made and maker.calls == 2 and again.sha256 == first.sha256
     assert f"{first.path.name} is made again" in caplog.text
-    assert not store.get(kind, "thing", {}, maker, code=CODE).made
+    assert not store.get(kind, "thing", {}, maker, recipes=RECIPES).made
 
 
 def test_half_written_files_never_count_and_are_cleared(store):
-    path = store.get("json", "thing", {}, Maker([1]), code=CODE).path
+    path = store.get("json", "thing", {}, Maker([1]), recipes=RECIPES).path
     path.unlink()
     card_of(path).unlink()
     leftover = path.with_name(f".{path.name}.123.tmp")
     leftover.write_text("[1")
-    assert store.get("json", "thing", {}, Maker([1]), code=CODE).made
+    assert store.get("json", "thing", {}, Maker([1]), recipes=RECIPES).made
     assert not leftover.exists()
     assert not [p for p in path.parent.iterdir() if p.suffix == ".tmp"]
 
@@ -274,7 +274,7 @@ def _make_slowly(root, log):
         time.sleep(0.5)
         return [1, 2, 3]
 
-    assert Store(root, threads=1).get("json", "slow", {}, compute, code=CODE).value == [1, 2, 3]
+    assert Store(root, threads=1).get("json", "slow", {}, compute, recipes=RECIPES).value == [1, 2, 3]
 
 
 def test_two_processes_make_an_artefact_once(tmp_path):
@@ -299,7 +299,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
         def hang():
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(600)
-        Store({str(store.root)!r}, threads=1).get("json", "thing", {{}}, hang, code={CODE!r})
+        Store({str(store.root)!r}, threads=1).get("json", "thing", {{}}, hang, recipes={RECIPES!r})
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     deadline = time.monotonic() + 60
@@ -308,7 +308,7 @@ def test_a_killed_holder_frees_the_lock(store, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert store.get("json", "thing", {}, Maker(5), code=CODE).value == 5
+    assert store.get("json", "thing", {}, Maker(5), recipes=RECIPES).value == 5
 
 
 # Accounting
@@ -320,14 +320,14 @@ def test_seconds_do_not_count_what_was_made_inside(store):
         return 1
 
     def outer():
-        return store.get("json", "inner", {}, inner, code=CODE).value + 1
+        return store.get("json", "inner", {}, inner, recipes=RECIPES).value + 1
 
-    made = store.get("json", "outer", {}, outer, code=CODE)
+    made = store.get("json", "outer", {}, outer, recipes=RECIPES)
     assert made.value == 2 and made.seconds < 0.15
     assert list(made.nested.values()) == [pytest.approx(0.2, abs=0.15)]
     again = Store(store.root, threads=1)
-    again.get("json", "outer", {}, outer, code=CODE)
-    again.get("json", "outer", {}, outer, code=CODE)
+    again.get("json", "outer", {}, outer, recipes=RECIPES)
+    again.get("json", "outer", {}, outer, recipes=RECIPES)
     [record] = again.records()
     assert (
         record["nested"] == dict(made.nested) and record["key"] == made.key and not record["made"]

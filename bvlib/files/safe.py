@@ -49,3 +49,11 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; None if there is none, or none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -15,7 +15,7 @@ from typing import Any
 from bvlib.files.safe import write_whole
 from bvlib.report.claims import unit
 from bvlib.run import notebooks
-from bvlib.run.runner import artefact_seconds
+from bvlib.run.records import artefact_seconds
 
 COLUMNS = [
     "seed",

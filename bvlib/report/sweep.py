@@ -16,26 +16,26 @@ where it was stopped.
 
 from __future__ import annotations
 
-import csv
+import asyncio
 import itertools
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from bvlib.core.errors import BvError, unknown
-from bvlib.report.results import COLUMNS, per_seed, prefixed, write_rows
-from bvlib.run import runner, settings
-from bvlib.run.notebooks import check_parameters, find, out_folder, runs_folder, shown
+from bvlib.files.safe import write_whole
+from bvlib.report.results import per_seed
+from bvlib.run import records
+from bvlib.run.notebooks import find, out_folder, runs_folder, shown
 
 KEYS = ("profile", "seeds", "grid", "points")
 
@@ -75,14 +75,29 @@ def read(
     unknown parameter.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise BvError(f"cannot read the sweep {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):
         raise BvError(f"{path} is no sweep: give it a `grid:` of lists, or `points:`")
-    for key in content:
-        if key not in KEYS:
-            raise unknown("key of a sweep", key, KEYS)
+    if strange := [key for key in content if key not in KEYS]:
+        raise unknown("key of a sweep", strange[0], KEYS)
+    profile = profile or content.get("profile", "mini")
+    seeds = content.get("seeds", [0]) if seeds is None else seeds
+    if not isinstance(seeds, (list, tuple)) or not seeds or {type(n) for n in seeds} != {int}:
+        raise BvError(f"{path}: seeds are a list of whole numbers, got {seeds!r}")
+    points: list[dict[str, Any]] = []
+    for point in _points(path, content):
+        if not isinstance(point, dict):
+            raise BvError(f"{path}: a point is `{{name: value}}`, got {point!r}")
+        records.jobs(notebooks, profile, seeds[0], point)  # checks its names
+        points += [point] if point not in points else []
+    names = tuple(each.name for each in find(notebooks))
+    return Sweep(path.stem, names, profile, tuple(dict.fromkeys(seeds)), tuple(points))
+
+
+def _points(path: Path, content: Mapping[str, Any]) -> list[Any]:
+    """The combinations of the grid, then the single points."""
     grid, single = content.get("grid") or {}, content.get("points") or []
     if not isinstance(grid, dict) or not isinstance(single, list):
         raise BvError(
@@ -91,32 +106,8 @@ def read(
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise BvError(f"{path}: `{name}` in the grid wants a list of values, got {values!r}")
-    points = (
-        [dict(zip(grid, values)) for values in itertools.product(*grid.values())] if grid else []
-    )
-    chosen, unique = find(list(notebooks)), []
-    for point in [*points, *single]:
-        if not isinstance(point, dict):
-            raise BvError(f"{path}: a point is `{{name: value}}`, got {point!r}")
-        check_parameters(chosen, point)
-        if point not in unique:
-            unique.append(point)
-    profile = profile or content.get("profile", "mini")
-    settings.load(profile)
-    wanted = content.get("seeds", [0]) if seeds is None else seeds
-    if (
-        not isinstance(wanted, (list, tuple))
-        or not all(type(seed) is int for seed in wanted)
-        or not wanted
-    ):
-        raise BvError(f"{path}: seeds are a list of whole numbers, got {wanted!r}")
-    return Sweep(
-        Path(path).stem,
-        tuple(n.name for n in chosen),
-        profile,
-        tuple(dict.fromkeys(wanted)),
-        tuple(unique),
-    )
+    combined = itertools.product(*grid.values()) if grid else []
+    return [*(dict(zip(grid, values)) for values in combined), *single]
 
 
 def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[str]:
@@ -127,89 +118,56 @@ def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[
     """
     if jobs < 1:
         raise BvError(f"--jobs wants at least 1, not {jobs}")
-    environ = dict(os.environ)
-    if jobs > 1 and "OMP_NUM_THREADS" not in environ:
-        os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"] = str(
-            max(1, (os.cpu_count() or 1) // jobs)
-        )
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     pending = [
         (point, seed)
         for point, seed in sweep.runs
-        if not runner.up_to_date(sweep.notebooks, sweep.profile, seed, point)
+        if not records.up_to_date(records.jobs(sweep.notebooks, sweep.profile, seed, point))
     ]
-    say(
-        f"sweep {sweep.name}: {len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on "
-        f"{sweep.profile}, "
-        f"{len(sweep.runs) - len(pending)} up to date"
-    )
-    failed, running, lock, stopped, began = (
-        [],
-        set(),
-        threading.Lock(),
-        threading.Event(),
-        time.perf_counter(),
-    )
-
-    def one(point: Mapping[str, Any], seed: int) -> str | None:
-        command = [
-            sys.executable,
-            "-m",
-            "bvlib.cli",
-            "run",
-            *sweep.notebooks,
-            "--profile",
-            sweep.profile,
-            "--seed",
-            str(seed),
-            *(word for name, value in point.items() for word in ("-p", f"{name}={value!r}")),
-        ]
-        with lock:
-            if stopped.is_set():
-                return None
-            process = subprocess.Popen(
-                command,
-                env=environ,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )  # Ctrl-C reaches it once, from here
-            running.add(process)
-        error = process.communicate()[1]
-        running.discard(process)
-        return (
-            None
-            if process.returncode == 0
-            else (error.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        )
-
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(one, point, seed): (point, seed) for point, seed in pending}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                label, error = _label(*futures[future]), future.result()
-                if error:
-                    failed.append(f"{label}: {error.removeprefix('bv: ')}")
-                left = (time.perf_counter() - began) / done * (len(pending) - done)
-                say(
-                    f"  {done} of {len(pending)}  "
-                    f"{label}{': failed, ' + failed[-1].partition(': ')[2] if error else ''}"
-                    f"  ({left / 60:.0f} minutes to go)"
-                )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stopped.set()
-            with lock:
-                for process in running:
-                    process.send_signal(signal.SIGINT)
-            raise
+    done = len(sweep.runs) - len(pending)
+    what = f"{len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on {sweep.profile}"
+    say(f"sweep {sweep.name}: {what}, {done} up to date")
+    failed = asyncio.run(_run_all(sweep, pending, jobs, say))
     for path in gather(sweep):
         say(f"gathered    {shown(path)}")
     return failed
 
 
-def _label(point: Mapping[str, Any], seed: int) -> str:
-    return ", ".join([*(f"{name} = {value}" for name, value in point.items()), f"seed {seed}"])
+async def _run_all(sweep: Sweep, pending: list, jobs: int, say: Callable[[str], Any]) -> list[str]:
+    free, failed, done = asyncio.Semaphore(jobs), [], itertools.count(1)
+
+    async def one(point: Mapping[str, Any], seed: int) -> None:
+        async with free:
+            error = await _run_point(sweep, point, seed)
+        label = ", ".join([*(f"{k} = {v}" for k, v in point.items()), f"seed {seed}"])
+        say(f"  {next(done)} of {len(pending)}  {label}{': failed, ' + error if error else ''}")
+        if error:
+            failed.append(f"{label}: {error}")
+
+    async with asyncio.TaskGroup() as group:  # stops all of them when one is interrupted
+        for point, seed in pending:
+            group.create_task(one(point, seed))
+    return failed
+
+
+async def _run_point(sweep: Sweep, point: Mapping[str, Any], seed: int) -> str:
+    """Run one point in a process of its own; the last line of its error, empty if there is none."""
+    words = ["--profile", sweep.profile, "--seed", str(seed)]
+    for name, value in point.items():
+        words += ["-p", f"{name}={value!r}"]
+    command = [sys.executable, "-m", "bvlib.cli", "run", *sweep.notebooks, *words]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+    )
+    try:
+        _, error = await process.communicate()
+    except asyncio.CancelledError:  # Ctrl-C reaches it once, from here
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+        raise
+    lines = error.decode().strip().splitlines() or [f"exit code {process.returncode}"]
+    return lines[-1].removeprefix("bv: ") if process.returncode else ""
 
 
 def gather(sweep: Sweep) -> list[Path]:
@@ -217,27 +175,24 @@ def gather(sweep: Sweep) -> list[Path]:
     ``tables/<name>.csv``.
 
     The latter stack the table of each run, with its columns ``parameter <name>`` and ``seed`` in
-    front. Runs that are missing are left out. Returns the paths written.
+    front; a column of its own of such a name becomes ``<name> (column)``. Runs that are missing
+    are left out. Returns the paths written.
     """
-    names = list(dict.fromkeys(name for point in sweep.points for name in point))
-    rows, tables = [], {}
-    for point in sweep.points:
-        wanted = {name: point.get(name, "") for name in names}
-        found = per_seed(sweep.profile, point)
-        rows += [
-            {**wanted, **row} for row in found[found["seed"].isin(sweep.seeds)].to_dict("records")
-        ]
-        for seed in sweep.seeds:
-            before = {
-                **{f"parameter {name}": value for name, value in wanted.items()},
-                "seed": seed,
-            }
-            for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
-                with open(path, newline="", encoding="utf-8") as file:
-                    tables.setdefault(path.name, []).extend(
-                        prefixed(before, row) for row in csv.DictReader(file)
-                    )
-    write_rows(sweep.folder / "rows.csv", rows, [*names, *COLUMNS])
-    for name, content in tables.items():
-        write_rows(sweep.folder / "tables" / name, content)
-    return [sweep.folder / "rows.csv", *([sweep.folder / "tables"] if tables else [])]
+    names = dict.fromkeys(name for point in sweep.points for name in point)
+    stacks: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for point, seed in sweep.runs:
+        rows = per_seed(sweep.profile, point)
+        tables = {"rows.csv": rows[rows["seed"] == seed].drop(columns="seed")}
+        for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
+            tables[f"tables/{path.name}"] = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for file, table in tables.items():
+            form = "{}" if file == "rows.csv" else "parameter {}"
+            labels = {form.format(name): str(point.get(name, "")) for name in names}
+            labels["seed"] = str(seed)
+            table = table.rename(columns={name: f"{name} (column)" for name in labels})
+            front = pd.DataFrame(labels, index=table.index)
+            stacks[file].append(pd.concat([front, table], axis=1))
+    for file, tables in stacks.items():
+        text = pd.concat(tables).to_csv(index=False)
+        write_whole(sweep.folder / file, lambda draft, text=text: draft.write_text(text))
+    return [sweep.folder / name for name in dict.fromkeys(file.split("/")[0] for file in stacks)]
