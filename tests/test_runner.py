@@ -15,7 +15,7 @@ from bvlib.cli.main import parse_value
 from bvlib.core import versions
 from bvlib.core.errors import BvError
 from bvlib.files.digests import digest
-from bvlib.run import notebooks, runner
+from bvlib.run import records, runner
 from bvlib.run.notebooks import Parameter, find
 
 
@@ -113,30 +113,34 @@ def test_values_are_fitted_to_the_type():
 
 def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
     (tmp_path / "mine.safetensors").touch()
-    assert {"toy.json", "toy.safetensors"} <= set(runner._input_files({"base": "toy"}))
+    assert {"toy.json", "toy.safetensors"} <= set(records.input_files({"base": "toy"}))
     for name in ("mine.safetensors", "mine.pt"):
         path = str(tmp_path / name)
-        assert (path in runner._input_files({"base": path})) == (tmp_path / name).exists()
+        assert (path in records.input_files({"base": path})) == (tmp_path / name).exists()
 
 
-def test_reasons_name_what_changed(monkeypatch):
-    parts = {"profile": {"name": "tiny"}, "seed": 0}
-    record = {"key": "x", "parts": {**parts, "seed": 1}, "recipes": []}
-    assert runner._why(record, parts, None, "00") == "changed: seed"
-    record = {"key": digest(parts), "parts": parts, "recipes": ["training:finetune/1"]}
+def test_reasons_name_the_changed_parts(world):
+    [job] = records.jobs(["00"], "tiny", 0)
+    parts = {"files": {"a": "1"}, "seed": 0}
+    record = {"key": "x", "parts": {"files": {"a": "2"}, "seed": 0}}
+    assert records.why(record, parts, job) == "changed: files"
+    assert records.why(record, {**parts, "seed": 1}, job) == "changed: files, seed"
+    assert records.why(None, parts, job) == "not run yet"
+
+
+def test_a_raised_recipe_and_a_changed_plugin_make_a_run_stale(world, monkeypatch):
+    (job,) = records.jobs(["00"], "tiny", 0)
+    before = records.fingerprint(job)
+    assert before["plugins"] == {}
+    kept = {"key": digest(before), "parts": before, "recipes": ["training:finetune/1"]}
     monkeypatch.setitem(versions.VERSIONS, "training:finetune", 2)
-    assert runner._why(record, parts, None, "00") == "raised recipe: training:finetune is at 2"
-
-
-def test_a_plugin_is_part_of_what_a_run_depends_on(world, monkeypatch):
-    (notebook,) = notebooks.find(["01"])
-    before = runner.fingerprint(notebook, "tiny", 0, {})
-    (world / "my.py").write_text("x = 1\n")
+    assert records.why(kept, before, job) == "raised recipe: training:finetune is at 2"
     monkeypatch.setenv("BVLIB_PLUGINS", str(world / "my.py"))
-    with_it = runner.fingerprint(notebook, "tiny", 0, {})
-    (world / "my.py").write_text("x = 2\n")
-    assert before["plugins"] == {} and list(with_it["plugins"]) == ["my.py"]
-    assert runner.fingerprint(notebook, "tiny", 0, {})["plugins"] != with_it["plugins"]
+    found = []
+    for text in ("x = 1\n", "x = 2\n"):
+        (world / "my.py").write_text(text)
+        found.append(records.fingerprint(job)["plugins"])
+    assert list(found[0]) == ["my.py"] and found[0] != found[1]
 
 
 def test_help_and_report_import_nothing_heavy(world):
@@ -176,21 +180,20 @@ def test_run_then_up_to_date_then_only_what_changed(world):
 
     notebook = world / "notebooks" / "01_next.ipynb"
     edit(notebook, "Prose.", "Better prose.")
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.status for r in records] == ["up to date"] * 2 and len(count(world)) == 2
-    assert "Better prose." in (out / "01_next.ipynb").read_text()
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.status for r in found] == ["up to date"] * 2 and len(count(world)) == 2
     assert "finished 01_next" in (out / "01_next.ipynb").read_text()
 
     (out / "tables" / "00_start.csv").unlink()
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.reason for r in records] == ["missing or changed: 00_start.csv", ""]
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in found] == ["missing or changed: 00_start.csv", ""]
     assert count(world)[2:] == ["00_start"]
 
     [artefact] = (world / "store" / "json").glob("01_next-*.value.json")
     artefact.unlink()
     edit(notebook, "print(", "print('very', ")
-    records = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.reason for r in records] == ["", "changed: notebook"] and artefact.exists()
+    found = runner.run(profile="tiny", say=lambda line: None)
+    assert [r.reason for r in found] == ["", "changed: notebook"] and artefact.exists()
     assert "very" in (out / "01_next.ipynb").read_text() and count(world)[3:] == ["01_next"]
 
     write_profile(world / "profiles" / "tiny.yaml", alpha=2.0)

@@ -20,6 +20,11 @@ class BadCheckpoint(BvError):
     """A weight file is damaged, of a refused format, or does not fit the model."""
 
 
+class NotebookFailed(BvError):
+    """A notebook stopped with an error that is no BvError: a mistake in the notebook or in
+    bvlib."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
     """The error for a name that is not known, with the nearest known one. It is returned, not
     raised.

@@ -58,3 +58,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_json_if(path: Path) -> Any:
+    """The content of a JSON file; None if there is none, or none that can be read."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None

@@ -11,7 +11,6 @@ entries, as a rule in one pass over the files: see :mod:`bvlib.merging.selection
 from __future__ import annotations
 
 import hashlib
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,7 @@ import pandas as pd
 from bvlib.files.safe import read_json
 from bvlib.report.claims import unit
 from bvlib.run import notebooks
-from bvlib.run.runner import artefact_seconds
+from bvlib.run.records import artefact_seconds
 
 COLUMNS = ["seed", "notebook", "part", "name", "value", "unit"]  # of the tidy rows
 PARTS = ("headline", "measures")  # what `part` may be

@@ -16,15 +16,14 @@ where it was stopped.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,10 @@ import pandas as pd
 import yaml
 
 from bvlib.core.errors import BvError, unknown
+from bvlib.files.safe import write_whole
 from bvlib.report.results import per_seed
-from bvlib.report.tables import read_cells, with_front, write_csv
-from bvlib.run import runner, settings
-from bvlib.run.notebooks import check_parameters, find, out_folder, runs_folder, shown
+from bvlib.run import records
+from bvlib.run.notebooks import find, out_folder, runs_folder, shown
 
 KEYS = ("profile", "seeds", "grid", "points")
 
@@ -76,14 +75,29 @@ def read(
     unknown parameter.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise BvError(f"cannot read the sweep {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):
         raise BvError(f"{path} is no sweep: give it a `grid:` of lists, or `points:`")
-    for key in content:
-        if key not in KEYS:
-            raise unknown("key of a sweep", key, KEYS)
+    if strange := [key for key in content if key not in KEYS]:
+        raise unknown("key of a sweep", strange[0], KEYS)
+    profile = profile or content.get("profile", "mini")
+    seeds = content.get("seeds", [0]) if seeds is None else seeds
+    if not isinstance(seeds, (list, tuple)) or not seeds or {type(n) for n in seeds} != {int}:
+        raise BvError(f"{path}: seeds are a list of whole numbers, got {seeds!r}")
+    points: list[dict[str, Any]] = []
+    for point in _points(path, content):
+        if not isinstance(point, dict):
+            raise BvError(f"{path}: a point is `{{name: value}}`, got {point!r}")
+        records.jobs(notebooks, profile, seeds[0], point)  # checks its names
+        points += [point] if point not in points else []
+    names = tuple(each.name for each in find(notebooks))
+    return Sweep(path.stem, names, profile, tuple(dict.fromkeys(seeds)), tuple(points))
+
+
+def _points(path: Path, content: Mapping[str, Any]) -> list[Any]:
+    """The combinations of the grid, then the single points."""
     grid, single = content.get("grid") or {}, content.get("points") or []
     if not isinstance(grid, dict) or not isinstance(single, list):
         forms = "`grid:` holds `name: [values]`, `points:` a list of `{name: value}`"
@@ -91,21 +105,8 @@ def read(
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise BvError(f"{path}: `{name}` in the grid wants a list of values, got {values!r}")
-    points = [dict(zip(grid, each)) for each in itertools.product(*grid.values())] if grid else []
-    chosen, unique = find(list(notebooks)), []
-    for point in [*points, *single]:
-        if not isinstance(point, dict):
-            raise BvError(f"{path}: a point is `{{name: value}}`, got {point!r}")
-        check_parameters(chosen, point)
-        if point not in unique:
-            unique.append(point)
-    profile = profile or content.get("profile", "mini")
-    settings.load(profile)
-    wanted = content.get("seeds", [0]) if seeds is None else seeds
-    if not isinstance(wanted, (list, tuple)) or not wanted or {type(s) for s in wanted} != {int}:
-        raise BvError(f"{path}: seeds are a list of whole numbers, got {wanted!r}")
-    names = tuple(notebook.name for notebook in chosen)
-    return Sweep(Path(path).stem, names, profile, tuple(dict.fromkeys(wanted)), tuple(unique))
+    combined = itertools.product(*grid.values()) if grid else []
+    return [*(dict(zip(grid, values)) for values in combined), *single]
 
 
 def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[str]:
@@ -116,72 +117,56 @@ def run(sweep: Sweep, jobs: int = 1, say: Callable[[str], Any] = print) -> list[
     """
     if jobs < 1:
         raise BvError(f"--jobs wants at least 1, not {jobs}")
-    environ = dict(os.environ)
-    if jobs > 1 and "OMP_NUM_THREADS" not in environ:
-        environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-        os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     pending = [
         (point, seed)
         for point, seed in sweep.runs
-        if not runner.up_to_date(sweep.notebooks, sweep.profile, seed, point)
+        if not records.up_to_date(records.jobs(sweep.notebooks, sweep.profile, seed, point))
     ]
-    ready = len(sweep.runs) - len(pending)
+    done = len(sweep.runs) - len(pending)
     what = f"{len(sweep.runs)} runs of {', '.join(sweep.notebooks)} on {sweep.profile}"
-    say(f"sweep {sweep.name}: {what}, {ready} up to date")
-    failed: list[str] = []
-    running: set[subprocess.Popen] = set()
-    lock, stopped, began = threading.Lock(), threading.Event(), time.perf_counter()
-
-    def one(point: Mapping[str, Any], seed: int) -> str | None:
-        command = [sys.executable, "-m", "bvlib.cli", "run", *sweep.notebooks]
-        command += ["--profile", sweep.profile, "--seed", str(seed)]
-        for name, value in point.items():
-            command += ["-p", f"{name}={value!r}"]
-        with lock:
-            if stopped.is_set():
-                return None
-            process = subprocess.Popen(
-                command,
-                env=environ,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches it once, from here
-            )
-            running.add(process)
-        error = process.communicate()[1]
-        running.discard(process)
-        if process.returncode == 0:
-            return None
-        return (error.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(one, point, seed): (point, seed) for point, seed in pending}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                label, error = _label(*futures[future]), future.result()
-                told = ""
-                if error:
-                    error = error.removeprefix("bv: ")
-                    failed.append(f"{label}: {error}")
-                    told = f": failed, {error}"
-                left = (time.perf_counter() - began) / done * (len(pending) - done)
-                to_go = f"({left / 60:.0f} minutes to go)"
-                say(f"  {done} of {len(pending)}  {label}{told}  {to_go}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stopped.set()
-            with lock:
-                for process in running:
-                    process.send_signal(signal.SIGINT)
-            raise
+    say(f"sweep {sweep.name}: {what}, {done} up to date")
+    failed = asyncio.run(_run_all(sweep, pending, jobs, say))
     for path in gather(sweep):
         say(f"gathered    {shown(path)}")
     return failed
 
 
-def _label(point: Mapping[str, Any], seed: int) -> str:
-    return ", ".join([*(f"{name} = {value}" for name, value in point.items()), f"seed {seed}"])
+async def _run_all(sweep: Sweep, pending: list, jobs: int, say: Callable[[str], Any]) -> list[str]:
+    free, failed, done = asyncio.Semaphore(jobs), [], itertools.count(1)
+
+    async def one(point: Mapping[str, Any], seed: int) -> None:
+        async with free:
+            error = await _run_point(sweep, point, seed)
+        label = ", ".join([*(f"{k} = {v}" for k, v in point.items()), f"seed {seed}"])
+        say(f"  {next(done)} of {len(pending)}  {label}{': failed, ' + error if error else ''}")
+        if error:
+            failed.append(f"{label}: {error}")
+
+    async with asyncio.TaskGroup() as group:  # stops all of them when one is interrupted
+        for point, seed in pending:
+            group.create_task(one(point, seed))
+    return failed
+
+
+async def _run_point(sweep: Sweep, point: Mapping[str, Any], seed: int) -> str:
+    """Run one point in a process of its own; the last line of its error, empty if there is none."""
+    words = ["--profile", sweep.profile, "--seed", str(seed)]
+    for name, value in point.items():
+        words += ["-p", f"{name}={value!r}"]
+    command = [sys.executable, "-m", "bvlib.cli", "run", *sweep.notebooks, *words]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+    )
+    try:
+        _, error = await process.communicate()
+    except asyncio.CancelledError:  # Ctrl-C reaches it once, from here
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+        raise
+    lines = error.decode().strip().splitlines() or [f"exit code {process.returncode}"]
+    return lines[-1].removeprefix("bv: ") if process.returncode else ""
 
 
 def gather(sweep: Sweep) -> list[Path]:
@@ -189,22 +174,24 @@ def gather(sweep: Sweep) -> list[Path]:
     ``tables/<name>.csv``.
 
     The latter stack the table of each run, with its columns ``parameter <name>`` and ``seed`` in
-    front. Runs that are missing are left out. Returns the paths written.
+    front; a column of its own of such a name becomes ``<name> (column)``. Runs that are missing
+    are left out. Returns the paths written.
     """
-    names = list(dict.fromkeys(name for point in sweep.points for name in point))
-    rows: list[pd.DataFrame] = []
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for point in sweep.points:
-        wanted = {name: point.get(name, "") for name in names}
-        found = per_seed(sweep.profile, point)
-        rows.append(with_front(wanted, found[found["seed"].isin(sweep.seeds)]))
-        before = {f"parameter {name}": value for name, value in wanted.items()}
-        for seed in sweep.seeds:
-            folder = out_folder(sweep.profile, seed, point) / "tables"
-            for path in sorted(folder.glob("*.csv")):
-                table = with_front({**before, "seed": seed}, read_cells(path))
-                tables.setdefault(path.name, []).append(table)
-    write_csv(sweep.folder / "rows.csv", pd.concat(rows), blank="nan")
-    for name, found in tables.items():
-        write_csv(sweep.folder / "tables" / name, pd.concat(found))
-    return [sweep.folder / "rows.csv", *([sweep.folder / "tables"] if tables else [])]
+    names = dict.fromkeys(name for point in sweep.points for name in point)
+    stacks: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for point, seed in sweep.runs:
+        rows = per_seed(sweep.profile, point)
+        tables = {"rows.csv": rows[rows["seed"] == seed].drop(columns="seed")}
+        for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
+            tables[f"tables/{path.name}"] = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for file, table in tables.items():
+            form = "{}" if file == "rows.csv" else "parameter {}"
+            labels = {form.format(name): str(point.get(name, "")) for name in names}
+            labels["seed"] = str(seed)
+            table = table.rename(columns={name: f"{name} (column)" for name in labels})
+            front = pd.DataFrame(labels, index=table.index)
+            stacks[file].append(pd.concat([front, table], axis=1))
+    for file, tables in stacks.items():
+        text = pd.concat(tables).to_csv(index=False)
+        write_whole(sweep.folder / file, lambda draft, text=text: draft.write_text(text))
+    return [sweep.folder / name for name in dict.fromkeys(file.split("/")[0] for file in stacks)]

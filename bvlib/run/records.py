@@ -1,0 +1,215 @@
+"""What a run depends on, what it made, and whether that still holds.
+
+The record of a run lies in `.records/<notebook>.json` of its folder. Checking it takes
+milliseconds and imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bvlib.core.errors import BvError
+from bvlib.core.versions import environment, raised
+from bvlib.files.digests import canonical, digest
+from bvlib.files.safe import file_sha256, read_json_if, write_json
+from bvlib.run import notebooks, settings
+from bvlib.run.notebooks import Notebook, root_folder, shown
+
+PASSED_ON = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run: ``parameters`` are those that differ from the defaults, ``out`` is
+    where it goes."""
+
+    notebook: Notebook
+    profile: str
+    seed: int
+    parameters: Mapping[str, Any]
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """The notebook's name."""
+        return self.notebook.name
+
+    def path(self, ending: str) -> Path:
+        """``<out>/<name>.<ending>``: its executed copy, its result."""
+        return self.out / f"{self.name}.{ending}"
+
+    def hidden(self, ending: str) -> Path:
+        """``<out>/.records/<name>.<ending>``: its record, its lock, its log."""
+        return self.out / ".records" / f"{self.name}.{ending}"
+
+
+def jobs(
+    names: Sequence[str] | None,
+    profile: str,
+    seed: int,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """The notebooks of these names (those that are not long by default), in order.
+
+    BvError for an unknown notebook, profile or parameter.
+    """
+    settings.load(profile)
+    chosen = notebooks.find(names)
+    passed = notebooks.check_parameters(chosen, parameters or {})
+    out = notebooks.out_folder(profile, seed, parameters)
+    return [Job(each, profile, seed, passed[each.name], out) for each in chosen]
+
+
+# What a run depends on
+
+
+def fingerprint(job: Job) -> dict[str, Any]:
+    """All that decides what the notebook gives, by part: its hash is the key of the run's
+    record."""
+    content = settings.load(job.profile)
+    files = input_files({**content, **job.parameters})
+    return {
+        "notebook": digest(job.notebook.code),
+        "parameters": dict(job.parameters),
+        "seed": job.seed,
+        "profile": {"name": job.profile, "content": content},
+        "plugins": {path.name: file_sha256(path) for path in notebooks.plugin_files()},
+        "files": {name: file_sha256(path) for name, path in files.items()},
+        "data": None if content.get("world") == "toy" else _data_state(),
+        "environment": _environment(),
+    }
+
+
+def input_files(settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Files that the settings name: a path below the repository, or `base: <shipped base>`."""
+    shipped = sorted((Path(__file__).parents[1] / "worlds" / "weights").iterdir())
+    own = (f"{settings.get('base')}.", "bpe")
+    found = {path.name: path for path in shipped if path.name.startswith(own)}
+    for text in _strings(settings):
+        named = ("/" in text or text.endswith(".safetensors")) and len(text) < 200
+        if named and (root_folder() / text).is_file():
+            found[text] = root_folder() / text
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item)
+
+
+def _data_state() -> dict[str, Any] | None:
+    """Name, size and time of what lies in the data folder and in its folders (two levels)."""
+    folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data")
+    if not folder.is_dir():
+        return None
+    paths = {path for each in ("*", "*/*", "paper/*/card.json") for path in folder.glob(each)}
+    state = {path: path.stat() for path in sorted(paths) if path.is_file()}
+    return {str(p.relative_to(folder)): [s.st_size, s.st_mtime_ns] for p, s in state.items()}
+
+
+def _environment() -> dict[str, Any]:
+    """environment() of the store without importing torch: threads and device as torch will find
+    them."""
+    gpu = "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
+    ours = hasattr(os, "sched_getaffinity")
+    return {
+        **environment(gpu, len(os.sched_getaffinity(0)) if ours else os.cpu_count()),
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        "papermill": importlib.metadata.version("papermill"),
+    }
+
+
+# What a run made
+
+
+def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) -> str:
+    """Why a notebook has to run, in words; empty when all is there and up to date."""
+    if record is None:
+        return "not run yet"
+    if record["key"] != digest(parts):
+        old = record["parts"]
+        changed = [part for part in parts if canonical(old.get(part)) != canonical(parts[part])]
+        return f"changed: {', '.join(changed)}"
+    if moved := raised(record["recipes"]):
+        return f"raised recipe: {', '.join(moved)}"
+    if not job.path("ipynb").is_file():
+        return f"missing: {job.name}.ipynb"
+    made = [root_folder() / each["path"] for each in record["artefacts"]]
+    made += [job.out / each["path"] for each in record["outputs"]]
+    for path, entry in zip(made, [*record["artefacts"], *record["outputs"]]):
+        if _changed(path, entry):
+            return f"missing or changed: {path.name}"
+    return ""
+
+
+def up_to_date(todo: Iterable[Job]) -> bool:
+    """Whether there is nothing left to run."""
+    return not any(why(read_json_if(job.hidden("json")), fingerprint(job), job) for job in todo)
+
+
+def _changed(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a recorded file is gone or changed (read again only if its size or time tell)."""
+    if not path.is_file():
+        return True
+    now = path.stat()
+    if (now.st_size, now.st_mtime_ns) == (entry["bytes"], entry["mtime_ns"]):
+        return False
+    return file_sha256(path) != entry["sha256"]
+
+
+def _states(job: Job, paths: Iterable[Path], base: Path) -> list[dict[str, Any]]:
+    """What tells later whether files of a run were changed. BvError for one that is not there."""
+    states = []
+    for path in paths:
+        if not path.is_file():
+            raise BvError(f"{job.name} says that it made {shown(path)}, but the file is not there")
+        now, name = path.stat(), shown(path, base)
+        state = {"path": name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
+        states.append({**state, "sha256": file_sha256(path)})
+    return states
+
+
+def write(job: Job, parts: Mapping[str, Any], wall: float) -> dict[str, Any]:
+    """Write the record of a run that has just ended, from the result that it left.
+
+    ``wall`` are the seconds it took. ``own`` are those without its stored results, ``cold`` those
+    as if nothing had been stored before. BvError for a file that the result names but that is not
+    there.
+    """
+    result = read_json_if(job.path("json"))
+    outputs = [] if result is None else [*result.get("outputs", []), job.path("json").name]
+    result = result or {}
+    used = result.get("artefacts", [])
+    own = wall - sum(item.get("elapsed", 0.0) for item in used)
+    root = root_folder()
+    record = {
+        "notebook": job.name,
+        "key": digest(parts),
+        "parts": parts,
+        "recipes": result.get("recipes", []),
+        "outputs": _states(job, [job.out / path for path in outputs], job.out),
+        "artefacts": _states(job, [root / item["path"] for item in used], root),
+        "wall": round(wall, 2),
+        "own": round(own, 2),
+        "cold": round(own + sum(artefact_seconds(used).values()), 2),
+    }
+    write_json(job.hidden("json"), record)
+    return record
+
+
+def artefact_seconds(used: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """{key: seconds of making} of the artefacts that a run used, those inside others included,
+    each once."""
+    seconds: dict[str, float] = {}
+    for item in used:
+        seconds.update(item.get("nested", {}))
+        seconds[item.get("key", item["path"])] = item.get("seconds", 0.0)
+    return seconds
