@@ -23,7 +23,7 @@ def test_the_smoke_recipe_gives_a_base_that_loads(tmp_path):
     path = pretrain.main("smoke", seed=1, out=tmp_path / "mine.safetensors", say=quiet)
     encoder = bases.load(str(path))
     assert encoder.card["recipe"]["steps"] == RECIPE.steps and encoder.card["seed"] == 1
-    assert set(encoder.card["zero_shot_dev_percent"]) == set(pretrain.toyworld.TASKS)
+    assert set(encoder.card["zero_shot_dev_percent"]) == set(pretrain.toy.TASKS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
 
 

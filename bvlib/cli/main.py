@@ -17,7 +17,7 @@ class Group(click.Group):
     130."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from bvlib.run.kernel import NotebookFailed
+        from bvlib.core.errors import NotebookFailed
 
         try:
             return super().invoke(ctx)
