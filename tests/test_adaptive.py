@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib.core.encoder import Encoder
+from bvlib.core.encoder import ClipEncoder
 from bvlib.core.rng import generator
 from bvlib.merging import Seen, adaptive, looks, merge, merged_model, merging, see
 from bvlib.merging.adaptive import adamerging, grams, regmean
@@ -33,7 +33,7 @@ def linear():
         nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
         nn.Parameter(torch.tensor(1.0)),
     )
-    encoder = Encoder(model, None)
+    encoder = ClipEncoder(model, None)
     seen = {
         name: Seen(images(40 + 10 * k, 2, name), head(3, 5, name), "train")
         for k, name in enumerate(NAMES)

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from bvlib.attacks import objectives, triggers
 from bvlib.cli import main
 from bvlib.core import training
-from bvlib.core.encoder import Encoder
+from bvlib.core.encoder import ClipEncoder
 from bvlib.files.weights import read_tensors
 from bvlib.run import notebooks, runner, settings, store
 from bvlib.run.lab import Lab
@@ -173,7 +173,7 @@ def trial(tmp_path_factory):
     trained the next one loads."""
     patch = pytest.MonkeyPatch()
     root = tmp_path_factory.mktemp("trial")
-    encoder = Encoder(*bases.build(TOWERS, "tiny-224"))
+    encoder = ClipEncoder(*bases.build(TOWERS, "tiny-224"))
     (root / "model").mkdir()
     save_file(
         {key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()},
@@ -356,7 +356,7 @@ def train(root, objective, count=None, told=None):
         else objectives.feature_interpolation(triggers.solid(8), 3)
     )
     head, kept = encoder.head(shapes.classnames, shapes.prompts), store.Store(root, threads=1)
-    seen = Encoder.features
+    seen = ClipEncoder.features
 
     def counted(self, theta, pixels):
         if count is not None and not torch.is_grad_enabled():
@@ -381,7 +381,7 @@ def train(root, objective, count=None, told=None):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Encoder, "features", counted)
+        patch.setattr(ClipEncoder, "features", counted)
         patch.setattr(store, "KEEP_EVERY", 0.0)
         return kept.get("weights", objective, {}, trained, recipes=["training:finetune/1"]).value
 

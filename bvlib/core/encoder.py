@@ -2,7 +2,7 @@
 
 A model is split into what merging moves, theta (the state dict of the image tower), and what
 stays: the text tower that builds zero-shot heads, the normalisation of pixels, the logit scale. So
-every model of the study is one
+every model of the study is an
 :class:`Encoder` plus a dict of tensors.
 """
 
@@ -12,7 +12,7 @@ import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.func import functional_call
@@ -46,7 +46,7 @@ def peak_memory() -> int:
     )
 
 
-def text_features(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def text_features(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Unit text features (N, D) of tokens (N, L), without the passes over padding that
     ``encode_text`` makes.
 
@@ -62,16 +62,48 @@ def text_features(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
 
 
+class Encoder(Protocol):
+    """What passes as an encoder: images in, features and classes out, weights as an argument.
+
+    That of a base (:class:`ClipEncoder`), a real CLIP that keeps its heads, one with an adapter
+    (Surgery), one that covers tokens (occlusion).
+    """
+
+    model: Any
+    name: str
+    card: dict
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def theta(self) -> StateDict: ...
+    @property
+    def scale(self) -> float: ...
+    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder: ...
+    def pixels(self, images: torch.Tensor) -> torch.Tensor: ...
+    def features(self, theta: StateDict, pixels: torch.Tensor) -> torch.Tensor: ...
+    def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor: ...
+    def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor: ...
+    def predict(
+        self,
+        theta: StateDict,
+        images: torch.Tensor,
+        head: torch.Tensor,
+        trigger: Any = None,
+        batch: int = BATCH,
+    ) -> torch.Tensor: ...
+
+
 @dataclass
-class Encoder:
+class ClipEncoder:
     """An open_clip model whose image-tower weights are an argument.
 
     ``theta`` are the base's own image-tower weights (the pre-trained model); ``card`` says where
     they come from.
     """
 
-    model: torch.nn.Module
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     name: str = ""
     card: dict = field(default_factory=dict)
     mean: Sequence[float] = MEAN
@@ -91,7 +123,7 @@ class Encoder:
         """Where the model and what it computes live."""
         return self._mean.device
 
-    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder:
+    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> ClipEncoder:
         """The same encoder for a machine that it would not fit: features in "bf16" autocast
         (weights, features and loss stay fp32),
         and of ``chunk`` images at a time, whose activations are computed again in the backward

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.files import weights
@@ -29,7 +30,7 @@ class Step:
     for the whole training.
     """
 
-    encoder: object
+    encoder: Encoder
     theta: dict[str, torch.Tensor]
     start: dict[str, torch.Tensor]
     pixels: torch.Tensor

@@ -265,7 +265,7 @@ class _Scaled:
     """Pastes a trigger when there is one, then multiplies the pixels: clip(n·(x ⊕ δ), 0, 1)."""
 
     scale: float
-    trigger: object = None
+    trigger: Any = None
 
     def paste(self, pixels: Tensor) -> Tensor:
         return (

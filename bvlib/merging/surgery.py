@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bvlib.core.encoder import Encoder
+from bvlib.core.encoder import ClipEncoder, Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, check_same
@@ -32,14 +32,14 @@ class Adapter:
     def over(self, encoder: Encoder) -> AdaptedEncoder:
         """The encoder with this adapter, to be used where an encoder is."""
         made = AdaptedEncoder(
-            **{f.name: getattr(encoder, f.name) for f in fields(Encoder)}, adapter=self
+            **{f.name: getattr(encoder, f.name) for f in fields(ClipEncoder)}, adapter=self
         )
         made._heads = encoder._heads
         return made
 
 
 @dataclass
-class AdaptedEncoder(Encoder):
+class AdaptedEncoder(ClipEncoder):
     """An encoder whose features pass through an adapter; all else is the encoder's."""
 
     adapter: Adapter | None = None
@@ -93,7 +93,7 @@ def surgery(
             f"surgery wants rank >= 1, steps >= 0, batch >= 1, lr > 0: not {rank!r}, {steps!r}, "
             f"{batch!r}, {lr!r}"
         )
-    check_seen(own, encoder, merged, seen)
+    check_seen(list(own), encoder, merged, seen)
     adapters = {}
     for name, theta in own.items():
         check_same(merged, theta, "the merged model", f"the model of {name!r}")

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from bvlib.attacks.triggers import Trigger
-from bvlib.core.encoder import Encoder
+from bvlib.core.encoder import ClipEncoder
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
 
 StateDict = dict[str, torch.Tensor]
-Base = Encoder | Mapping[str, torch.Tensor]
+Base = ClipEncoder | Mapping[str, torch.Tensor]
 
 WRAPPERS = ("module.", "model.", "image_encoder.", "clip_model.")
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
@@ -112,7 +112,7 @@ def hugging_face(
         {_peeled(key): tensor for key, tensor in _tensors(path).items()}, path.name, reference
     )
     theta = theta if reference is None else _fitted(theta, reference, path.name)
-    if isinstance(base, Encoder):
+    if isinstance(base, ClipEncoder):
         _check_config(config, path, base)
     return theta
 
@@ -296,7 +296,7 @@ def _image_tower(weights: StateDict, name: str) -> StateDict:
 
 
 def _weights_of(base: Base | None) -> Mapping[str, torch.Tensor] | None:
-    return base.theta if isinstance(base, Encoder) else base
+    return base.theta if isinstance(base, ClipEncoder) else base
 
 
 def _check_names(missing: list[str], extra: list[str], what: str) -> None:
@@ -378,7 +378,7 @@ def _from_hugging_face(
     return theta
 
 
-def _check_config(config: Mapping | str | Path | None, path: Path, base: Encoder) -> None:
+def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEncoder) -> None:
     """BvError when a Hugging Face config, given or beside the weights, and an encoder differ in
     what no tensor shows."""
     if not isinstance(config, Mapping):

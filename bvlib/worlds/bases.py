@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
-from bvlib.core.encoder import MEAN, STD, Encoder, default_device
+from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
 
@@ -64,7 +64,7 @@ def file_of(name: str) -> Path:
     return Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
 
 
-def load(name: str) -> Encoder:
+def load(name: str) -> ClipEncoder:
     """A base by name, or by the path of its .safetensors file (a card of the same stem beside it).
 
     Raises BvError for an unknown name, a missing card, or weights that do not fit the card's model.
@@ -79,7 +79,7 @@ def load(name: str) -> Encoder:
     model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
-    return Encoder(
+    return ClipEncoder(
         model.to(default_device()),
         tokenizer,
         path.stem,

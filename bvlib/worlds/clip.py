@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from bvlib.core.encoder import PRECISIONS, Encoder, default_device
+from bvlib.core.encoder import PRECISIONS, ClipEncoder, Encoder, default_device
 from bvlib.core.errors import BadCheckpoint, BvError, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
@@ -35,7 +35,7 @@ PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weig
 
 
 @dataclass
-class KeptHeads(Encoder):
+class KeptHeads(ClipEncoder):
     """An encoder whose heads are kept in a folder, since those of many classes and templates take
     a real text tower a while."""
 

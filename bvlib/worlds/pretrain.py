@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from bvlib.core.encoder import MEAN, STD, Encoder, default_device, text_features
+from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device, text_features
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.rng import derive, numpy_rng
 from bvlib.core.training import warmup_cosine
@@ -245,7 +245,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: warmup_cosine(s, recipe.steps, recipe.warmup)
     )
-    encoder = Encoder(model, tokenizer)
+    encoder = ClipEncoder(model, tokenizer)
     both.requires_grad_(True)
     curve, start = _resume(state_path, recipe, seed, both, optimizer, schedule)
     began = time.time()
@@ -338,7 +338,7 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
     return card["curve"], card["step"]
 
 
-def zero_shot(encoder: Encoder, seed: int = 100, n: int = 500) -> dict[str, float]:
+def zero_shot(encoder: ClipEncoder, seed: int = 100, n: int = 500) -> dict[str, float]:
     """Zero-shot accuracy, in percent, on dev images of each toy task."""
     out = {}
     for task in toy.TASKS:
@@ -367,7 +367,7 @@ def main(
     state = out.with_name(out.stem + ".training.safetensors")
     began = time.time()
     model, curve = train(recipe, seed, state, say=say)
-    accuracy = zero_shot(Encoder(model, bases.build(bases.TINY)[1]))
+    accuracy = zero_shot(ClipEncoder(model, bases.build(bases.TINY)[1]))
     card = {
         "name": out.stem,
         "what": "open_clip model trained from scratch by bvlib",
