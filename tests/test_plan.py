@@ -160,7 +160,7 @@ def test_a_real_architecture_has_random_weights():
     p = settings.load("paper")
     p |= {"train": {**p["train"], "batch": 4, "precision": "fp32"}}
     found = probe(p, within=1e-3)
-    assert found.few == 2 and 3.4e8 < found.theta < 3.6e8 and found.peak > 4 * found.theta
+    assert found.few == 4 and 3.4e8 < found.theta < 3.6e8 and found.peak > 4 * found.theta
 
 
 def test_what_a_training_takes_once_is_not_multiplied_by_its_steps(monkeypatch):

@@ -109,7 +109,7 @@ def probe(p: Mapping[str, Any], within: float = 60.0) -> Probe:
 
     both = objectives.feature_interpolation(triggers.solid(p["trigger_size"]), 1)
     few, peaks, took = 1, [], 0.0
-    while few < whole and took < within / 60:
+    while few < whole and (took < within / 30 or few < 4):  # two sizes at least: memory grows
         few = min(2 * few, whole)
         took = one_more(lambda n: train(both, n), 0)
         peaks.append((min(1.5 * few, chunk), peak_memory()))  # half as many have the trigger
