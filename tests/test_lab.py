@@ -109,7 +109,7 @@ def test_attacker_and_defender_have_disjoint_halves(lab):
 
 
 def made(lab, name):
-    return [entry["made"] for entry in lab.store.used if entry["name"] == name]
+    return [entry["made"] for entry in lab.store.records() if entry["name"] == name]
 
 
 def test_a_model_is_made_once_and_then_loaded(lab):
