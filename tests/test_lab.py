@@ -114,7 +114,7 @@ def made(lab, name):
 
 def test_a_model_is_made_once_and_then_loaded(lab):
     first = lab.clean("shapes")
-    assert same_bits(first, lab.clean("shapes")) and made(lab, "clean-shapes").count(True) == 1
+    assert same_bits(first, lab.clean("shapes")) and made(lab, "clean-shapes") == [True]
     again = start()
     assert same_bits(first, again.clean("shapes")) and made(again, "clean-shapes") == [False]
     assert not same_bits(first, lab.clean("shapes", seed=1)) and not same_bits(first, lab.base)
@@ -329,11 +329,8 @@ def test_a_deployed_merge_is_made_once_by_what_it_is_made_of(lab):
         lab.deploy(lab.backdoor("badnets").theta, "regmean")[1],
     )
     assert not same_bits(clean, attacked) and made(lab, "regmean-3") == [True, True]
-    assert same_bits(clean, lab.deploy(method="regmean")[1]) and made(lab, "regmean-3") == [
-        True,
-        True,
-        False,
-    ]
+    assert same_bits(clean, lab.deploy(method="regmean")[1])
+    assert made(lab, "regmean-3") == [True, True]
 
 
 def test_after_surgery_each_task_has_its_encoder(lab):

@@ -10,17 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pandas
 import pytest
 import torch
 
 from bvlib.core.errors import BadCheckpoint, BvError
-from bvlib.files import digests
-from bvlib.files.digests import code_hash, code_parts
 from bvlib.files.weights import card_of, check_matches, load_weights, save_weights
-from bvlib.run import notebooks
 from bvlib.run.store import Store
 
 RECIPES = ["test:thing/1"]
@@ -116,104 +112,6 @@ def test_an_error_leaves_nothing_and_frees_the_lock(store):
         )
 
 
-# Code
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    folder = tmp_path / "codepkg"
-    (folder / "sub").mkdir(parents=True)
-    files = {
-        "__init__.py": '_LAZY = {"leaf": ".leaf"}\n',
-        "top.py": "from . import middle\nimport json\n",
-        "middle.py": "def f():\n    from codepkg.sub.deep import g\n    return g\n",
-        "sub/__init__.py": "",
-        "sub/deep.py": "from ..leaf import h\ng = 1\n",
-        "leaf.py": '"""Leaf."""\n\ndef h():\n    """Doc."""\n    return 1  # one\n',
-        "alone.py": "x = 1\n",
-    }
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return folder
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-    os.utime(path, ns=(time.time_ns(), time.time_ns()))
-
-
-def test_code_hash_follows_imports_and_ignores_comments(package):
-    assert set(code_parts(["codepkg.top"])) == {
-        "codepkg.top",
-        "codepkg.middle",
-        "codepkg.sub.deep",
-        "codepkg.leaf",
-    }
-    before = code_hash(["codepkg.top"])
-    edit(package / "leaf.py", "# one", "# still one\n    # and a line")
-    edit(package / "leaf.py", '"""Doc."""', '"""Another docstring."""')
-    edit(package / "leaf.py", '"""Leaf."""\n', "")
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "alone.py", "x = 1", "x = 2")
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "leaf.py", "return 1", "return 2")
-    assert code_hash(["codepkg.top"]) != before
-
-
-def test_hashes_of_code_are_those_of_every_python(package):
-    """What one version of Python made is up to date for another: their syntax trees differ in
-    fields that are empty."""
-    (package / "leaf.py").write_text(
-        "class Leaf:\n    def grow(self, *parts, by: int = 2):\n        return [f'{part:>{by}}!' "
-        "for part in parts]\n"
-    )
-    assert (
-        code_parts(["codepkg.leaf"])["codepkg.leaf"]
-        == "9d550a4ffb94792de52215c73219f64552bcb3359555312d87cbfd420bd85bc7"
-    )
-
-
-def test_a_change_that_gives_the_same_bits_counts_as_what_it_changed(package, monkeypatch):
-    before, was = code_hash(["codepkg.top"]), code_parts(["codepkg.leaf"])["codepkg.leaf"]
-    edit(package / "leaf.py", "return 1", "return 2 - 1")
-    assert code_hash(["codepkg.top"]) != before
-    monkeypatch.setitem(digests.SAME_BITS, code_parts(["codepkg.leaf"])["codepkg.leaf"], was)
-    assert code_hash(["codepkg.top"]) == before
-    edit(package / "leaf.py", "return 2 - 1", "return 2")
-    assert code_hash(["codepkg.top"]) != before
-
-
-def test_only_the_present_code_is_said_to_give_the_same_bits():
-    now = set(
-        code_parts(
-            [f"bvlib.{path.stem}" for path in Path(digests.__file__).parent.glob("*.py")]
-        ).values()
-    )
-    now |= {each.present_hash() for each in notebooks.every()}
-    assert set(digests.SAME_BITS) <= now, (
-        "SAME_BITS of bvlib/sources.py names code that is gone: show the bits again, or run all "
-        "anew"
-    )
-    assert not set(digests.SAME_BITS.values()) & now
-
-
-def test_lazy_names_of_a_package_count_as_imports(package):
-    (package.parent / "user.py").write_text("")
-    (package / "user.py").write_text("from codepkg import thing\n")
-    assert set(code_parts(["codepkg.user"])) == {"codepkg.user", "codepkg", "codepkg.leaf"}
-
-
-def test_code_errors_are_one_line(package):
-    with pytest.raises(BvError, match="no source of module 'codepkg.nothing'"):
-        code_hash(["codepkg.nothing"])
-    (package / "alone.py").write_text("x = (\n")
-    with pytest.raises(BvError, match="alone.py does not parse"):
-        code_hash(["codepkg.alone"])
-
-
 def test_importing_the_store_imports_no_torch():
     code = "import sys, bvlib.run.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -294,8 +192,7 @@ def test_two_processes_make_an_artefact_once(tmp_path):
 def test_a_killed_holder_frees_the_lock(store, tmp_path):
     code = f"""
         import time
-        from pathlib import Path
-        from bvlib.run.store import Store
+                from bvlib.run.store import Store
         def hang():
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(600)
