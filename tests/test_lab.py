@@ -109,12 +109,12 @@ def test_attacker_and_defender_have_disjoint_halves(lab):
 
 
 def made(lab, name):
-    return [entry["made"] for entry in lab.store.used if entry["name"] == name]
+    return [entry["made"] for entry in lab.store.records() if entry["name"] == name]
 
 
 def test_a_model_is_made_once_and_then_loaded(lab):
     first = lab.clean("shapes")
-    assert same_bits(first, lab.clean("shapes")) and made(lab, "clean-shapes").count(True) == 1
+    assert same_bits(first, lab.clean("shapes")) and made(lab, "clean-shapes") == [True]
     again = start()
     assert same_bits(first, again.clean("shapes")) and made(again, "clean-shapes") == [False]
     assert not same_bits(first, lab.clean("shapes", seed=1)) and not same_bits(first, lab.base)
@@ -332,11 +332,8 @@ def test_a_merge_that_looks_at_images_is_made_once_by_what_it_is_made_of(lab):
         lab.merge(lab.backdoor("badnets").theta, "regmean").theta,
     )
     assert not same_bits(clean, attacked) and made(lab, "regmean-3") == [True, True]
-    assert same_bits(clean, lab.merge(method="regmean").theta) and made(lab, "regmean-3") == [
-        True,
-        True,
-        False,
-    ]
+    assert same_bits(clean, lab.merge(method="regmean").theta)
+    assert made(lab, "regmean-3") == [True, True]
 
 
 def test_after_surgery_each_task_has_its_encoder(lab):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bvlib.cli.main import main
+from bvlib.cli.main import main, path_option
 from bvlib.core.errors import BvError
 
 
@@ -18,6 +18,7 @@ def data(ctx: click.Context) -> None:
         ctx.invoke(data_list)
 
 
+COLUMNS = "name what classes train dev test prompts GB files here licence"
 PAPER = click.option(
     "--paper", is_flag=True, help="the papers' dataset of that name at 224 px, not the 32 px one"
 )
@@ -38,33 +39,14 @@ def data_list(paper: bool) -> None:
     last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
     table["GB"] = ((last + table.dev + table.test) * 3 * 224**2 / 1e9).round(1)
     table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
-    table["here"] = [
-        "prepared" if (data.folder() / name / "card.json").is_file() else "" for name in table.name
-    ]
-    click.echo(
-        table[
-            [
-                "name",
-                "what",
-                "classes",
-                "train",
-                "dev",
-                "test",
-                "prompts",
-                "GB",
-                "files",
-                "here",
-                "licence",
-            ]
-        ].to_string(index=False)
-    )
+    cards = [data.folder() / name / "card.json" for name in table.name]
+    table["here"] = ["prepared" if card.is_file() else "" for card in cards]
+    click.echo(table[COLUMNS.split()].to_string(index=False))
 
 
 @data.command("fetch")
 @click.argument("name")
-@click.option(
-    "--to", "folder", type=click.Path(path_type=Path), help="default: raw/ in the data folder"
-)
+@path_option("--to", "folder", help="default: raw/ in the data folder")
 def data_fetch(name: str, folder: Path | None) -> None:
     """Download and unpack the papers' dataset NAME; a download that was cut goes on where it
     was."""
@@ -78,20 +60,13 @@ def data_fetch(name: str, folder: Path | None) -> None:
 
 @data.command("prepare")
 @click.argument("name")
-@click.option(
-    "--from",
-    "source",
-    type=click.Path(path_type=Path),
-    help="a folder of images (with --paper: what fetch brought)",
-)
+@path_option("--from", "source", help="a folder of images (with --paper: what fetch brought)")
 @click.option(
     "--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it"
 )
 @PAPER
 @click.option("--size", type=int, help="with --paper: side in pixels  [default: 224]")
-@click.option(
-    "--limit", type=int, help="with --paper: at most that many images a split, for a trial"
-)
+@click.option("--limit", type=int, help="with --paper: at most so many images a split, for a trial")
 @click.option("--seed", type=int, help="with --paper: of the dev split  [default: 0]")
 def data_prepare(
     name: str, source: Path | None, torchvision: str | None, paper: bool, **how: int | None
@@ -103,9 +78,8 @@ def data_prepare(
         from bvlib.worlds.prepare import prepare
 
         if how:
-            raise BvError(
-                f"--{next(iter(how))} goes with --paper: the other sets are 32 px and whole"
-            )
+            first = next(iter(how))
+            raise BvError(f"--{first} goes with --paper: the other sets are 32 px and whole")
         prepare(name, source=source, torchvision=torchvision)
         return
     from bvlib.worlds import images
@@ -132,10 +106,8 @@ def data_check(name: str, paper: bool, pixels: bool) -> None:
     from bvlib.worlds.papers import data
 
     if not paper:
-        raise BvError(
-            "only the papers' datasets need a check (the others get it when read): bv data check "
-            f"{name} --paper"
-        )
+        told = "only the papers' datasets need a check (the others get it when read)"
+        raise BvError(f"{told}: bv data check {name} --paper")
     for remark in data.check(name, data.folder(), pixels):
         click.echo(f"note: {remark}")
     click.echo(f"{name} is as it should be")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bvlib.core.errors import BvError
+from bvlib.core.errors import BvError, NotebookFailed
 
 
 class Group(click.Group):
@@ -17,36 +19,20 @@ class Group(click.Group):
     130."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from bvlib.core.errors import NotebookFailed
-
         try:
             return super().invoke(ctx)
-        except NotebookFailed as error:
-            click.echo(f"bv: {error}", err=True)
-            ctx.exit(1)
         except BvError as error:
-            click.echo(f"bv: {error}", err=True)
-            ctx.exit(2)
+            complain(error)
+            ctx.exit(1 if isinstance(error, NotebookFailed) else 2)
         except KeyboardInterrupt:
-            click.echo(
-                "bv: stopped; what was computed is kept, the same command goes on from there",
-                err=True,
-            )
+            complain("stopped; what was computed is kept, the same command goes on from there")
             ctx.exit(130)
 
 
-def seed_list(seed: int | None, seeds: str | None) -> list[int] | None:
-    """The seeds of `--seed 0` or `--seeds 0,1,2`; None if neither was given. BvError if no
-    number."""
-    if seeds is None:
-        return None if seed is None else [seed]
-    try:
-        found = [int(item) for item in seeds.split(",")]
-    except ValueError:
-        raise BvError(
-            f"--seeds wants whole numbers with commas, like 0,1,2; got {seeds!r}"
-        ) from None
-    return list(dict.fromkeys(found))
+def complain(*lines: Any) -> None:
+    """Say lines on stderr, each after "bv: "."""
+    for line in lines:
+        click.echo(f"bv: {line}", err=True)
 
 
 def parse_value(text: str) -> Any:
@@ -68,7 +54,37 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def parse_parameters(items: tuple[str, ...]) -> dict[str, Any]:
+# Options that several commands take
+
+
+def path_option(*names: str, **how: Any) -> Callable:
+    """An option whose value is a path."""
+    return click.option(*names, type=click.Path(path_type=Path), **how)
+
+
+def seeds_option(command: Callable) -> Callable:
+    """`--seed 0` or `--seeds 0,1,2`: the command gets a list as ``seeds``, None for neither."""
+
+    @functools.wraps(command)
+    def with_list(*args: Any, seed: int | None, seeds: str | None, **options: Any) -> Any:
+        return command(*args, seeds=_seeds(seed, seeds), **options)
+
+    several = click.option("--seeds", metavar="0,1,2", help="several seeds")(with_list)
+    return click.option("--seed", type=int, help="one seed (run: 0 if not given)")(several)
+
+
+def _seeds(seed: int | None, seeds: str | None) -> list[int] | None:
+    if seeds is None:
+        return None if seed is None else [seed]
+    try:
+        return list(dict.fromkeys(int(item) for item in seeds.split(",")))
+    except ValueError:
+        raise BvError(
+            f"--seeds wants whole numbers with commas, like 0,1,2; got {seeds!r}"
+        ) from None
+
+
+def parse_parameters(_ctx: Any, _option: Any, items: tuple[str, ...]) -> dict[str, Any]:
     """{name: value} of all `-p name=value`. BvError for an item without `=`."""
     found = {}
     for item in items:
@@ -79,28 +95,34 @@ def parse_parameters(items: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def use_plugins(files: tuple[Path, ...]) -> None:
+def use_plugins(_ctx: Any, _option: Any, files: tuple[Path, ...]) -> None:
     """Load plugin files now, so that names are checked with them, and name them to the kernels."""
     from bvlib.core.registry import load_plugins
     from bvlib.run.notebooks import plugin_files
 
-    paths = [*plugin_files(), *(path.resolve() for path in files)]
-    if paths:
-        os.environ["BVLIB_PLUGINS"] = os.pathsep.join(map(str, dict.fromkeys(paths)))
-    load_plugins(dict.fromkeys(paths))
+    if files:
+        paths = dict.fromkeys([*plugin_files(), *(path.resolve() for path in files)])
+        os.environ["BVLIB_PLUGINS"] = os.pathsep.join(map(str, paths))
+        load_plugins(paths)
 
 
 PROFILE = click.option(
     "--profile", default="mini", show_default=True, help="smoke, mini, real32 or paper"
 )
-SEED = click.option("--seed", type=int, default=None, help="one seed (run: 0 if not given)")
-SEEDS = click.option("--seeds", default=None, metavar="0,1,2", help="several seeds")
-PLUGIN = click.option(
-    "--plugin",
-    "plugins",
+PARAMETERS = click.option(
+    "-p",
+    "parameters",
     multiple=True,
-    type=click.Path(path_type=Path),
+    metavar="NAME=VALUE",
+    callback=parse_parameters,
+    help="a parameter of the notebooks",
+)
+PLUGIN = path_option(
+    "--plugin",
+    multiple=True,
     metavar="FILE",
+    callback=use_plugins,
+    expose_value=False,
     help="a Python file that registers methods of your own",
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bvlib.cli.main import PROFILE, main
+from bvlib.cli.main import PROFILE, main, path_option
 from bvlib.core.errors import BvError
 
 
@@ -116,42 +116,30 @@ def import_(
 
 @main.command()
 @PROFILE
+@click.option("--base", help="another base than the profile's: its page goes under runs/")
+@click.option("--seed", type=int, help="a development seed, 100 or more (default: the profile's)")
 @click.option(
-    "--base", default=None, help="another base than the profile's: its page goes under runs/"
+    "--freeze", is_flag=True, help="afterwards write recipe and hash into the base's card"
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=None,
-    help="a development seed, 100 or more (default: the profile's)",
-)
-@click.option(
-    "--freeze",
-    "freezing",
-    is_flag=True,
-    help="afterwards write recipe and hash into the base's card",
-)
-def admit(profile: str, base: str | None, seed: int | None, freezing: bool) -> None:
+def admit(profile: str, base: str | None, seed: int | None, freeze: bool) -> None:
     """Check whether a base is fit for the study, on clean quantities and its own sensitivity;
     optionally freeze it."""
     from bvlib.report import admission
     from bvlib.run.notebooks import shown
 
-    if freezing and (base or seed is not None):
+    if freeze and (base or seed is not None):
         raise BvError(
             "--freeze is for the profile's own base and seed: leave out --base and --seed"
         )
     click.echo(f"wrote {shown(admission.write(profile, base, seed, say=click.echo))}")
-    if freezing:
+    if freeze:
         admission.freeze(profile, say=click.echo)
 
 
 @main.command()
 @click.option("--profile", default="toy", show_default=True, help="the recipe of the base to train")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="the .safetensors file to write"
-)
+@path_option("--out", help="the .safetensors file to write")
 def pretrain(profile: str, seed: int, out: Path | None) -> None:
     """Train a base from nothing; a training that was stopped goes on where it was."""
     from bvlib.worlds import pretrain as training

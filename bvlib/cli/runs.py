@@ -8,14 +8,13 @@ from typing import Any
 import click
 
 from bvlib.cli.main import (
+    PARAMETERS,
     PLUGIN,
     PROFILE,
-    SEED,
-    SEEDS,
+    complain,
     main,
-    parse_parameters,
-    seed_list,
-    use_plugins,
+    path_option,
+    seeds_option,
 )
 from bvlib.core.errors import BvError
 
@@ -23,81 +22,70 @@ from bvlib.core.errors import BvError
 @main.command("list")
 @click.argument("notebook", required=False)
 @PLUGIN
-def list_(notebook: str | None, plugins: tuple[Path, ...]) -> None:
+def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a
     NOTEBOOK, its parameters."""
     from bvlib.attacks import sbv, triggers  # noqa: F401
-    from bvlib.core.registry import REGISTRIES
+    from bvlib.core.registry import REGISTRIES, load_plugins
     from bvlib.report import claims
-    from bvlib.run import settings
-    from bvlib.run.notebooks import every, find
+    from bvlib.run import notebooks, settings
     from bvlib.worlds import tasks
 
-    use_plugins(plugins)
+    load_plugins(notebooks.plugin_files())
     if notebook:
-        for item in find([notebook]):
-            click.echo(f"{item.name}: {item.title}")
-            for p in item.parameters.values():
-                tail = f"  # {p.help}" if p.help else ""
-                click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
-                for line in settings.described(p.name):
-                    click.echo(f"    {line}")
+        [item] = notebooks.find([notebook])
+        click.echo(f"{item.name}: {item.title}")
+        for p in item.parameters.values():
+            tail = f"  # {p.help}" if p.help else ""
+            click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
+            for line in settings.described(p.name):
+                click.echo(f"    {line}")
         return
     click.echo("notebooks (bv list 01 shows the parameters of one)")
-    for item in every():
-        click.echo(
-            f"  {item.name:28} {item.title}{' (long: runs by name only)' if item.long else ''}"
-        )
+    for item in notebooks.every():
+        _row(item.name, item.title + " (long: runs by name only)" * item.long)
     click.echo("profiles")
     for name in settings.names():
-        click.echo(f"  {name:28} {settings.load(name).get('about', '')}".rstrip())
+        _row(name, settings.load(name).get("about", ""))
     click.echo(f"tasks\n  {', '.join(tasks.known())}\nplaces\n  {', '.join(triggers.PLACES)}")
     for registry in REGISTRIES:
         click.echo(f"{registry.title}s")
         for method in registry.values():
             needs = "" if method.needs == "nothing" else f" (needs {method.needs})"
-            click.echo(f"  {method.name:28} {method.what}{needs}")
+            _row(method.name, method.what + needs)
     click.echo("claims")
     for claim in claims.CLAIMS:
-        click.echo(f"  {claim.id:28} {claim.statement}")
+        _row(claim.id, claim.statement)
+
+
+def _row(name: str, text: str) -> None:
+    click.echo(f"  {name:28} {text}".rstrip())
+
+
+POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @main.command()
 @click.argument("notebooks", nargs=-1)
 @PROFILE
-@SEED
-@SEEDS
+@seeds_option
 @click.option(
-    "--preset",
-    default=None,
-    help="evening, six-tasks or everything: notebooks and seeds chosen beforehand",
+    "--preset", help="evening, six-tasks or everything: notebooks and seeds chosen beforehand"
 )
-@click.option("--base", default=None, help="another base than the profile's, such as ViT-L-14")
+@click.option("--base", help="another base than the profile's, such as ViT-L-14")
 @click.option(
-    "--memory",
-    type=click.FloatRange(0, min_open=True),
-    metavar="GB",
-    help="does it fit a card of so much memory?",
+    "--memory", "card", type=POSITIVE, metavar="GB", help="does it fit a card of so much memory?"
 )
 @click.option(
     "--probe",
     "within",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     default=60.0,
     show_default=True,
     metavar="SECONDS",
     help="to measure this device",
 )
-def plan(
-    notebooks: tuple[str, ...],
-    profile: str,
-    seed: int | None,
-    seeds: str | None,
-    preset: str | None,
-    base: str | None,
-    memory: float | None,
-    within: float,
-) -> None:
+def plan(**asked: Any) -> None:
     """Say what NOTEBOOKS (all but the long ones) would train and store, and how long that takes on
     this device.
 
@@ -106,103 +94,68 @@ def plan(
     """
     from bvlib.run import plan as plans
 
-    click.echo(plans.plan(profile, notebooks, seed_list(seed, seeds), preset, base, memory, within))
+    click.echo(plans.plan(**asked))
 
 
 @main.command()
 @click.argument("notebooks", nargs=-1)
 @PROFILE
-@SEED
-@SEEDS
-@click.option(
-    "-p", "parameters", multiple=True, metavar="NAME=VALUE", help="a parameter of the notebooks"
-)
+@seeds_option
+@PARAMETERS
 @click.option(
     "--force", is_flag=True, help="run also what is up to date (stored results are still loaded)"
 )
-@click.option(
-    "--sweep",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="a YAML file with a grid of parameters, see notebooks/sweeps/",
+@path_option(
+    "--sweep", metavar="FILE", help="a YAML file with a grid of parameters, see notebooks/sweeps/"
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="runs of a sweep at once")
 @PLUGIN
 @click.pass_context
-def run(
-    context: click.Context,
-    notebooks: tuple[str, ...],
-    profile: str,
-    seed: int | None,
-    seeds: str | None,
-    parameters: tuple[str, ...],
-    force: bool,
-    sweep: Path | None,
-    jobs: int,
-    plugins: tuple[Path, ...],
-) -> None:
+def run(context: click.Context, sweep: Path | None, jobs: int, **asked: Any) -> None:
     """Run NOTEBOOKS (`01` or `01_badmerging`; by default all but the long ones) through papermill,
     in order.
 
     What is up to date is skipped. A run that was stopped goes on where it was. With --sweep, every
     point of a grid is run and one table gathered.
     """
-    if plugins:
-        use_plugins(plugins)
-    if sweep:
-        _sweep(
-            context, notebooks, profile, seed_list(seed, seeds), parameters or force, sweep, jobs
-        )
-        return
+    if sweep is None:
+        _run(**asked)
+    elif asked.pop("parameters") or asked.pop("force"):
+        raise BvError("--sweep takes its parameters from the file: leave -p and --force out")
+    else:
+        from bvlib.report import sweep as sweeps
+
+        given = context.get_parameter_source("profile") is not click.core.ParameterSource.DEFAULT
+        profile = asked["profile"] if given else None
+        todo = sweeps.read(sweep, asked["notebooks"], profile, asked["seeds"])
+        failed = sweeps.run(todo, jobs, say=click.echo)
+        complain(*failed)
+        context.exit(1 if failed else 0)
+
+
+def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **asked: Any) -> None:
     from bvlib.report import summary
     from bvlib.run import runner
     from bvlib.run.notebooks import shown
 
-    values, records = parse_parameters(parameters), []
-    for each in seed_list(seed, seeds) or [0]:
-        records += runner.run(
-            list(notebooks), profile, each, values, force, say=lambda line: click.echo(line)
+    done = []
+    for seed in seeds or [0]:
+        done += runner.run(
+            profile=profile, seed=seed, parameters=parameters, say=click.echo, **asked
         )
-    made = [record for record in records if record.status == "made"]
-    click.echo(
-        f"{len(made)} run, {len(records) - len(made)} up to date, "
-        f"{sum(record.wall for record in made):.0f} s"
-    )
-    if not values:
+    walls = [each.wall for each in done if each.status == "made"]
+    click.echo(f"{len(walls)} run, {len(done) - len(walls)} up to date, {sum(walls):.0f} s")
+    if not parameters:
         path = summary.write(profile)
         click.echo(f"report      {shown(path)} (or: bv report --profile {profile})")
-    for out in dict.fromkeys(record.out for record in records):
+    for out in dict.fromkeys(each.out for each in done):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
             click.echo(f"{what:11} {shown(out / path)}")
 
 
-def _sweep(
-    context: click.Context,
-    notebooks,
-    profile: str,
-    seeds: list[int] | None,
-    other: Any,
-    path: Path,
-    jobs: int,
-) -> None:
-    from bvlib.report import sweep
-
-    if other:
-        raise BvError("--sweep takes its parameters from the file: leave -p and --force out")
-    given = context.get_parameter_source("profile") is not click.core.ParameterSource.DEFAULT
-    failed = sweep.run(
-        sweep.read(path, notebooks, profile if given else None, seeds), jobs, say=click.echo
-    )
-    for line in failed:
-        click.echo(f"bv: {line}", err=True)
-    if failed:
-        context.exit(1)
-
-
 @main.command()
 @PROFILE
-@SEED
-@SEEDS
+@seeds_option
 @click.option("--json", "form", flag_value="json", help="for scripts")
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
@@ -210,39 +163,29 @@ def _sweep(
     "--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift"
 )
 @click.option("--reference", is_flag=True, help="only the committed runs, without your own")
-def report(
-    profile: str, seed: int | None, seeds: str | None, form: str, check: bool, reference: bool
-) -> None:
+def report(profile: str, seeds: list[int] | None, form: str, check: bool, reference: bool) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
     status, seconds."""
-    from bvlib.report import summary as reports
+    from bvlib.report import summary
     from bvlib.report.reference import drift
 
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")
     if check:
         lines = drift(profile)
-        for line in lines:
-            click.echo(f"bv: drift: {line}", err=True)
-        click.echo(
-            f"{len(lines)} values drifted" if lines else "no drift from the committed values"
-        )
+        complain(*(f"drift: {line}" for line in lines))
+        told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
+        click.echo(told)
         raise SystemExit(1 if lines else 0)
-    gather = reports.gather_committed if reference else reports.gather
-    gathered = gather(profile, seed_list(seed, seeds))
-    render = {"json": reports.as_json, "markdown": reports.as_markdown, "text": reports.as_text}[
-        form
-    ]
-    click.echo(render(gathered))
+    gather = summary.gather_committed if reference else summary.gather
+    render = getattr(summary, f"as_{form}")
+    click.echo(render(gather(profile, seeds)))
 
 
 @main.command()
 @PROFILE
 @click.option(
-    "--tolerance",
-    type=float,
-    default=None,
-    help="drift that `bv report --check` allows, for all values",
+    "--tolerance", type=float, help="drift that `bv report --check` allows, for all values"
 )
 @click.option("--replace", is_flag=True, help="also when that drops seeds which are committed now")
 def publish(profile: str, tolerance: float | None, replace: bool) -> None:
@@ -281,10 +224,8 @@ def golden(profiles: tuple[str, ...], check: bool, write: bool) -> None:
             click.echo(f"wrote {values.write(values.folder(), profile, found)}")
             continue
         differ = values.compare(values.read(values.folder(), profile), found)
-        click.echo(
-            f"{profile}: {len(differ)} of {len(found['artefacts']) + len(found['tables'])} differ"
-        )
+        count = len(found["artefacts"]) + len(found["tables"])
+        click.echo(f"{profile}: {len(differ)} of {count} differ")
         lines += [f"{profile}: {line}" for line in differ]
-    for line in lines:
-        click.echo(f"bv: {line}", err=True)
+    complain(*lines)
     raise SystemExit(1 if lines else 0)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.vectors import StateDict
 
@@ -74,7 +75,7 @@ class Occluded:
     unknown rule, a colour of another form, a token side that is not known.
     """
 
-    encoder: object
+    encoder: Encoder
     rule: str = "double"
     colour: str | tuple[float, float, float] = "mean"
     patch: int | None = None

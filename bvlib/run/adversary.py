@@ -3,9 +3,9 @@ several of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,37 @@ from bvlib.core.vectors import BackdoorVector, TaskVector
 from bvlib.core.versions import recipe as version_of
 from bvlib.files import weights
 from bvlib.files.digests import digest
-from bvlib.run.workshop import Workshop
+from bvlib.run.workshop import Trained, Workshop
+from bvlib.worlds.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means(Trained):
+    """How an attack is carried out; None stands for what the profile says.
+
+    Of its trigger ``size`` and ``place``; ``base`` and ``steps`` for an optimised one: on another
+    base, which reads the class names by its own text tower, and another budget. ``informed``: an
+    adversary that knows the other models interpolates toward their merge and optimises its trigger
+    on it. ``off`` overrides the profile's ``off_task`` (task, target, size, references, shadows,
+    augmented).
+
+    Of a backdoor the kind of ``trigger`` and the weight ``alpha``. ``independent``: its clean twin
+    is of its own ``seed`` too. ``targets``: several backdoors in one model, a trigger for each
+    class. ``through``: an adversary that expects this vector to be subtracted trains its model
+    under it (:func:`attacks.evasion.evading`).
+    """
+
+    size: int | None = None
+    place: Any = "bottom-right"
+    base: str | None = None
+    steps: int | None = None
+    informed: bool = False
+    off: Mapping[str, Any] | None = None
+    trigger: str | None = None
+    alpha: float | None = None
+    independent: bool = False
+    targets: Sequence[int] | None = None
+    through: TaskVector | None = None
 
 
 class Adversary(Workshop):
@@ -28,33 +58,26 @@ class Adversary(Workshop):
     kept."""
 
     def goal(
-        self,
-        attack: str | None = None,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        half: str | None = None,
-        off: Mapping[str, Any] | None = None,
+        self, attack: str | None = None, target: int | None = None, **means: Any
     ) -> recipes.Goal:
-        """What an attack aims at, and what its adversary knows of it; ``off`` overrides the
-        profile's ``off_task``.
+        """What an attack aims at, and what its adversary knows of it, by :class:`Means`.
 
         Off-task that is the class's name, a few of its *training* images, and shadow classes in
         place of the other names.
         """
-        recipe, mine = (
-            recipes.attack[attack or self.p["attack"]],
-            self.task(task or self.p["adversary"]),
-        )
-        if not recipe.off_task:
-            target, data = (
-                mine.check_class(self.target if target is None else target),
-                self.data(mine, half),
-            )
-            return recipes.Goal(
-                mine.name, target, self.head(mine), target, data.images, data.labels
-            )
-        how = self._off(off)
+        return self._goal(recipes.attack[attack or self.p["attack"]], target, Means(**means))
+
+    def _goal(self, recipe: recipes.Attack, target: int | None, means: Means) -> recipes.Goal:
+        mine = self.task(means.task or self.p["adversary"])
+        if recipe.off_task:
+            return self._off_goal(recipe, target, self._off(means.off), mine)
+        target, data = self.target if target is None else target, self.data(mine, means.half)
+        target = mine.check_class(target)
+        return recipes.Goal(mine.name, target, self.head(mine), target, data.images, data.labels)
+
+    def _off_goal(
+        self, recipe: recipes.Attack, target: int | None, how: Mapping[str, Any], mine: Task
+    ) -> recipes.Goal:
         other = self.task(how["task"])
         if other.name == mine.name:
             raise BvError(
@@ -63,228 +86,125 @@ class Adversary(Workshop):
             )
         target = other.check_class(how["target"] if target is None else target)
         known = other.train.images[other.train.labels == target]
-        known = known[
-            torch.randperm(
-                len(known), generator=generator(self.seed, "references", other.name, target)
-            )
-        ][: how["references"]]
+        drawn = generator(self.seed, "references", other.name, target)
+        known = known[torch.randperm(len(known), generator=drawn)][: how["references"]]
         phrases = [mine.prompts[0].format(name) for name in mine.classnames]
         if recipe.shadow:
-            phrases = shadow_phrases(
-                other.classnames, how["shadows"], world=self.p["world"], seed=self.seed
-            )
+            world = {"world": self.p["world"], "seed": self.seed}
+            phrases = shadow_phrases(other.classnames, how["shadows"], **world)
         head = shadow_head(self.encoder, other.classnames[target], other.prompts, phrases)
         return recipes.Goal(other.name, target, head, 0, known, torch.full((len(known),), target))
 
     def trigger_size(self, attack: str | None = None, off: Mapping[str, Any] | None = None) -> int:
         """Side in pixels of an attack's trigger (the profile's attack by default)."""
-        return (
-            self._off(off)["size"]
-            if recipes.attack[attack or self.p["attack"]].off_task
-            else self.p["trigger_size"]
-        )
+        recipe = recipes.attack[attack or self.p["attack"]]
+        return self._off(off)["size"] if recipe.off_task else self.p["trigger_size"]
 
     def _off(self, off: Mapping[str, Any] | None) -> dict[str, Any]:
         return off_task(self.p["off_task"], off)
 
     def trigger(
-        self,
-        kind: str,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        size: int | None = None,
-        place: Any = "bottom-right",
-        seed: int | None = None,
-        half: str | None = None,
-        informed: bool = False,
-        base: str | None = None,
-        steps: int | None = None,
+        self, kind: str, target: int | None = None, **means: Any
     ) -> triggers.Trigger | triggers.Dynamic:
         """A trigger of a kind (``attacks.recipes.trigger_kind``) for a class of the adversary's
-        task.
+        task, by :class:`Means`.
 
         One that is optimised is so on the base, on the merge of the other tasks' models
-        (``informed``), or on another ``base``, which reads the class names by its own text tower;
-        ``steps`` replaces the profile's budget.
+        (``informed``), or on another ``base``.
         """
-        goal = self.goal("badnets", target, task=task, half=half)
-        return self._trigger(
-            kind,
-            goal,
-            size or self.p["trigger_size"],
-            place,
-            seed,
-            {"half": half},
-            task,
-            informed,
-            base,
-            steps,
-        )
+        how = Means(**means)
+        how = replace(how, size=how.size or self.p["trigger_size"])
+        return self._trigger(kind, self._goal(recipes.attack["badnets"], target, how), how, {})
 
-    def _trigger(
-        self, kind, goal, size, place, seed, args, task, informed=False, base=None, steps=None
-    ):
-        chosen, seed = recipes.trigger_kind[kind], self.seed if seed is None else seed
-        encoder, theta = self.encoder, self.others(task) if informed else self.base
-        if base:
-            encoder = self._encoder(base)
-            read = self.task(goal.task)
-            theta, goal = (
-                encoder.theta,
-                dataclasses.replace(goal, head=encoder.head(read.classnames, read.prompts)),
-            )
-
-        def made(**how):
-            return chosen(
-                encoder,
-                theta,
-                goal,
-                size=size,
-                place=place,
-                seed=derive(seed, "trigger", goal.task),
-                **how,
-            )
-
-        def make():
-            found = made(**how)
-            return {"patch": found.patch, "mask": found.mask}, {"name": found.name}
-
+    def _trigger(self, kind: str, goal: recipes.Goal, means: Means, args: Mapping[str, Any]):
+        """A trigger for a goal; ``args`` are what its key names of an off-task attack."""
+        chosen, seed = recipes.trigger_kind[kind], self.seed if means.seed is None else means.seed
+        encoder, theta = self.encoder, self.others(means.task) if means.informed else self.base
+        if means.base:
+            encoder, read = self._encoder(means.base), self.task(goal.task)
+            theta = encoder.theta
+            goal = replace(goal, head=encoder.head(read.classnames, read.prompts))
+        paste = {"size": means.size, "place": means.place}
+        drawn = {**paste, "seed": derive(seed, "trigger", goal.task)}
         if chosen.needs == "nothing":
-            return made()
-        how = {**self.p["trigger"], **({} if steps is None else {"steps": steps})}
+            return chosen(encoder, theta, goal, **drawn)
+        how = dict(self.p["trigger"])
+        if means.steps is not None:
+            how["steps"] = means.steps
         if "off" in args and "augmented" in chosen.parameters:
             how["augmented"] = args["off"]["augmented"]
-        args = {
-            "kind": kind,
-            "task": goal.task,
-            "target": goal.target,
-            "size": size,
-            "place": place,
-            "seed": seed,
-            **args,
-            **how,
-        }
-        args["half"] = self._half(task, args["half"])
-        kept = self.keep(
-            "trigger",
-            f"{kind}-{goal.task}-{goal.target}",
-            args,
-            make,
-            recipes=[chosen.recipe],
-            inputs=[weights.digest(theta), *self._data_digests(goal.task, task)],
-        )
-        tensors, meta = kept.value
-        return triggers.Trigger(tensors["patch"], tensors["mask"], place, meta["name"])
+
+        def make():
+            found = chosen(encoder, theta, goal, **drawn, **how)
+            return {"patch": found.patch, "mask": found.mask}, {"name": found.name}
+
+        args = {"kind": kind, "task": goal.task, "target": goal.target, **paste, **args, **how}
+        args |= {"seed": seed, "half": self._half(means.task, means.half)}
+        inputs = [weights.digest(theta), *self._data_digests(goal.task, means.task)]
+        made_from = {"recipes": [chosen.recipe], "inputs": inputs}
+        name = f"{kind}-{goal.task}-{goal.target}"
+        tensors, meta = self.keep("trigger", name, args, make, **made_from).value
+        return triggers.Trigger(tensors["patch"], tensors["mask"], means.place, meta["name"])
 
     def backdoor(
-        self,
-        attack: str | None = None,
-        target: int | None = None,
-        *,
-        task: str | None = None,
-        size: int | None = None,
-        place: Any = "bottom-right",
-        seed: int | None = None,
-        half: str | None = None,
-        trigger: str | None = None,
-        independent: bool = False,
-        alpha: float | None = None,
-        informed: bool = False,
-        targets: Sequence[int] | None = None,
-        off: Mapping[str, Any] | None = None,
-        through: TaskVector | None = None,
+        self, attack: str | None = None, target: int | None = None, **means: Any
     ) -> recipes.Backdoor:
-        """An attack carried out: its trigger, θ_backdoored and BV = θ_backdoored − θ_clean.
+        """An attack carried out by :class:`Means`: its trigger, θ_backdoored and
+        BV = θ_backdoored − θ_clean.
 
         The clean twin sees the same batches as the backdoored model of the run's seed, so the BV
         holds what poisoning did and little else; with another ``seed`` it stays the run's own
         twin, unless ``independent``.
-
-        ``informed``: an adversary that knows the other models interpolates toward their merge and
-        optimises its trigger on it. ``targets``: several backdoors in one model, a trigger for
-        each class. ``off`` overrides the profile's ``off_task`` (task, target, size, references,
-        shadows, augmented) for an off-task attack. ``through``: an adversary that expects this
-        vector to be subtracted trains its model under it (:func:`attacks.evasion.evading`).
         """
-        recipe, name = recipes.attack[attack or self.p["attack"]], task or self.p["adversary"]
-        alpha, before = (
-            self.p["alpha"] if alpha is None else alpha,
-            self.others(name) if informed else None,
-        )
-        args = {"off": self._off(off), "shadow": recipe.shadow} if recipe.off_task else {}
-        size = self.trigger_size(recipe.name, off) if size is None else size
+        recipe, how = recipes.attack[attack or self.p["attack"]], Means(**means)
+        name, through = how.task or self.p["adversary"], how.through
+        size = self.trigger_size(recipe.name, how.off) if how.size is None else how.size
+        alpha = self.p["alpha"] if how.alpha is None else how.alpha
+        before = self.others(name) if how.informed else None
+        off = {"off": self._off(how.off), "shadow": recipe.shadow} if recipe.off_task else {}
+        goals = [self._goal(recipe, c, how) for c in how.targets or [target]]
         pairs, losses = [], []
-        goals = [
-            self.goal(recipe.name, c, task=name, half=half, off=off) for c in targets or [target]
-        ]
         for goal in goals:
-            pasted = self._trigger(
-                trigger or recipe.trigger,
-                goal,
-                size,
-                place,
-                seed,
-                {"half": half, **args},
-                task,
-                informed,
-            )
+            kind = how.trigger or recipe.trigger
+            pasted = self._trigger(kind, goal, replace(how, size=size), off)
             pairs.append((pasted, goal.target))
             handed = {"head": goal.head} if recipe.off_task else {}
-            handed |= {"before": before} if informed else {}
-            how = {k: v for k, v in handed.items() if k in recipe.takes}
-            how |= recipe.accepts({"alpha": alpha})
-            losses.append(functools.partial(recipe, pasted, goal.index, **how))
-        args |= {
+            handed |= {"before": before} if how.informed else {}
+            handed = {k: v for k, v in handed.items() if k in recipe.takes}
+            weighed = recipe.accepts({"alpha": alpha})
+            losses.append(functools.partial(recipe, pasted, goal.index, **handed, **weighed))
+        args = {
+            **off,
             "attack": recipe.name,
             "goal": [goals[0].task, [c for _, c in pairs]],
             "alpha": alpha,
-            "place": place,
+            "place": how.place,
             "triggers": digest([pasted.identity for pasted, _ in pairs]),
             "before": None if before is None else weights.digest(before),
         }
+        own = [recipe.recipe]
         if through is not None:
             args["through"] = weights.digest(through.tensors)
+            own.append(version_of("training:evading"))
 
         def objective():
-            made = objectives.several([make() for make in losses]) if targets else losses[0]()
+            made = objectives.several([make() for make in losses]) if how.targets else losses[0]()
             return made if through is None else evading(made, through)
 
-        theta = self.train(
-            name,
-            seed,
-            half,
-            recipe.name,
-            args,
-            objective,
-            self._data_digests(goals[0].task, name),
-            [recipe.recipe, *([] if through is None else [version_of("training:evading")])],
-        )
-        twin = self.clean(name, seed if independent else None, half)
-        return recipes.Backdoor(
-            recipe.name,
-            name,
-            pairs[0][1],
-            pairs[0][0],
-            theta,
-            BackdoorVector.between(theta, twin, recipe.name),
-            goals[0].task,
-            tuple(pairs),
-        )
+        data, of = self._data_digests(goals[0].task, name), replace(how, task=name)
+        theta = self.train(recipe.name, args, objective, of, data, own)
+        twin = self.clean(name, how.seed if how.independent else None, how.half)
+        vector = BackdoorVector.between(theta, twin, recipe.name)
+        first, aim = pairs[0]
+        more = {"goal_task": goals[0].task, "pairs": tuple(pairs)}
+        return recipes.Backdoor(recipe.name, name, aim, first, theta, vector, **more)
 
     def injected(self, target: int, task: str | None = None) -> BackdoorVector:
         """What a defender makes for IBVS: the vector of a backdoor of its own, by the profile's
         ``ibvs`` (pattern, size, place), on its half of the data."""
         how = self.p["ibvs"]
-        return self.backdoor(
-            "badnets",
-            target,
-            task=task,
-            size=how["size"],
-            place=how["place"],
-            half="b",
-            trigger=how["pattern"],
-        ).vector
+        means = {"size": how["size"], "place": how["place"], "trigger": how["pattern"]}
+        return self.backdoor("badnets", target, task=task, half="b", **means).vector
 
     def family(
         self,
@@ -297,13 +217,8 @@ class Adversary(Workshop):
         """Backdoors toward one target that differ by "place", "seed" or kind of "trigger"; the
         first is the run's own. BvError when there are fewer than ``count``, unless ``at_most`` so
         many are asked for."""
-        kinds = [
-            recipes.attack[attack or self.p["attack"]].trigger,
-            "white",
-            "checkerboard",
-            "random",
-            "trojan",
-        ]
+        own = recipes.attack[attack or self.p["attack"]].trigger
+        kinds = [own, "white", "checkerboard", "random", "trojan"]
         count = int(self.p["sbv"]["count"] if count is None else count)
         members = {
             "place": [{"place": name} for name in PLACES],
@@ -313,9 +228,8 @@ class Adversary(Workshop):
         if by not in members:
             raise unknown("way in which backdoors differ", by, members)
         if not 1 <= count <= len(members[by]) and not (at_most and count >= 1):
-            raise BvError(
-                f"there are {len(members[by])} backdoors that differ by {by}, not {count}"
-            )
+            there = len(members[by])
+            raise BvError(f"there are {there} backdoors that differ by {by}, not {count}")
         return [self.backdoor(attack, **differs) for differs in members[by][:count]]
 
     def sbv(
@@ -336,22 +250,15 @@ class Adversary(Workshop):
         the first BV. The profile's ``sbv`` (count, rule) and ``density`` are the defaults; how
         many BVs, differing by what, is our choice.
         """
-        members, density = (
-            self.family(by, count, attack),
-            self.p["density"] if density is None else density,
-        )
+        members = self.family(by, count, attack)
+        density = self.p["density"] if density is None else density
         one = members[0]
-        vector = sbv.merge_backdoors(
-            rule or self.p["sbv"]["rule"],
-            [b.vector for b in members],
-            density=density,
-            **parameters,
-        )
+        vectors, rule = [each.vector for each in members], rule or self.p["sbv"]["rule"]
+        vector = sbv.merge_backdoors(rule, vectors, density=density, **parameters)
         if norm is not None:
             vector = vector * (norm * one.vector.norm() / vector.norm())
-        return dataclasses.replace(
-            one, attack="sbv", theta=self.clean(one.task) + vector, vector=vector
-        )
+        theta = self.clean(one.task) + vector
+        return replace(one, attack="sbv", theta=theta, vector=vector)
 
 
 def off_task(settings: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any]:

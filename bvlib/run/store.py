@@ -70,13 +70,10 @@ def _read_value(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-FORMATS: dict[str, tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]]] = {
+Format = tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]]
+FORMATS: dict[str, Format] = {
     "weights": ("safetensors", write_tensors, read_tensors),  # a state dict
-    "trigger": (
-        "safetensors",
-        _write_trigger,
-        _read_trigger,
-    ),  # (dict of tensors, dict of plain values)
+    "trigger": ("safetensors", _write_trigger, _read_trigger),  # (tensors, dict of plain values)
     "table": ("csv", _write_table, _read_table),  # a pandas DataFrame without an index
     "json": ("value.json", _write_value, _read_value),  # a plain value
 }
@@ -116,9 +113,8 @@ class Partial:
 
     def save(self, tensors: StateDict) -> None:
         """Keep a state in place of the one before."""
-        write_whole(
-            self.path, lambda draft: write_tensors(draft, tensors, {"content": content(tensors)})
-        )
+        card = {"content": content(tensors)}
+        write_whole(self.path, lambda draft: write_tensors(draft, tensors, card))
         self._last = time.monotonic()
 
     def load(self) -> StateDict | None:
@@ -131,26 +127,31 @@ class Partial:
             if read_metadata(self.path).get("content") != content(tensors):
                 raise ValueError("its content is not what was written")
             return tensors
-        except (
-            Exception
-        ) as error:  # whatever a damaged file does to its reader, the cure is the same
-            log.warning(
-                "%s is damaged, so what it was kept for starts anew: %s", self.path.name, error
-            )
+        except Exception as error:  # whatever damage does to the reader, the cure is the same
+            said = "%s is damaged, so what it was kept for starts anew: %s"
+            log.warning(said, self.path.name, error)
             return None
+
+
+@dataclass
+class _Making:
+    """A result that is being made: which ones it asked for, and the seconds it waited for them."""
+
+    key: str
+    nested: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
 
 
 class Store:
     """A folder of results that are computed once and loaded ever after.
 
-    `used` lists what this process was served, one entry a call; `records()` sums it up for a run's
-    JSON.
+    `used` has what this process was served, by key: see `records()`.
     """
 
     def __init__(self, root: str | Path, device: str = "cpu", threads: int | None = None) -> None:
         self.root, self.device, self.threads = Path(root), device, threads
-        self.used: list[dict[str, Any]] = []
-        self._making: list[str] = []
+        self.used: dict[str, dict[str, Any]] = {}
+        self._making: list[_Making] = []  # the last is made for the one before
 
     def get(
         self,
@@ -181,118 +182,92 @@ class Store:
             "recipes": sorted(recipes),
             "environment": environment(self.device, self.threads),
         }
-        key = key_of(card)
+        card["key"] = key_of(card)
         USED.update(recipes)
-        path = (
-            self.root
-            / kind
-            / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', name)}-{key[:16]}.{FORMATS[kind][0]}"
-        )
-        if key in self._making:
+        if card["key"] in [each.key for each in self._making]:
             raise BvError(f"{name} needs itself: its computation asks the store for the same thing")
-        artefact = self._load(kind, key, path, quiet=True)
+        path = self._path(card)
+        artefact = self._load(card, path, quiet=True)
         if artefact is None:
-            with locked(
-                path.with_name(path.name + ".lock"), f"waiting for another process to make {name}"
-            ):
-                artefact = self._load(kind, key, path) or self._make(kind, key, path, card, compute)
-        self.used.append(
-            {
-                "kind": kind,
-                "name": name,
-                "key": key,
-                "path": _short(path),
-                "sha256": artefact.sha256,
-                "bytes": path.stat().st_size,
-                "seconds": artefact.seconds,
-                "made": artefact.made,
-                "nested": dict(artefact.nested),
-                "depth": len(self._making),
-                "elapsed": time.perf_counter() - started,
-            }
-        )
+            waiting = f"waiting for another process to make {name}"
+            with locked(path.with_name(path.name + ".lock"), waiting):
+                artefact = self._load(card, path) or self._make(card, path, compute)
+        self._count(card, artefact, time.perf_counter() - started)
         return artefact
 
     def partial(self) -> Partial:
         """Where the computation that is being made may keep its state; forgotten once the result
         is there."""
-        return Partial(self.root / "partial" / f"{self._making[-1]}.safetensors", KEEP_EVERY)
+        return Partial(self._partial_path(self._making[-1].key), KEEP_EVERY)
 
     def records(self) -> list[dict[str, Any]]:
-        """`used` for a run's JSON: one entry an artefact, `elapsed` summed over the calls from
-        outside."""
-        merged: dict[str, dict[str, Any]] = {}
-        for entry in self.used:
-            outer = entry["elapsed"] if entry["depth"] == 0 else 0.0
-            kept = merged.setdefault(
-                entry["key"], {**{k: v for k, v in entry.items() if k != "depth"}, "elapsed": 0.0}
-            )
-            kept["elapsed"] += outer
-            kept["made"] = kept["made"] or entry["made"]
-        return list(merged.values())
+        """What was used, for a run's JSON: one entry an artefact, `elapsed` summed over the calls
+        from outside."""
+        return list(self.used.values())
 
-    def _load(self, kind: str, key: str, path: Path, quiet: bool = False) -> Artefact | None:
+    def _path(self, card: Mapping[str, Any]) -> Path:
+        safe = re.sub(r"[^A-Za-z0-9_.=-]+", "_", card["name"])
+        file = f"{safe}-{card['key'][:16]}.{FORMATS[card['kind']][0]}"
+        return self.root / card["kind"] / file
+
+    def _partial_path(self, key: str) -> Path:
+        return self.root / "partial" / f"{key}.safetensors"
+
+    def _count(self, card: Mapping[str, Any], artefact: Artefact, elapsed: float) -> None:
+        """Note a call: for the result that is being made, or in `used` if it came from outside."""
+        told = {part: card[part] for part in ("kind", "name", "key")}
+        told |= {part: getattr(artefact, part) for part in ("sha256", "seconds", "made", "nested")}
+        told |= {"path": _short(artefact.path), "bytes": artefact.path.stat().st_size}
+        entry = self.used.setdefault(artefact.key, {**told, "elapsed": 0.0})
+        entry["made"] = entry["made"] or artefact.made
+        if self._making:
+            outer = self._making[-1]
+            outer.nested |= {**artefact.nested, artefact.key: artefact.seconds}
+            outer.waited += elapsed
+        else:
+            entry["elapsed"] += elapsed
+
+    def _load(self, card: Mapping[str, Any], path: Path, quiet: bool = False) -> Artefact | None:
         """The artefact if file and card agree, else None; says why it is remade unless `quiet`."""
-        card_path = card_of(path)
         if not path.exists():
             return None
         try:
-            card = json.loads(card_path.read_text(encoding="utf-8"))
-            if card["key"] != key or card["sha256"] != file_sha256(path):
+            kept = _read_value(card_of(path))
+            if kept["key"] != card["key"] or kept["sha256"] != file_sha256(path):
                 raise ValueError("it is not the file that its card describes")
-            return Artefact(
-                FORMATS[kind][2](path),
-                key,
-                path,
-                card["sha256"],
-                card["seconds"],
-                False,
-                card["nested"],
-            )
+            return _artefact(kept, path, made=False)
         except FileNotFoundError:
             problem = "its card is missing"
-        except (
-            Exception
-        ) as error:  # whatever a damaged file does to its reader, the cure is the same
+        except Exception as error:  # whatever damage does to the reader, the cure is the same
             problem = str(error) or type(error).__name__
         if not quiet:
             log.warning("%s is made again: %s", path.name, problem)
         return None
 
-    def _make(
-        self, kind: str, key: str, path: Path, card: dict[str, Any], compute: Callable[[], Any]
-    ) -> Artefact:
+    def _make(self, card: dict[str, Any], path: Path, compute: Callable[[], Any]) -> Artefact:
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
             leftover.unlink(missing_ok=True)
-        mark, started = len(self.used), time.perf_counter()
-        self._making.append(key)
+        making, started = _Making(card["key"]), time.perf_counter()
+        self._making.append(making)
         try:
             value = compute()
         finally:
             self._making.pop()
-        inner, depth = self.used[mark:], len(self._making) + 1
-        nested: dict[str, float] = {}
-        for entry in inner:
-            nested.update({**entry["nested"], entry["key"]: entry["seconds"]})
-        seconds = (
-            time.perf_counter() - started - sum(e["elapsed"] for e in inner if e["depth"] == depth)
-        )
-        _, write, read = FORMATS[kind]
+        seconds = round(time.perf_counter() - started - making.waited, 3)
+        write = FORMATS[card["kind"]][1]
         write_whole(path, lambda draft: write(draft, value))
-        sha256 = file_sha256(path)
-        write_json(
-            card_of(path),
-            {
-                **card,
-                "key": key,
-                "file": path.name,
-                "sha256": sha256,
-                "seconds": round(seconds, 3),
-                "nested": nested,
-            },
-        )
-        (self.root / "partial" / f"{key}.safetensors").unlink(missing_ok=True)
-        return Artefact(read(path), key, path, sha256, round(seconds, 3), True, nested)
+        card |= {"file": path.name, "sha256": file_sha256(path)}
+        card |= {"seconds": seconds, "nested": making.nested}
+        write_json(card_of(path), card)
+        self._partial_path(card["key"]).unlink(missing_ok=True)
+        return _artefact(card, path, made=True)
+
+
+def _artefact(card: Mapping[str, Any], path: Path, made: bool) -> Artefact:
+    """A stored result with its value, read from its file."""
+    value = FORMATS[card["kind"]][2](path)
+    told = {part: card[part] for part in ("key", "sha256", "seconds", "nested")}
+    return Artefact(value=value, path=path, made=made, **told)
 
 
 def _short(path: Path) -> str:

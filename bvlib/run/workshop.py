@@ -8,10 +8,10 @@ the store, none of them does.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,16 @@ from bvlib.merging.surgery import Adapter
 from bvlib.run import store
 from bvlib.worlds import bases, tasks
 from bvlib.worlds.papers import table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Which fine-tune: of a task (None: the adversary's), by a seed (None: the run's), on a half of
+    the data (None: the attacker's of its own task, all of another)."""
+
+    task: str | None = None
+    seed: int | None = None
+    half: str | None = None
 
 
 class Workshop:
@@ -66,13 +76,9 @@ class Workshop:
             return bases.load(base)
         from bvlib.worlds import clip
 
-        tag = self.p["pretrained"]
-        return clip.build(
-            base,
-            None if tag == "random" else tag,
-            cache_dir=os.environ.get("BVLIB_CLIP"),
-            heads=self.store.root / "heads",
-        )
+        tag = None if self.p["pretrained"] == "random" else self.p["pretrained"]
+        kept = {"cache_dir": os.environ.get("BVLIB_CLIP"), "heads": self.store.root / "heads"}
+        return clip.build(base, tag, **kept)
 
     # what is trained
 
@@ -80,10 +86,8 @@ class Workshop:
         """A task of the profile's world, its images kept in the store."""
 
         def keep(name, sizes, seed, draw):
-            args = {"sizes": sizes, "world_seed": seed}
-            return self.store.get(
-                "weights", f"images-{name}", args, draw, recipes=[version_of("world:toy")]
-            ).value
+            args, recipes = {"sizes": sizes, "world_seed": seed}, [version_of("world:toy")]
+            return self.store.get("weights", f"images-{name}", args, draw, recipes=recipes).value
 
         if name in getattr(self, "tasks", {}):
             return self.tasks[name]
@@ -112,98 +116,73 @@ class Workshop:
         self, task: str | None = None, seed: int | None = None, half: str | None = None
     ) -> StateDict:
         """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack."""
-        return self.train(task, seed, half, "clean", {}, lambda: training.clean())
+        return self.train("clean", {}, training.clean, Trained(task=task, seed=seed, half=half))
 
     def _data_digests(self, *names: str | None) -> list[str]:
         return [self.task(name or self.p["adversary"]).digest for name in dict.fromkeys(names)]
 
     def train(
         self,
-        task: str | None,
-        seed: int | None,
-        half: str | None,
         name: str,
         args: Mapping[str, Any],
         objective: Callable[[], training.Objective],
+        of: Trained,
         data: Sequence[str] = (),
         recipes: Sequence[str] = (),
     ) -> StateDict:
-        """The base fine-tuned on a task by the profile's recipe, toward the objective that
-        ``objective()`` makes.
+        """The base fine-tuned by the profile's recipe, toward the objective that ``objective()``
+        makes.
 
         It is kept under ``name`` and ``args``, which must say all that the objective holds;
-        ``recipes`` are those of the objective, ``data`` digests
-        of what it reads beside the task.
+        ``recipes`` are those of the objective, ``data`` digests of what it reads beside the task.
         """
-        task_ = self.task(task or self.p["adversary"])
-        own_seed = self.seed if seed is None else seed
-        how, split = self.schedule(task_), self.data(task_, half)
+        task = self.task(of.task or self.p["adversary"])
+        seed = self.seed if of.seed is None else of.seed
+        how, split = self.schedule(task), self.data(task, of.half)
 
-        def make():
-            with tqdm(
-                total=how["steps"], desc=f"{name} {task_.name}", leave=False, disable=quiet()
-            ) as bar:
-                return training.finetune(
-                    self.encoder,
-                    self.base,
-                    self.head(task_),
-                    split.images,
-                    split.labels,
-                    objective(),
-                    seed=derive(own_seed, "finetune", task_.name),
-                    progress=lambda n: bar.update(n - bar.n),
-                    partial=self.store.partial(),
-                    **how,
+        def make() -> StateDict:
+            title = f"{name} {task.name}"
+            with tqdm(total=how["steps"], desc=title, leave=False, disable=quiet()) as bar:
+                own = {
+                    "seed": derive(seed, "finetune", task.name),
+                    "progress": lambda n: bar.update(n - bar.n),
+                    "partial": self.store.partial(),
+                }
+                start, seen = (
+                    (self.encoder, self.base, self.head(task)),
+                    (split.images, split.labels),
                 )
+                return training.finetune(*start, *seen, objective(), **own, **how)
 
-        args = {
-            **args,
-            "task": task_.name,
-            "seed": own_seed,
-            "half": self._half(task_.name, half),
-            **how,
+        args = {**args, "task": task.name, "seed": seed, "half": self._half(task.name, of.half)}
+        made_from = {
+            "recipes": [version_of("training:finetune"), *recipes],
+            "inputs": [self._base_digest(), task.digest, *data],
         }
-        return self.keep(
-            "weights",
-            f"{name}-{task_.name}",
-            args,
-            make,
-            recipes=[version_of("training:finetune"), *recipes],
-            inputs=[self._base_digest(), task_.digest, *data],
-        ).value
+        return self.keep("weights", f"{name}-{task.name}", {**args, **how}, make, **made_from).value
 
     def schedule(self, task: tasks.Task) -> Mapping[str, Any]:
         """The profile's ``train``; where it names no number of steps, that of the papers' epochs
         over the whole task."""
-        return {
-            **self.p["train"],
-            "steps": table.steps(task.name, len(task.train), self.p["train"]),
-        }
+        steps = table.steps(task.name, len(task.train), self.p["train"])
+        return {**self.p["train"], "steps": steps}
 
     def keep(
         self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how
     ) -> store.Artefact:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and
         ``how`` (recipes, inputs)."""
-        note = os.environ.get("BVLIB_PROGRESS")
 
-        def say(text):
-            if note:
-                with open(note, "a", encoding="utf-8") as file:
-                    file.write(f"{text}\n")
-
-        def noted():
-            say(f"making {name}")
+        def noted() -> Any:
+            _note(f"making {name}")
             began, made = time.perf_counter(), make()
             if (seconds := time.perf_counter() - began) > 30:
-                say(f"made {name} in {seconds:.0f} s, peak memory {peak_memory() / 1e9:.1f} GB")
+                _note(f"made {name} in {seconds:.0f} s, peak memory {peak_memory() / 1e9:.1f} GB")
             return made
 
-        kept = self.store.get(kind, name, args, noted, **how)
-        if self.encoder._mean.device.type != "cpu" and kind == "weights":
-            kept = dataclasses.replace(
-                kept, value={k: v.to(self.encoder._mean.device) for k, v in kept.value.items()}
-            )
+        kept, device = self.store.get(kind, name, args, noted, **how), self.encoder.device
+        if device.type != "cpu" and kind == "weights":
+            kept = replace(kept, value={k: v.to(device) for k, v in kept.value.items()})
         return kept
 
     def _base_digest(self) -> str:
@@ -259,50 +238,31 @@ class Workshop:
         how = self.p["adaptive"].get(chosen.more.get("settings", chosen.name), {})
         split = chosen.more.get("split", "dev")
         seen = {name: see(self.encoder, self.tasks[name], split) for name in vectors}
+        common = {"encoder": self.encoder, "seen": seen, "seed": self.seed, **how}
         args, data = {"seed": self.seed, **how}, self._data_digests(*vectors)
-        if "merged" in chosen.takes:
-            theta = self.merge(adversary, chosen.more["after"], among=among).theta
-            own = self._own(adversary, among)
-            used = [theta, *own.values()]
+        name, recipes = f"{chosen.name}-{len(vectors)}", [chosen.recipe]
+        if "merged" not in chosen.takes:
+            inputs = [weights.digest(vector.tensors) for vector in vectors.values()]
+            inputs = [self._base_digest(), *inputs, *data]
 
             def make() -> StateDict:
-                found = chosen(encoder=self.encoder, merged=theta, seen=seen, own=own, **args)
-                return {
-                    f"{n}.{part}": getattr(a, part)
-                    for n, a in found.items()
-                    for part in ("down", "up")
-                }
+                return merge(chosen.name, vectors, base=self.base, **common).tensors
 
-            kept = self.keep(
-                "weights",
-                f"{chosen.name}-{len(own)}",
-                args,
-                make,
-                recipes=[chosen.recipe],
-                inputs=[*map(weights.digest, used), *data],
-            ).value
-            adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
-            return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
+            args = {"method": chosen.name, **args}
+            kept = self.keep("weights", name, args, make, recipes=recipes, inputs=inputs).value
+            return self.model(self.base + TaskVector(kept, chosen.name))
+        theta = self.merge(adversary, chosen.more["after"], among=among).theta
+        own = self._own(adversary, among)
+        inputs = [*map(weights.digest, [theta, *own.values()]), *data]
 
-        def make() -> StateDict:
-            return merge(
-                chosen.name, vectors, encoder=self.encoder, base=self.base, seen=seen, **args
-            ).tensors
+        def adapt() -> StateDict:
+            found = chosen(merged=theta, own=own, **common)
+            pairs = {n: {"down": each.down, "up": each.up} for n, each in found.items()}
+            return {f"{n}.{part}": v for n, pair in pairs.items() for part, v in pair.items()}
 
-        inputs = [
-            self._base_digest(),
-            *(weights.digest(v.tensors) for v in vectors.values()),
-            *data,
-        ]
-        kept = self.keep(
-            "weights",
-            f"{chosen.name}-{len(vectors)}",
-            {"method": chosen.name, **args},
-            make,
-            recipes=[chosen.recipe],
-            inputs=inputs,
-        )
-        return self.model(self.base + TaskVector(kept.value, chosen.name))
+        kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs).value
+        adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
+        return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
 
     def others(self, task: str | None = None) -> StateDict:
         """What the merge is without one task (the adversary's by default): what an informed
@@ -313,10 +273,8 @@ class Workshop:
     def average_of(self, count: int, adversary: StateDict | None = None) -> Model:
         """Single-task merging: the average of ``count`` models of the adversary's task, the first
         of them the adversary's."""
-        models = [
-            self.clean() if adversary is None else adversary,
-            *(self.clean(seed=self.seed + i) for i in range(1, count)),
-        ]
+        others = [self.clean(seed=self.seed + i) for i in range(1, count)]
+        models = [self.clean() if adversary is None else adversary, *others]
         vectors = [TaskVector.between(theta, self.base) for theta in models]
         return self.model(self.base + merge("average", vectors))
 
@@ -324,3 +282,10 @@ class Workshop:
 def quiet() -> bool:
     """Is progress told in another way than by bars?"""
     return "BVLIB_PROGRESS" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
+
+
+def _note(text: str) -> None:
+    """Tell the runner what is being made, if it listens."""
+    if notes := os.environ.get("BVLIB_PROGRESS"):
+        with open(notes, "a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
