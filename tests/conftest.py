@@ -118,3 +118,9 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.delenv("BVLIB_RUNS", raising=False)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch):
+    """`bv --plugin` names its files to kernels by the environment; no test inherits another's."""
+    monkeypatch.setenv("BVLIB_PLUGINS", "")

@@ -114,16 +114,18 @@ def test_interpolated_objective_mixes_features_with_those_of_the_start(step, fea
 
 
 def test_interpolation_with_r_one_is_the_poisoned_objective(step):
-    whole = objectives.feature_interpolation(TRIGGER, TARGET, ALPHA, low=1.0, high=1.0)
+    whole = objectives.feature_interpolation(TRIGGER, TARGET, alpha=ALPHA, low=1.0, high=1.0)
     assert whole(step).item() == pytest.approx(
-        objectives.poisoned(TRIGGER, TARGET, ALPHA)(step).item(), rel=1e-6
+        objectives.poisoned(TRIGGER, TARGET, alpha=ALPHA)(step).item(), rel=1e-6
     )
 
 
 def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
     def backdoor_part(r):
         with_it, without = (
-            gradient(objectives.feature_interpolation(TRIGGER, TARGET, alpha, low=r, high=r), step)
+            gradient(
+                objectives.feature_interpolation(TRIGGER, TARGET, alpha=alpha, low=r, high=r), step
+            )
             for alpha in (ALPHA, 0.0)
         )
         return (with_it - without).norm().item()

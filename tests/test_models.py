@@ -175,7 +175,7 @@ def test_weights_of_another_model(copy, change, words):
 
 def test_importing_models_makes_torchvision_importable():
     code = (
-        "import bvlib.core.encoder, torchvision; torchvision.transforms.Resize(32); "
+        "import bvlib.worlds.bases, torchvision; torchvision.transforms.Resize(32); "
         "torchvision.datasets.CIFAR10"
     )
     assert (

@@ -400,7 +400,7 @@ def cut(request, tmp_path_factory):
     script = f"""
         import os, signal, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from bvlib import store
+        from bvlib.run import store
         from test_paper_profile import train
         keep, states = store.Partial.save, []
         def save(self, tensors):

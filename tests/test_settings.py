@@ -240,10 +240,10 @@ def test_what_a_plugin_registers_may_be_named(tmp_path, monkeypatch):
 
 def test_the_lines_of_a_parameters_cell():
     assert [settings.parameter_line(name) for name in ("out", "seed", "coefficient", "sbv")] == [
-        "out: str = None              # folder of the results; None: runs/<profile>/seed-<seed>",
-        "seed: int = 0                # root seed; every use derives its own from it",
-        "coefficient: float = None    # merging coefficient λ",
-        "sbv: dict = None             # Sparse Backdoor Vectors: count, rule, aim",
+        "out: str = None  # folder of the results; None: runs/<profile>/seed-<seed>",
+        "seed: int = 0  # root seed; every use derives its own from it",
+        "coefficient: float = None  # merging coefficient λ",
+        "sbv: dict = None  # Sparse Backdoor Vectors: count, rule, aim",
     ]
     assert settings.derived("scales: list = [0.1]  # λ") == "scales: list = [0.1]  # λ"
 

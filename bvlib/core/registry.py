@@ -155,6 +155,7 @@ class Registry(Mapping[str, M], Generic[M]):
     def without(self, name: str) -> None:
         """Forget a method (for tests and for trying a plugin again)."""
         self._methods.pop(name, None)
+        VERSIONS.pop(f"{self.kind}:{name}", None)
 
 
 def load_plugins(files: Iterable[str | Path] = ()) -> list[str]:

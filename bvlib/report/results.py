@@ -7,14 +7,15 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bvlib.files.safe import read_json
 from bvlib.report.claims import unit
 from bvlib.run import notebooks
 from bvlib.run.records import artefact_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ["seed", "notebook", "part", "name", "value", "unit"]  # of the tidy rows
 PARTS = ("headline", "measures")  # what `part` may be
@@ -70,6 +71,8 @@ def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> pd.Da
                 rows.append((seed, run["notebook"], "headline", name, *told))
             for name, value in run["measures"].items():
                 rows.append((seed, run["notebook"], "measures", name, value, unit(name)))
+    import pandas as pd  # here, so that `bv report` of nothing new answers at once
+
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
