@@ -121,11 +121,11 @@ def test_interpolation_with_r_one_is_the_poisoned_objective(step):
 
 
 def test_interpolation_with_r_zero_has_no_backdoor_gradient(step):
+    mixed = objectives.feature_interpolation
+
     def backdoor_part(r):
         with_it, without = (
-            gradient(
-                objectives.feature_interpolation(TRIGGER, TARGET, alpha=alpha, low=r, high=r), step
-            )
+            gradient(mixed(TRIGGER, TARGET, alpha=alpha, low=r, high=r), step)
             for alpha in (ALPHA, 0.0)
         )
         return (with_it - without).norm().item()

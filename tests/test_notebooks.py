@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bvlib.cli import main
-from bvlib.report import claims, summary
+from bvlib.report import claims, golden, summary
 from bvlib.run import notebooks, runner, settings
 
 NAMES = [
@@ -194,6 +194,9 @@ def smoke(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
+        patch.setenv(
+            "OMP_NUM_THREADS", "1"
+        )  # golden values are of one thread; no stall beside others
         records = run()
         out = records[0].out
         results = {
@@ -205,6 +208,12 @@ def smoke(tmp_path_factory):
 def numbers(out):
     """{path: bytes} of every table and of the data of every figure."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*.csv"))}
+
+
+def test_the_golden_values_are_met(smoke):
+    """Bits on the processor and versions that made them, near elsewhere: no result has moved."""
+    differ = golden.compare(golden.read(golden.folder(), "smoke"), golden.collect(smoke.out))
+    assert differ == []
 
 
 def test_all_run_in_order(smoke):

@@ -1,7 +1,7 @@
-"""Once: committed cards tell recipes with versions in place of hashes of code. Deleted in the next commit.
+"""Once: committed cards tell recipes with versions in place of hashes of code.
 
-Every recipe is at version 1. Which recipes a notebook uses is taken from its smoke run here, and from the lists of methods and
-attacks in the card's own parameters, since real profiles compare more of them than smoke does. No picture and no CSV is touched.
+Every recipe is at version 1. Which a notebook uses is taken from its smoke run and from the lists of
+methods and attacks in the card itself, as real profiles compare more. No picture, no CSV is touched.
 """
 
 import json

@@ -210,7 +210,7 @@ class TaskVector:
     __rmul__ = __mul__
 
     def __truediv__(self, scale: float) -> Self:
-        return (
+        return (  # pyright: ignore[reportReturnType]
             self.map(lambda tensor: tensor / float(scale))
             if isinstance(scale, Real)
             else NotImplemented

@@ -93,12 +93,12 @@ def deviations(norms: Sequence[float]) -> np.ndarray:
     norms are equal the MAD is zero, and every other norm infinitely far. Raises BvError for fewer
     than three labels or a norm that is not finite.
     """
-    norms = np.asarray(norms, dtype=np.float64)
-    if norms.ndim != 1 or len(norms) < 3 or not np.isfinite(norms).all():
+    norms = np.asarray(norms, dtype=np.float64)  # pyright: ignore[reportAssignmentType]
+    if norms.ndim != 1 or len(norms) < 3 or not np.isfinite(norms).all():  # pyright: ignore[reportAttributeAccessIssue]
         raise BvError(
-            f"an anomaly index needs the finite norms of three labels or more, not {norms.tolist()}"
+            f"an anomaly index needs the finite norms of three labels or more, not {norms.tolist()}"  # pyright: ignore[reportAttributeAccessIssue]
         )
-    below = np.median(norms) - norms
+    below = np.median(norms) - norms  # pyright: ignore[reportOperatorIssue]
     spread = 1.4826 * np.median(np.abs(below))
     return below / spread if spread > 0 else np.where(below == 0, 0.0, np.copysign(np.inf, below))
 
@@ -217,9 +217,9 @@ class _Search:
         for i, (rate, trigger) in enumerate(zip(rates, now)):
             reached, norm = rate >= self.threshold, float(trigger.mask.sum())
             if reached and norm < self.norm[i]:
-                self.norm[i], self.best[i] = norm, trigger
+                self.norm[i], self.best[i] = norm, trigger  # pyright: ignore[reportArgumentType, reportCallIssue]
             elif self.norm[i] == float("inf"):
-                self.best[i] = trigger
+                self.best[i] = trigger  # pyright: ignore[reportArgumentType, reportCallIssue]
             self.run[i] = max(self.run[i], 0) + 1 if reached else min(self.run[i], 0) - 1
             if abs(self.run[i]) == self.patience:
                 self.cost[i] = (

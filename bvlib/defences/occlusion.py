@@ -112,7 +112,7 @@ class Occluded:
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
     def _vote(self, theta: StateDict, x: Tensor, head: Tensor, batch: int) -> Tensor:
-        masks = token_masks(*x.shape[-2:], self.patch).to(x.device)
+        masks = token_masks(*x.shape[-2:], self.patch).to(x.device)  # pyright: ignore[reportCallIssue]
         n, tokens = len(x), len(masks)
         image, token = (
             index.flatten()

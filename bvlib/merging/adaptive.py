@@ -40,8 +40,8 @@ def _taps(
     }
     if coverage == "all":
         for name, m in attention.items():
-            taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x
-            taps[f"{name}.out_proj.weight"] = m, attention_heads
+            taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x  # pyright: ignore[reportArgumentType]
+            taps[f"{name}.out_proj.weight"] = m, attention_heads  # pyright: ignore[reportArgumentType]
         for name, m in modules.items():
             if (
                 convolution == "gram"
@@ -51,11 +51,11 @@ def _taps(
                 and m.padding == (0, 0)
                 and m.dilation == (1, 1)
             ):
-                taps[f"{name}.weight"] = (
+                taps[f"{name}.weight"] = (  # pyright: ignore[reportArgumentType]
                     m,
                     lambda m, x: F.unfold(x, m.kernel_size, stride=m.stride).transpose(1, 2),
                 )
-    return taps
+    return taps  # pyright: ignore[reportReturnType]
 
 
 def attention_heads(
@@ -112,7 +112,7 @@ def grams(
         for key, (module, inputs) in _taps(visual, coverage, convolution).items():
             hooks.append(
                 module.register_forward_pre_hook(
-                    lambda module, args, key=key, inputs=inputs: add(key, inputs(module, *args))
+                    lambda module, args, key=key, inputs=inputs: add(key, inputs(module, *args))  # pyright: ignore[reportArgumentType]
                 )
             )
         for part in images.split(batch):

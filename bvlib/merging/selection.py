@@ -63,8 +63,8 @@ class Largest:
         here, count = values, torch.count_nonzero
         if values.device.type == "cpu":  # numpy picks a few of many values several times faster
             here, count = values.numpy(), np.count_nonzero
-        above = int(count(here >= high))
-        inside = torch.as_tensor(here[(here >= low) & (here < high)])
+        above = int(count(here >= high))  # pyright: ignore[reportArgumentType]
+        inside = torch.as_tensor(here[(here >= low) & (here < high)])  # pyright: ignore[reportArgumentType]
         with self.lock:
             self.above, self.held = self.above + above, self.held + len(inside)
             self.waiting.append(inside)
@@ -88,7 +88,7 @@ class Largest:
             return
         self._count()
         # entries in this part or higher, from the highest part down
-        reach = self.above + self.counts.flip(0).cumsum(0)
+        reach = self.above + self.counts.flip(0).cumsum(0)  # pyright: ignore[reportAttributeAccessIssue]
         place = int(torch.searchsorted(reach, self.k))
         if self.k <= self.above:
             self.low, self.high = self.high, self._bits(float("inf"))

@@ -34,7 +34,7 @@ class Adapter:
         made = AdaptedEncoder(
             **{f.name: getattr(encoder, f.name) for f in fields(ClipEncoder)}, adapter=self
         )
-        made._heads = encoder._heads
+        made._heads = encoder._heads  # pyright: ignore[reportAttributeAccessIssue]
         return made
 
 

@@ -70,7 +70,7 @@ class WeightFile:
         dtype = self.like[key].dtype
         part = buffer[: (last - first) * dtype.itemsize]
         at = self.start + self.table[key]["data_offsets"][0] + first * dtype.itemsize
-        if os.preadv(self.file.fileno(), [part.numpy()], at) != len(part):
+        if os.preadv(self.file.fileno(), [part.numpy()], at) != len(part):  # pyright: ignore[reportArgumentType]
             what = "was cut short while it was read"
             raise BadCheckpoint(f"{self.path} {what}: copy or make it again")
         return part.view(dtype)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bvlib.files.safe import write_whole
+
+if TYPE_CHECKING:  # pandas takes a second: what needs no table answers at once
+    import pandas as pd
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -24,6 +25,8 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 def read_cells(path: Path) -> pd.DataFrame:
     """A CSV with its cells as the text they are."""
+    import pandas as pd
+
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
 
 
@@ -31,6 +34,8 @@ def with_front(before: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns ``before`` in front, each of one value; a column of its own of
     the same name becomes "<name> (column)". Cells stay what they are when such tables are stacked.
     """
+    import pandas as pd
+
     front = pd.DataFrame(
         {name: [value] * len(table) for name, value in before.items()}, dtype=object
     )

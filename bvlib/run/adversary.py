@@ -254,7 +254,7 @@ class Adversary(Workshop):
         density = self.p["density"] if density is None else density
         one = members[0]
         vectors, rule = [each.vector for each in members], rule or self.p["sbv"]["rule"]
-        vector = sbv.merge_backdoors(rule, vectors, density=density, **parameters)
+        vector = sbv.merge_backdoors(rule, vectors, density=density, **parameters)  # pyright: ignore[reportArgumentType]
         if norm is not None:
             vector = vector * (norm * one.vector.norm() / vector.norm())
         theta = self.clean(one.task) + vector

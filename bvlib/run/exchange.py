@@ -160,7 +160,7 @@ def import_folder(
         if path.name not in {
             "index.json",
             *listed,
-            *(card_of(folder / Path(name).name).name for name in listed),
+            *(card_of(folder / Path(name).name).name for name in listed),  # pyright: ignore[reportArgumentType]
         }:
             refused.append(f"{path.name} is not listed in index.json: refused")
     for entry in entries:
@@ -228,9 +228,9 @@ def import_file(kind: str, path: str | Path, out: str | Path, base: str | None =
                 "a fine-tuned checkpoint needs --base, the model that it must fit: an open_clip "
                 "name such as ViT-B-32"
             )
-        theta = imports.task_vector_pt(path, bases.load(base) if whole else clip.build(base))
+        theta = imports.task_vector_pt(path, bases.load(base) if whole else clip.build(base))  # pyright: ignore[reportArgumentType]
     elif base is None or whole:
-        theta = imports.hugging_face(path, base=bases.load(base) if whole else None)
+        theta = imports.hugging_face(path, base=bases.load(base) if whole else None)  # pyright: ignore[reportArgumentType]
     else:
         raise BvError(
             f"--base {base} has no weights here: for Hugging Face name "

@@ -80,7 +80,7 @@ def task_vector_pt(path: str | Path, base: Base) -> StateDict:
     elsewhere; so are damaged files and names or shapes that do not fit the base.
     """
     path = Path(path)
-    return _fitted(_image_tower(_tensors(path), path.name), _weights_of(base), path.name)
+    return _fitted(_image_tower(_tensors(path), path.name), _weights_of(base), path.name)  # pyright: ignore[reportArgumentType]
 
 
 def hugging_face(
@@ -389,9 +389,9 @@ def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEnc
             config = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BvError(f"no readable config at {file} ({error})") from None
-    config = config.get("vision_config") or config
+    config = config.get("vision_config") or config  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     quick = (
-        config.get("hidden_act", "quick_gelu") == "quick_gelu"
+        config.get("hidden_act", "quick_gelu") == "quick_gelu"  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     )  # the default there; so are 12 heads
     if quick != uses_quick_gelu(base.model):
         kind = {True: "QuickGELU", False: "GELU"}
@@ -401,7 +401,7 @@ def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEnc
             f"{'with' if quick else 'without'} '-quickgelu' in its name (open_clip issue 771)"
         )
     heads, has = (
-        config.get("num_attention_heads", 12),
+        config.get("num_attention_heads", 12),  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         base.model.visual.transformer.resblocks[0].attn.num_heads,
     )
     if heads != has:

@@ -130,7 +130,7 @@ class Lab(Adversary):
 
     def accuracy(self, model: Model | StateDict, split: str = "test") -> float:
         """Clean accuracy (%), averaged over the merged tasks."""
-        return float(experiments.accuracies(self.model(model), self.tasks, split)["mean"])
+        return float(experiments.accuracies(self.model(model), self.tasks, split)["mean"])  # pyright: ignore[reportArgumentType]
 
     def cleanse(
         self,

@@ -56,7 +56,7 @@ def sizes(p: Mapping[str, Any]) -> tuple[float, float]:
     test, steps = p["sizes"]["test"] or math.inf, []
     for name in p["tasks"]:
         train = int(pd.Series(rows[name].train).max()) if p["world"] == "paper" else 0
-        train -= rows[name].drawn_dev(train) if train else 0
+        train -= rows[name].drawn_dev(train) if train else 0  # pyright: ignore[reportAttributeAccessIssue]
         steps.append(papers.steps(name, train, p["train"]))
     return mean(min(test, there.get(name, test)) for name in p["tasks"]), mean(steps)
 
@@ -171,7 +171,7 @@ def plan(
     """
     if preset and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    usual, p = PRESETS.get(preset, {}), settings.load(profile)
+    usual, p = PRESETS.get(preset, {}), settings.load(profile)  # pyright: ignore[reportArgumentType, reportCallIssue]
     p["base"] = base or (usual.get("base") if p["world"] == "paper" else None) or p["base"]
     card, seeds = card or usual.get("memory", math.inf), seeds or usual.get("seeds", (0,))
     chosen = notebooks or (available() if "all" in usual else usual.get("notebooks"))
@@ -190,11 +190,13 @@ def plan(
     table.loc["total"] = [*table.iloc[:, :7].sum(), *table.iloc[:, 7:].max()]
     if card < math.inf:
         least, most = table["memory (GB)"] <= card, table["at most"] <= card
-        table["fits"] = most.map({True: "yes", False: "perhaps"}).where(least, "no")
+        table["fits"] = most.map({True: "yes", False: "perhaps"}).where(least, "no")  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
     speeds = ", ".join(f"{unit} {value:.3g}" for unit, value in found.speeds.items())
     said = ", ".join(map(str, seeds))
+    form: Any = "{:.2f}".format
+    shown = table.to_string(float_format=form)
     return f"""profile {profile}: base {p["base"]}, {len(p["tasks"])} tasks, seeds {said}
-{table.to_string(float_format="{:.2f}".format)}
+{shown}
 {f"left out, as {usual['hours']:g} hours are too few: {', '.join(left)}" if left else ""}
 hours: of this device ({default_device()}); seconds of a step, an image: {speeds}
 (steps of {found.few} of {p["train"]["batch"]} images were timed)
