@@ -91,16 +91,9 @@ def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -
         raise BvError(f"the target class is a class id, not {target!r}")
     others = labels != target
     if not others.any():
-        raise BvError(
-            f"no attack success rate: all {len(labels)} images are of the target class {target}"
-        )
+        what = f"all {len(labels)} images are of the target class {target}"
+        raise BvError(f"no attack success rate: {what}")
     return wilson(int((predicted[others] == target).sum()), int(others.sum()))
-
-
-def false_target_rate(predicted_without_trigger: Any, labels: Any, target: int) -> Rate:
-    """The same share for the images without a trigger: how often `target` is predicted by mistake
-    anyway."""
-    return attack_success_rate(predicted_without_trigger, labels, target)
 
 
 def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_000) -> Difference:
@@ -112,9 +105,8 @@ def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_0
     """
     a, b = _hits(a_hits, "a_hits"), _hits(b_hits, "b_hits")
     if a.shape != b.shape:
-        raise BvError(
-            f"a paired difference needs the same images: {len(a)} and {len(b)} were given"
-        )
+        given = f"{len(a)} and {len(b)} were given"
+        raise BvError(f"a paired difference needs the same images: {given}")
     if not len(a):
         raise BvError("a paired difference needs at least one image")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
@@ -161,12 +153,10 @@ def _hits(values: Any, what: str) -> np.ndarray:
 def _classes(predicted: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     predicted, labels = _array(predicted, "predicted classes"), _array(labels, "labels")
     if len(predicted) != len(labels):
-        raise BvError(
-            f"{len(predicted)} predictions for {len(labels)} labels: give both for the same images"
-        )
+        both = f"{len(predicted)} predictions for {len(labels)} labels"
+        raise BvError(f"{both}: give both for the same images")
     for what, array in (("predicted classes", predicted), ("labels", labels)):
         if len(array) and array.dtype.kind not in "iu":
-            raise BvError(
-                f"{what} must be class ids (integers), not {array.dtype}: take the argmax first"
-            )
+            kind = f"class ids (integers), not {array.dtype}"
+            raise BvError(f"{what} must be {kind}: take the argmax first")
     return predicted, labels

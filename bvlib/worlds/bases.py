@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +19,6 @@ from bvlib.files.weights import check_matches, load_weights
 import open_clip
 
 WEIGHTS = Path(__file__).parent / "weights"
-VOCABULARY = WEIGHTS / "bpe_2048.txt.gz"
 
 # The shape that the shipped bases share: open_clip's own ViT, 4 x 4 tokens of 8 pixels, and a small
 # text tower over the first 1,534 merges of open_clip's vocabulary (2,048 tokens in all).
@@ -44,14 +44,20 @@ def build(config: dict, name: str = "bvlib-tiny") -> tuple[torch.nn.Module, obje
     if "bpe_path" in kwargs:
         kwargs["bpe_path"] = str(WEIGHTS / kwargs["bpe_path"])
     open_clip.factory._MODEL_CONFIGS[name] = config
-    said = logging.getLogger().level
-    logging.getLogger().setLevel(
-        logging.ERROR
-    )  # open_clip warns that no weights are loaded: they come later
-    try:
+    with quiet():
         return open_clip.create_model(name), open_clip.get_tokenizer(name)
+
+
+@contextmanager
+def quiet():
+    """Without open_clip's remarks that no weights are loaded: they come later."""
+    log = logging.getLogger()
+    said = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        logging.getLogger().setLevel(said)
+        log.setLevel(said)
 
 
 def shipped() -> list[str]:
@@ -79,11 +85,5 @@ def load(name: str) -> ClipEncoder:
     model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
-    return ClipEncoder(
-        model.to(default_device()),
-        tokenizer,
-        path.stem,
-        card,
-        card.get("mean", MEAN),
-        card.get("std", STD),
-    )
+    pixels = card.get("mean", MEAN), card.get("std", STD)
+    return ClipEncoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)

@@ -13,10 +13,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +82,7 @@ def build(
         raise unknown("dtype", dtype, DTYPES)
     config, quick = _config(name, pretrained)
     where = torch.device(device) if device is not None else default_device()
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), bases.quiet():
         torch.manual_seed(derive(seed, "clip", name))
         try:
             model = open_clip.create_model(
@@ -97,14 +95,10 @@ def build(
                 require_pretrained=bool(pretrained) or name.startswith(PLACES),
             )
             tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
-        except (
-            Exception
-        ) as error:  # open_clip, huggingface_hub and the network each raise their own
-            raise BvError(
-                f"open_clip could not make {name!r} with weights {pretrained!r} "
-                f"({_first_line(error)}): "
-                "without a network, set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir"
-            ) from None
+        except Exception as error:  # open_clip, huggingface_hub and the network raise their own
+            what = f"{name!r} with weights {pretrained!r} ({_first_line(error)})"
+            mend = "set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir"
+            raise BvError(f"open_clip could not make {what}: without a network, {mend}") from None
     pixels = open_clip.model.get_model_preprocess_cfg(model)
     size = getattr(model.visual, "image_size", pixels.get("size"))
     card = {
@@ -124,15 +118,9 @@ def build(
     check_activation(card, model)
     if dtype != "fp32":
         _keep_in(model.visual, DTYPES[dtype])
-    return KeptHeads(
-        model.to(where),
-        tokenizer,
-        name,
-        card,
-        card["mean"],
-        card["std"],
-        folder=heads and Path(heads),
-    )
+    kept = heads and Path(heads)
+    pixels = card["mean"], card["std"]
+    return KeptHeads(model.to(where), tokenizer, name, card, *pixels, folder=kept)
 
 
 def save(encoder: Encoder, path: str | Path) -> None:
@@ -165,24 +153,19 @@ def check_activation(card: Mapping[str, Any], model: torch.nn.Module) -> None:
     """Raise a BvError when the card says one activation and the model's modules are of the other,
     or it says none."""
     config = card.get("model")
-    said = card.get(
-        "quick_gelu", config.get("quick_gelu", False) if isinstance(config, Mapping) else None
-    )
+    usual = config.get("quick_gelu", False) if isinstance(config, Mapping) else None
+    said = card.get("quick_gelu", usual)
     if said is None:
-        raise BvError(
-            'the card does not say which activation its weights want: add "quick_gelu": true '
-            "(OpenAI's weights) or false"
-        )
+        mend = 'add "quick_gelu": true (OpenAI\'s weights) or false'
+        raise BvError(f"the card does not say which activation its weights want: {mend}")
     has = uses_quick_gelu(model)
     if bool(said) != has:
         kinds = {True: "QuickGELU", False: "GELU"}
         name = str(card.get("name", "the model")).removesuffix("-quickgelu")
-        raise BvError(
-            f"the card of {name} says {kinds[bool(said)]} but the model has {kinds[has]}: build "
-            "it as "
-            f"{name + '-quickgelu' if said else name!r}, or its features are wrong (open_clip "
-            "issue 771)"
-        )
+        way = f"{name}-quickgelu" if said else name
+        both = f"says {kinds[bool(said)]} but the model has {kinds[has]}"
+        mend = f"build it as {way!r}, or its features are wrong (open_clip issue 771)"
+        raise BvError(f"the card of {name} {both}: {mend}")
 
 
 def heads(
@@ -199,22 +182,16 @@ def heads(
     """
     classnames, templates = list(classnames), list(templates)
     tokens = encoder.tokenizer(["a photo", *classnames])  # tells one tokenizer from another
-    text = {
-        key: value
-        for key, value in encoder.model.state_dict().items()
-        if not key.startswith("visual.")
-    }
+    whole = encoder.model.state_dict()
+    text = {key: value for key, value in whole.items() if not key.startswith("visual.")}
     said = {
         "classnames": classnames,
         "templates": templates,
         "tokens": digest({"tokens": tokens}),
         "text_sha256": digest(text),
         "quick_gelu": uses_quick_gelu(encoder.model),
-        "model": encoder.name,
     }
-    unnamed = json.dumps(
-        {key: value for key, value in said.items() if key != "model"}, sort_keys=True
-    )
+    unnamed = json.dumps(said, sort_keys=True)
     path = Path(folder) / f"head-{hashlib.sha256(unnamed.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         try:
@@ -222,7 +199,7 @@ def heads(
         except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
             warnings.warn(f"head made again: {_first_line(error)}", stacklevel=2)
     head = Encoder.head(encoder, classnames, templates)
-    save_weights(path, {"head": head}, said)
+    save_weights(path, {"head": head}, {**said, "model": encoder.name})
     return head
 
 
@@ -239,27 +216,20 @@ def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
         return config, bool(config.get("quick_gelu", False))
     config = open_clip.get_model_config(name)
     if config is None:
-        raise unknown(
-            "open_clip model",
-            name,
-            difflib.get_close_matches(name, open_clip.list_models(), 5, 0.0),
-        )
+        near = difflib.get_close_matches(name, open_clip.list_models(), 5, 0.0)
+        raise unknown("open_clip model", name, near)
     quick = bool(config.get("quick_gelu", False))
     if pretrained is None:
         return config, quick
     if not open_clip.is_pretrained_cfg(name, pretrained):
         if Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors"):
-            raise BvError(
-                f"{pretrained} does not say which activation it wants, so build takes tags only: "
-                "read a saved encoder with clip.load, a fine-tuned image tower with "
-                "bvlib.run.imports"
-            )
-        raise unknown(
-            f"weights of {name!r},", pretrained, open_clip.list_pretrained_tags_by_model(name)
-        )
-    return config, quick or bool(
-        open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False)
-    )
+            what = f"{pretrained} does not say which activation it wants, so build takes tags only"
+            mend = "read a saved encoder with clip.load, a fine-tuned image tower with "
+            raise BvError(f"{what}: {mend}bvlib.run.imports")
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        raise unknown(f"weights of {name!r},", pretrained, tags)
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    return config, quick or bool(tag.get("quick_gelu", False))
 
 
 def _keep_in(tower: torch.nn.Module, kind: torch.dtype) -> None:
@@ -274,15 +244,3 @@ def _keep_in(tower: torch.nn.Module, kind: torch.dtype) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-@contextmanager
-def _quiet():
-    """Without open_clip's remarks about random weights."""
-    log = logging.getLogger()
-    said = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(said)

@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,14 @@ RECIPES = {
 }
 
 
+DATA = {  # what each world's card says of its data
+    "toy": "the toy world (bvlib.worlds.toy), nothing else",
+    "real32": "the toy world (first by the toy base, from which it starts), Tiny-ImageNet "
+    "(non-commercial research and education) and Omniglot (MIT), 32 px; none of the profile's "
+    "tasks. Research use only.",
+}
+
+
 class Scenes:
     """Batches of (images uint8 N×32×32×3, captions, names multi-hot N×V) for a recipe, one
     sub-seed a step."""
@@ -89,22 +97,18 @@ class Scenes:
         late = step >= r.steps * (1 - r.late)
         real = int(r.batch * r.real_share) if self.real else 0
         crowded = int((r.batch - real) * r.crowded) if late else 0
-        parts = [
-            toy.scenes(n, rng, c)
-            for n, c in ((crowded, True), (r.batch - real - crowded, False))
-            if n
-        ]
-        images = [p[0] for p in parts]
-        captions = [c for p in parts for c in p[1]]
+        sizes = ((crowded, True), (r.batch - real - crowded, False))
+        parts = [toy.scenes(n, rng, crowd) for n, crowd in sizes if n]
+        images = [pictures for pictures, *_ in parts]
+        captions = [caption for _, told, *_ in parts for caption in told]
+        names = np.concatenate([names for _, _, names, _ in parts])
         target = np.zeros((r.batch, len(self.names) + 1), np.float32)
-        target[np.arange(r.batch - real)[:, None], np.concatenate([p[2] for p in parts])] = (
-            1  # -1 is the last column
-        )
+        target[np.arange(r.batch - real)[:, None], names] = 1  # -1 is the last column
         if real:
             which = rng.random(real) < 0.85
-            for (pool, labels), n, at in zip(
-                self.real, (which.sum(), real - which.sum()), (0, which.sum())
-            ):
+            first, second = which.sum(), real - which.sum()
+            places = zip(self.real, (first, second), (0, first))
+            for (pool, labels), n, at in places:
                 picked = rng.integers(0, len(pool), n)
                 images.append(_augment(pool[picked], rng, flip=at == 0))
                 target[r.batch - real + at + np.arange(n), labels[picked]] = 1
@@ -129,16 +133,12 @@ class Scenes:
             names = np.concatenate([labels[picked], names])
         for i, word, name in zip(chosen, words, names):
             if rng.random() < r.alone:
-                captions[i] = ("{}", "a photo of {}", "a sticker of {}")[rng.integers(3)].format(
-                    word
-                )
+                form = ("{}", "a photo of {}", "a sticker of {}")[rng.integers(3)]
+                captions[i] = form.format(word)
                 target[i] = 0
             else:
-                captions[i] = (
-                    f"{word} and {captions[i]}"
-                    if rng.random() < 0.5
-                    else f"{captions[i]} and {word}"
-                )
+                both = (word, captions[i]) if rng.random() < 0.5 else (captions[i], word)
+                captions[i] = " and ".join(both)
             target[i, name] = 1
 
 
@@ -147,13 +147,10 @@ def _paste_thumbnails(images, where, photos, rng) -> None:
     sizes = rng.integers(5, 13, len(photos))
     free = rng.random((len(photos), 2)) * 1.5 - 0.25  # half of them against an edge
     for i, photo, size, (down, right) in zip(where, photos, sizes, np.clip(free, 0, 1)):
-        small = F.interpolate(
-            torch.from_numpy(photo).permute(2, 0, 1)[None].float(), size=(size, size), mode="area"
-        )[0]
+        pixels = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+        small = F.interpolate(pixels, size=(size, size), mode="area")[0].round().byte()
         top, left = round(down * (32 - size)), round(right * (32 - size))
-        images[i, top : top + size, left : left + size] = (
-            small.round().byte().permute(1, 2, 0).numpy()
-        )
+        images[i, top : top + size, left : left + size] = small.permute(1, 2, 0).numpy()
 
 
 def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
@@ -161,12 +158,8 @@ def _augment(images: np.ndarray, rng, flip: bool) -> np.ndarray:
     n, size = len(images), images.shape[1]
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
     dx, dy = rng.integers(0, 9, (2, n))
-    line = np.arange(size)
-    out = padded[
-        np.arange(n)[:, None, None],
-        (dy[:, None] + line)[:, :, None],
-        (dx[:, None] + line)[:, None, :],
-    ]
+    rows, columns = dy[:, None] + np.arange(size), dx[:, None] + np.arange(size)
+    out = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
     mirrored = rng.random(n) < (0.5 if flip else 0)
     out[mirrored] = out[mirrored][:, :, ::-1]
     return out
@@ -190,11 +183,8 @@ def caption_features(
     ids = {c: i for i, c in enumerate(dict.fromkeys(captions))}
     tokens = tokenizer(list(ids))
     order = (tokens != 0).sum(1).argsort(stable=True)
-    parts = [
-        text_features(model, tokens[part].to(where))
-        for part in order.tensor_split(buckets)
-        if len(part)
-    ]
+    groups = [part for part in order.tensor_split(buckets) if len(part)]
+    parts = [text_features(model, tokens[part].to(where)) for part in groups]
     back = order.argsort()[[ids[c] for c in captions]]
     return torch.cat(parts)[back.to(where)]
 
@@ -231,17 +221,14 @@ def train(
     naming = torch.nn.Linear(bases.TINY["embed_dim"], len(scenes.names))
     where = default_device()
     both = torch.nn.ModuleDict({"model": model.train(), "naming": naming}).to(where)
-    decay = [p for p in both.parameters() if p.ndim >= 2]
-    rest = [p for p in both.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decay, "weight_decay": recipe.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ],
-        lr=recipe.lr,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    groups = [
+        {
+            "params": [p for p in both.parameters() if p.ndim >= 2],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [p for p in both.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: warmup_cosine(s, recipe.steps, recipe.warmup)
     )
@@ -257,17 +244,13 @@ def train(
             text = caption_features(model, tokenizer, captions, where)
             scale = model.logit_scale.exp().clamp(max=100)
             clip = contrastive_loss(F.normalize(raw, dim=-1), text, captions, scale)
-            name_loss = (
-                F.binary_cross_entropy_with_logits(naming(raw), target.to(where))
-                * len(scenes.names)
-                / 10
-            )
+            wrong_names = F.binary_cross_entropy_with_logits(naming(raw), target.to(where))
+            name_loss = wrong_names * len(scenes.names) / 10
             loss = clip + recipe.naming * name_loss
             if not torch.isfinite(loss):
-                raise BvError(
-                    f"pre-training lost its way at step {step}: the loss is {loss.item()}; "
-                    f"lower the recipe's lr (now {recipe.lr})"
-                )
+                mend = f"lower the recipe's lr (now {recipe.lr})"
+                what = f"pre-training lost its way at step {step}: the loss is {loss.item()}"
+                raise BvError(f"{what}; {mend}")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
@@ -275,18 +258,13 @@ def train(
             schedule.step()
             if (step + 1) % every == 0 or step + 1 == recipe.steps:
                 rate = (time.time() - began) / (step + 1 - start)
-                curve.append(
-                    {
-                        "step": step + 1,
-                        "clip": round(clip.item(), 4),
-                        "naming": round(name_loss.item(), 4),
-                    }
-                )
+                losses = {"clip": clip.item(), "naming": name_loss.item()}
+                rounded = {name: round(value, 4) for name, value in losses.items()}
+                curve.append({"step": step + 1, **rounded})
+                to_go = rate * (recipe.steps - step - 1) / 60
                 say(
-                    f"step {step + 1}/{recipe.steps}  contrastive {clip.item():.3f}  naming "
-                    f"{name_loss.item():.3f}  "
-                    f"{rate:.3f} s a step, {rate * (recipe.steps - step - 1) / 60:.0f} minutes to "
-                    "go"
+                    f"step {step + 1}/{recipe.steps}  contrastive {losses['clip']:.3f}  naming "
+                    f"{losses['naming']:.3f}  {rate:.3f} s a step, {to_go:.0f} minutes to go"
                 )
                 if state_path:
                     _keep(state_path, recipe, seed, both, optimizer, curve, step + 1)
@@ -307,9 +285,8 @@ def _no_denormals() -> Iterator[None]:
 def _keep(path: Path, recipe, seed, both, optimizer, curve, step) -> None:
     tensors = dict(both.state_dict())
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"adam.{i}.{k}": v if torch.is_tensor(v) else torch.tensor(v) for k, v in state.items()
-        }
+        for name, value in state.items():
+            tensors[f"adam.{i}.{name}"] = torch.as_tensor(value)
     card = {"recipe": asdict(recipe), "seed": seed, "step": step, "curve": curve}
     save_weights(path, {k: v.detach().cpu().clone() for k, v in tensors.items()}, card)
 
@@ -319,9 +296,8 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
         return [], 0
     tensors, card = load_weights(path)
     if card["recipe"] != asdict(recipe) or card["seed"] != seed:
-        raise BvError(
-            f"{path} belongs to another recipe or seed: delete it, or name another --state file"
-        )
+        mend = "delete it, or name another --state file"
+        raise BvError(f"{path} belongs to another recipe or seed: {mend}")
     both.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
     whole = optimizer.state_dict()
     for key, value in tensors.items():
@@ -330,9 +306,8 @@ def _resume(path, recipe, seed, both, optimizer, schedule) -> tuple[list, int]:
             whole["state"].setdefault(int(i), {})[name] = value
     optimizer.load_state_dict(whole)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the optimizer has stepped, in the process that wrote the state
+        # the optimizer has stepped, in the process that wrote the state
+        warnings.simplefilter("ignore")
         for _ in range(card["step"]):
             schedule.step()
     return card["curve"], card["step"]
@@ -360,9 +335,7 @@ def main(
     recipe."""
     if profile not in RECIPES:
         raise unknown("base recipe", profile, RECIPES)
-    recipe = Recipe(
-        **{**asdict(RECIPES[profile]), **{k: v for k, v in changes.items() if v is not None}}
-    )
+    recipe = replace(RECIPES[profile], **{k: v for k, v in changes.items() if v is not None})
     out = Path(out) if out else bases.WEIGHTS / f"{profile}.safetensors"
     state = out.with_name(out.stem + ".training.safetensors")
     began = time.time()
@@ -372,22 +345,10 @@ def main(
         "name": out.stem,
         "what": "open_clip model trained from scratch by bvlib",
         "licence": "MIT",
-        "data": {
-            "toy": "the toy world (bvlib.worlds.toy), nothing else",
-            "real32": "the toy world (first by the toy base, from which it starts), Tiny-ImageNet "
-            "(non-commercial "
-            "research and education) and Omniglot (MIT), 32 px; none of the profile's tasks. "
-            "Research use "
-            "only.",
-        }[recipe.world],
+        "data": DATA[recipe.world],
         "command": f"bv pretrain --profile {profile} --seed {seed}",
         "recipe": asdict(recipe),
         "seed": seed,
-        **(
-            {"start": {"name": recipe.start, "sha256": bases.load(recipe.start).card["sha256"]}}
-            if recipe.start
-            else {}
-        ),
         "model": bases.TINY,
         "mean": MEAN,
         "std": STD,
@@ -398,6 +359,9 @@ def main(
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
+    if recipe.start:
+        start = bases.load(recipe.start).card["sha256"]
+        card["start"] = {"name": recipe.start, "sha256": start}
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_weights(out, weights, card)
     for leftover in (state, state.with_suffix(".json")):

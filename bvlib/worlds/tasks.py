@@ -73,20 +73,15 @@ class Task:
     def check_class(self, target: int) -> int:
         """The class index itself. Raises BvError when the task has no such class."""
         if not 0 <= target < len(self.classnames):
-            raise BvError(
-                f"target_class {target} is not a class of {self.name!r}: it has 0 to "
-                f"{len(self.classnames) - 1}"
-            )
+            has = f"it has 0 to {len(self.classnames) - 1}"
+            raise BvError(f"target_class {target} is not a class of {self.name!r}: {has}")
         return target
 
 
 def known() -> list[str]:
     """Names of all tasks that :func:`load` takes."""
-    return [
-        *toy.TASKS,
-        HANDWRITTEN,
-        *(n for n in images.names() if n not in images.BASE_ONLY),
-    ]
+    real = [name for name in images.names() if name not in images.BASE_ONLY]
+    return [*toy.TASKS, HANDWRITTEN, *real]
 
 
 def load(
@@ -100,48 +95,40 @@ def load(
     file is not there.
     """
     if name in toy.TASKS:
-
-        def draw() -> dict[str, torch.Tensor]:
-            made = {s: toy.task_arrays(name, s, n, seed) for s, n in sizes.items()}
-            return {
-                f"{s}_{part}": torch.from_numpy(a)
-                for s, pair in made.items()
-                for part, a in zip(("images", "labels"), pair)
-            }
-
-        tensors = keep(name, sizes, seed, draw) if keep else draw()
-        splits = {s: Split(tensors[f"{s}_images"], tensors[f"{s}_labels"]) for s in sizes}
-        return Task(
-            name,
-            tuple(toy.KINDS[name]),
-            tuple(toy.PROMPTS[name]),
-            **splits,
-            licence="MIT (made here)",
-        )
+        return _toy(name, sizes, seed, keep)
     if name == HANDWRITTEN:
         return _handwritten(sizes)
     if name not in known():
         raise unknown("task", name, known())
-    arrays, info = images.load(name), images.describe(name)
+    arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
     dev, train = order[: sizes["dev"]], order[sizes["dev"] :][: sizes["train"]]
+    test = slice(sizes["test"])
+    splits = {
+        "train": _split(arrays.train_images[train], arrays.train_labels[train]),
+        "dev": _split(arrays.train_images[dev], arrays.train_labels[dev]),
+        "test": _split(arrays.test_images[test], arrays.test_labels[test]),
+    }
+    named = name, tuple(arrays.classnames), tuple(arrays.templates)
+    return Task(*named, **splits, licence=images.describe(name).licence)
 
-    def pick(images, labels, index):
-        return Split(torch.from_numpy(images[index]), torch.from_numpy(labels[index]))
 
-    return Task(
-        name,
-        tuple(arrays.classnames),
-        tuple(arrays.templates),
-        pick(arrays.train_images, arrays.train_labels, train),
-        pick(arrays.train_images, arrays.train_labels, dev),
-        pick(
-            arrays.test_images,
-            arrays.test_labels,
-            np.arange(min(sizes["test"], len(arrays.test_labels))),
-        ),
-        info.licence,
-    )
+def _split(pictures: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(torch.from_numpy(pictures), torch.from_numpy(labels))
+
+
+def _toy(name: str, sizes: dict[str, int], seed: int, keep: Callable[..., dict] | None) -> Task:
+    def draw() -> dict[str, torch.Tensor]:
+        tensors = {}
+        for split, size in sizes.items():
+            made = toy.task_arrays(name, split, size, seed)
+            tensors[f"{split}_images"], tensors[f"{split}_labels"] = map(torch.from_numpy, made)
+        return tensors
+
+    tensors = keep(name, sizes, seed, draw) if keep else draw()
+    splits = {s: Split(tensors[f"{s}_images"], tensors[f"{s}_labels"]) for s in sizes}
+    named = name, tuple(toy.KINDS[name]), tuple(toy.PROMPTS[name])
+    return Task(*named, **splits, licence="MIT (made here)")
 
 
 def _handwritten(sizes: dict[str, int]) -> Task:
@@ -154,23 +141,12 @@ def _handwritten(sizes: dict[str, int]) -> Task:
 
     digits = load_digits()
     images = np.zeros((len(digits.images), 32, 32), np.uint8)
-    images[:, 4:28, 4:28] = (
-        np.clip(digits.images * 16, 0, 255).astype(np.uint8).repeat(3, 1).repeat(3, 2)
-    )
-    images = np.repeat(images[..., None], 3, -1)
-    starts = {"train": 0, "dev": 1100, "test": 1300}
-    ends = {"train": 1100, "dev": 1300, "test": len(images)}
+    large = np.clip(digits.images * 16, 0, 255).astype(np.uint8).repeat(3, 1).repeat(3, 2)
+    images[:, 4:28, 4:28] = large
+    images, labels = np.repeat(images[..., None], 3, -1), digits.target.astype(np.int64)
     splits = {}
-    for split, start in starts.items():
-        stop = min(ends[split], start + sizes[split])
-        splits[split] = Split(
-            torch.from_numpy(images[start:stop]),
-            torch.from_numpy(digits.target[start:stop].astype(np.int64)),
-        )
-    return Task(
-        HANDWRITTEN,
-        tuple(toy.NUMBER_WORDS),
-        tuple(toy.PROMPTS["digits"]),
-        **splits,
-        licence="UCI, CC BY 4.0, as shipped with scikit-learn",
-    )
+    for split, start, end in (("train", 0, 1100), ("dev", 1100, 1300), ("test", 1300, len(images))):
+        rows = slice(start, min(end, start + sizes[split]))
+        splits[split] = _split(images[rows], labels[rows])
+    named = HANDWRITTEN, tuple(toy.NUMBER_WORDS), tuple(toy.PROMPTS["digits"])
+    return Task(*named, **splits, licence="UCI, CC BY 4.0, as shipped with scikit-learn")
