@@ -2,7 +2,7 @@
 encoder does."""
 
 import torch
-from helpers import TINY_NAMES
+from helpers import TINY_NAMES, one_line
 
 from bvlib.attacks import triggers
 from bvlib.core.encoder import Model
@@ -57,3 +57,9 @@ def test_an_adapted_encoder_serves_as_an_encoder(encoder, shapes, head):
         for e in (same, encoder)
     ]
     assert asr[0] == asr[1] and torch.equal(same.head(shapes.classnames, shapes.prompts), head)
+
+
+def test_a_task_without_an_adapter_is_told_in_one_line(encoder, shapes):
+    model = Model({"digits": encoder}, encoder.theta)
+    with one_line("no adapter for task 'shapes'", "merge that task as well"):
+        model.predict(shapes)

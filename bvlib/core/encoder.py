@@ -236,8 +236,16 @@ class Model:
     theta: StateDict
 
     def sight(self, task: str) -> Encoder:
-        """The encoder that this model uses on a task."""
-        return self.encoder[task] if isinstance(self.encoder, Mapping) else self.encoder
+        """The encoder that this model uses on a task. BvError where it has an adapter for each of
+        its tasks and none for this one."""
+        if not isinstance(self.encoder, Mapping):
+            return self.encoder
+        if task not in self.encoder:
+            raise BvError(
+                f"this merge has no adapter for task {task!r}: merge that task as well, or merge "
+                "by another method"
+            )
+        return self.encoder[task]
 
     def predict(self, task: Any, trigger: Any = None, split: str = "test") -> torch.Tensor:
         """Predicted classes (N,) int64 of a task's split, with the trigger pasted when given."""
