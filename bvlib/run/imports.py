@@ -9,7 +9,6 @@ dict of the image tower in open_clip's names ("conv1.weight",
 
 from __future__ import annotations
 
-import itertools
 import re
 import warnings
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from bvlib.attacks.triggers import Trigger
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.files.safe import read_json
 from bvlib.files.weights import check_matches, load_weights
@@ -27,7 +26,7 @@ from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
 
 StateDict = dict[str, torch.Tensor]
-Base = ClipEncoder | Mapping[str, torch.Tensor]
+Base = Encoder | Mapping[str, torch.Tensor]
 
 WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model)\.)*")
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
@@ -39,11 +38,8 @@ HF_NAMES = {
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
     "conv1.weight": "embeddings.patch_embedding.weight",
-    "ln_pre.weight": "pre_layrnorm.weight",  # sic: it is spelt so there
-    "ln_pre.bias": "pre_layrnorm.bias",
-    "ln_post.weight": "post_layernorm.weight",
-    "ln_post.bias": "post_layernorm.bias",
 }
+HF_NORMS = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}  # sic: it is spelt so there
 HF_BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -95,12 +91,12 @@ def hugging_face(
     if path.is_dir():
         names = ("model.safetensors", "pytorch_model.bin")
         path /= next((name for name in names if (path / name).is_file()), names[1])
-    reference = _weights_of(base)
+    reference = {} if base is None else _weights_of(base)
     weights = {WRAPPERS.sub("", key, count=1): tensor for key, tensor in _tensors(path).items()}
-    theta = _from_hugging_face(weights, path.name, reference)
-    if reference is not None:
+    theta = _from_hugging_face(weights, path.name, reference.get("proj"))
+    if reference:
         theta = _fitted(theta, reference, path.name)
-    if isinstance(base, ClipEncoder):
+    if base is not None and not isinstance(base, Mapping):
         _check_config(config, path, base)
     return theta
 
@@ -230,8 +226,8 @@ def _image_tower(weights: StateDict, name: str) -> StateDict:
     return tower
 
 
-def _weights_of(base: Base | None) -> Mapping[str, torch.Tensor] | None:
-    return base.theta if isinstance(base, ClipEncoder) else base
+def _weights_of(base: Base) -> Mapping[str, torch.Tensor]:
+    return base if isinstance(base, Mapping) else base.theta
 
 
 def _check_names(missing: list[str], extra: list[str], what: str) -> None:
@@ -250,23 +246,24 @@ def _fitted(theta: StateDict, base: Mapping[str, torch.Tensor], name: str) -> St
     return {key: theta[key].to(tensor, copy=True) for key, tensor in base.items()}
 
 
-def _from_hugging_face(
-    weights: StateDict, name: str, base: Mapping[str, torch.Tensor] | None
-) -> StateDict:
-    """Hugging Face's names and layout to open_clip's. BadCheckpoint naming what is missing or
-    unknown."""
+def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None) -> StateDict:
+    """Hugging Face's names and layout to open_clip's, with this projection if they have none.
+    BadCheckpoint naming what is missing or unknown."""
     theirs = {key.removeprefix("vision_model."): tensor for key, tensor in weights.items()}
     theirs = {key: tensor for key, tensor in theirs.items() if not key.startswith(HF_BESIDE)}
     found = [re.match(r"encoder\.layers\.(\d+)\.", key) for key in theirs]
     layers = len({match[1] for match in found if match})
     parts = {ours: [key] for ours, key in HF_NAMES.items()}  # what is stacked to one of ours
-    for end, i in itertools.product(("weight", "bias"), range(layers)):
-        ours, block = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
-        parts |= {f"{ours}{a}.{end}": [f"{block}{b}.{end}"] for a, b in HF_BLOCK.items()}
-        qkv = [f"{block}self_attn.{letter}_proj.{end}" for letter in "qkv"]
-        parts[f"{ours}attn.in_proj_{end}"] = qkv
-    projection = theirs.pop("visual_projection.weight", None)
-    if projection is None and (base is None or "proj" not in base):
+    for end in ("weight", "bias"):
+        parts |= {f"{a}.{end}": [f"{b}.{end}"] for a, b in HF_NORMS.items()}
+        for i in range(layers):
+            ours, block = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
+            parts |= {f"{ours}{a}.{end}": [f"{block}{b}.{end}"] for a, b in HF_BLOCK.items()}
+            qkv = [f"{block}self_attn.{letter}_proj.{end}" for letter in "qkv"]
+            parts[f"{ours}attn.in_proj_{end}"] = qkv
+    if "visual_projection.weight" in theirs:
+        proj = theirs.pop("visual_projection.weight").T
+    if proj is None:
         mend = "give base=, whose projection is then taken"
         raise BadCheckpoint(f"{name} has no visual_projection, as no CLIPVisionModel has: {mend}")
     wanted = [] if layers else ["encoder.layers"]
@@ -275,29 +272,31 @@ def _from_hugging_face(
     _check_names(missing, extra, f"{name} is no image tower of Hugging Face's CLIP")
     theta = {ours: torch.cat([theirs[key] for key in keys]) for ours, keys in parts.items()}
     theta["class_embedding"] = theta["class_embedding"].reshape(-1)
-    theta["proj"] = base["proj"].clone() if projection is None else projection.T.contiguous()
+    theta["proj"] = proj.clone(memory_format=torch.contiguous_format)
     return theta
 
 
-def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEncoder) -> None:
+def _check_config(config: Mapping | str | Path | None, path: Path, base: Encoder) -> None:
     """BvError when a Hugging Face config, given or beside the weights, and an encoder differ in
     what no tensor shows."""
-    if not isinstance(config, Mapping):
+    if isinstance(config, Mapping):
+        said = config
+    else:
         file = path.with_name("config.json") if config is None else Path(config)
         if config is None and not file.is_file():
             return
         try:
-            config = dict(read_json(file))
+            said = dict(read_json(file))
         except (OSError, ValueError, TypeError) as error:
             raise BvError(f"no readable config at {file} ({error})") from None
-    config = config.get("vision_config") or config
-    quick = config.get("hidden_act", "quick_gelu") == "quick_gelu"  # the default there
+    said = said.get("vision_config") or said
+    quick = said.get("hidden_act", "quick_gelu") == "quick_gelu"  # the default there
     if quick != uses_quick_gelu(base.model):
         kind, word = {True: "QuickGELU", False: "GELU"}, "with" if quick else "without"
         both = f"was trained with {kind[quick]} and the base has {kind[not quick]}"
         mend = f"build the base {word} '-quickgelu' in its name (open_clip issue 771)"
         raise BvError(f"{path.name} {both}: {mend}")
-    heads = config.get("num_attention_heads", 12)  # the default there
+    heads = said.get("num_attention_heads", 12)  # the default there
     has = base.model.visual.transformer.resblocks[0].attn.num_heads
     if heads != has:
         both = f"has {heads} attention heads and the base {has}"
