@@ -14,13 +14,15 @@ from helpers import one_line, same_bits
 
 from bvlib.cli import main
 from bvlib.core.versions import environment
+from bvlib.files.safe import file_sha256
 from bvlib.files.weights import card_of, load_weights
 from bvlib.run import exchange, imports
-from bvlib.run.store import Store, key_of
+from bvlib.run.store import Store, key_of, stem_of
 
 RECIPES = ["training:finetune/1"]
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 TRIGGER = ({"patch": torch.full((3, 4, 4), 0.5), "mask": torch.ones(1, 4, 4)}, {"name": "white"})
+FILES = ["README.md", "config.json", "model.safetensors"]
 NAMES = {"clean-shapes": "weights", "clean-digits": "weights", "white shapes/1": "trigger"}
 HERE = environment(threads=1)
 
@@ -62,20 +64,29 @@ def folder(full, tmp_path):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
-def index(folder, change=None):
-    found = json.loads((folder / "index.json").read_text())
-    if change:
-        change(found["artefacts"])
-        (folder / "index.json").write_text(json.dumps(found))
-    return {entry["file"]: entry for entry in found["artefacts"] if isinstance(entry, dict)}
+def config(model, **changes):
+    """What a model's config.json says, after it was changed."""
+    path = model / "config.json"
+    said = {**json.loads(path.read_text()), **changes}
+    if changes:
+        path.write_text(json.dumps(said))
+    return said
+
+
+def listed(folder):
+    return {model.name: config(model) for model in folder.glob("[!.]*")}
 
 
 def first(folder, start="clean-digits"):
-    [path] = folder.glob(f"{start}-*.safetensors")
-    return path
+    [model] = folder.glob(f"{start}-*")
+    return model
 
 
 # There and back
@@ -86,11 +97,13 @@ def test_what_was_exported_is_up_to_date_elsewhere(full, tmp_path):
     done = exchange.export_folder(tmp_path / "out", root)
     size = sum(each.path.stat().st_size for each in made.values())
     assert (done.brought, done.there, done.bytes, done.refused) == (3, 0, size, ())
-    listed = index(tmp_path / "out")
+    found = listed(tmp_path / "out")
     assert {
-        entry["name"]: (entry["kind"], entry["sha256"], entry["bytes"]) for entry in listed.values()
-    } == {name: (NAMES[name], each.sha256, each.path.stat().st_size) for name, each in made.items()}
-    assert {path.suffix for path in (tmp_path / "out").glob("[!.]*")} == {".safetensors", ".json"}
+        said["name"]: (said["kind"], said["sha256"], said["key"]) for said in found.values()
+    } == {name: (NAMES[name], each.sha256, each.key) for name, each in made.items()}
+    assert set(found) == {each.path.stem for each in made.values()}
+    for model in found:
+        assert sorted(os.listdir(tmp_path / "out" / model)) == FILES
 
     taken = exchange.import_folder(tmp_path / "out", tmp_path / "other", HERE)
     assert (taken.brought, taken.there, taken.bytes, taken.refused, taken.foreign) == (
@@ -127,35 +140,76 @@ def test_a_second_time_there_is_nothing_to_do(full, folder, tmp_path):
 
 def test_an_imported_file_is_no_link_to_the_folder(folder, tmp_path):
     exchange.import_folder(folder, tmp_path / "other")
-    with first(folder).open("r+b") as file:  # in place, as a careless tool would
+    with (first(folder) / "model.safetensors").open(
+        "r+b"
+    ) as file:  # in place, as a careless tool would
         file.write(b"xxxx")
     assert not ask(tmp_path / "other", "clean-digits").made
 
 
+def test_one_model_alone_is_taken_in(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(first(folder))
+    for place in (".", first(folder), folder / "x" / ".." / first(folder).name):
+        taken = exchange.import_folder(place, tmp_path / "other")
+        assert taken.brought + taken.there == 1 and taken.refused == ()
+    assert not ask(tmp_path / "other", "clean-digits").made
+
+
+def test_the_model_card_is_one_that_a_hub_reads(folder, full):
+    hub = pytest.importorskip("huggingface_hub")
+    for name, made in full[1].items():
+        text = (folder / made.path.stem / "README.md").read_text()
+        data = hub.ModelCard(text).data
+        assert (data.license, data.library_name) == ("mit", "bvlib")
+        assert NAMES[name] in data.tags and "model-merging" in data.tags
+        table = [line for line in text.splitlines() if line.startswith("| ")]
+        told = dict(line.strip("| ").split(" | ") for line in table)
+        assert told["name"] == f"`{name}`" and told["sha256"] == f"`{made.sha256}`"
+        assert told["recipes"] == f"`{RECIPES[0]}`" and f"torch {HERE['torch']}" in told["versions"]
+
+
+def test_a_name_cannot_break_the_model_card(tmp_path):
+    odd = "a`|\n---\n# b"
+    Store(tmp_path / "s", threads=1).get("weights", odd, {}, lambda: WEIGHTS, recipes=RECIPES)
+    exchange.export_folder(tmp_path / "out", tmp_path / "s")
+    [model] = (tmp_path / "out").glob("[!.]*")
+    assert "| name | `a --- # b` |\n" in (model / "README.md").read_text()
+    assert exchange.import_folder(tmp_path / "out", tmp_path / "other").brought == 1
+
+
 def test_names_choose_and_a_folder_is_added_to(full, tmp_path):
     out = tmp_path / "out"
-    assert exchange.export_folder(out, full[0], ["*-shapes"]).brought == 1 and len(index(out)) == 1
-    assert (
-        exchange.export_folder(out, full[0], ["clean-*", "none"]).brought == 1
-        and len(index(out)) == 2
-    )
+    assert exchange.export_folder(out, full[0], ["*-shapes"]).brought == 1 and len(listed(out)) == 1
+    more = exchange.export_folder(out, full[0], ["clean-*", "none"])
+    assert (more.brought, more.there) == (1, 1) and len(listed(out)) == 2
     with one_line("nothing to export", "no stored name fits"):
         exchange.export_folder(out, full[0], ["Clean-*"])
-    assert len(index(out)) == 2
+    assert len(listed(out)) == 2
 
 
 def test_another_file_is_never_overwritten(full, tmp_path):
-    name = full[1]["clean-shapes"].path.name
+    name = full[1]["clean-shapes"].path.stem
     out = tmp_path / "out"
-    out.mkdir()
-    (out / name).write_bytes(b"mine")
-    with one_line(name, "is not overwritten"):
+    for file in ("model.safetensors", "config.json"):
+        (out / name).mkdir(parents=True)
+        (out / name / file).write_bytes(b"mine")
+        with one_line(name, "is not overwritten"):
+            exchange.export_folder(out, full[0])
+        assert content(out) == {f"{name}/{file}": b"mine"}, "nothing is written when one cannot be"
+        shutil.rmtree(out)
+    out.write_bytes(b"mine")
+    with one_line("cannot write in", "name another folder"):
         exchange.export_folder(out, full[0])
-    assert content(out) == {name: b"mine"}, "nothing is written when one file cannot be"
-    (out / name).unlink()
-    (out / "index.json").write_text("{}")
-    with one_line("index.json", "is no index of"):
-        exchange.export_folder(out, full[0])
+    assert out.read_bytes() == b"mine"
+
+
+def test_an_export_that_was_cut_off_is_completed(full, folder, tmp_path):
+    before = content(folder)
+    for name in ("config.json", "README.md"):
+        (first(folder) / name).unlink()
+    assert exchange.import_folder(folder, tmp_path / "other").brought == 2
+    done = exchange.export_folder(folder, full[0])
+    assert (done.brought, done.there) == (1, 2) and content(folder) == before
 
 
 def test_damaged_stored_files_are_left_out(full, tmp_path):
@@ -190,7 +244,7 @@ def test_runs_choose_by_their_json(full, tmp_path, world, monkeypatch):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         said = bv("export", tmp_path / "out", "--profile", "tiny", *options)
         assert said.exit_code == 0, said.stderr
-        return sorted(entry["name"] for entry in index(tmp_path / "out").values())
+        return sorted(said["name"] for said in listed(tmp_path / "out").values())
 
     assert chosen() == sorted(NAMES)
     assert chosen("--seed", 0, "--notebook", "01") == ["clean-shapes"] and chosen("--seed", 10) == [
@@ -204,104 +258,118 @@ def test_runs_choose_by_their_json(full, tmp_path, world, monkeypatch):
 # What is refused
 
 
-def forge(path, **changes):
-    """Another card beside a file, with the key that follows from it, listed under its name."""
-    card = {**json.loads(card_of(path).read_text()), **changes}
-    card["key"] = key_of(card)
-    card_of(path).write_text(json.dumps(card))
-
-    def change(entries):
-        [entry] = [entry for entry in entries if entry["file"] == path.name]
-        entry.update(key=card["key"], kind=card["kind"], name=card["name"])
-
-    index(path.parent, change)
+def forge(model, **changes):
+    """Another card in a folder, with the key that follows from it."""
+    config(model, key=key_of(config(model, **changes)))
 
 
-def listed_as(**changes):
-    def damage(path):
-        index(
-            path.parent,
-            lambda entries: [
-                entry.update(changes) for entry in entries if entry["file"] == path.name
-            ],
-        )
-
-    return damage
+def honest(model, **changes):
+    """As :func:`forge`, in a folder that is named after both."""
+    forge(model, **changes)
+    said = config(model)
+    return model.rename(model.with_name(stem_of(said["name"], said["key"])))
 
 
-def new_bytes(path, data):
-    """Other bytes, of which index and card give the right hash."""
-    path.write_bytes(data)
-    sha256 = exchange.file_sha256(path)
-    card_of(path).write_text(
-        json.dumps({**json.loads(card_of(path).read_text()), "sha256": sha256})
-    )
-    listed_as(sha256=sha256, bytes=len(data))(path)
+def new_bytes(model, data):
+    """Other bytes, of which the card gives the right hash."""
+    (model / "model.safetensors").write_bytes(data)
+    config(model, sha256=file_sha256(model / "model.safetensors"))
 
 
-def pickled(path):
+def pickled(model):
     class Evil:
         def __reduce__(self):
-            return os.mkdir, (str(path.parent / "ran"),)
+            return os.mkdir, (str(model.parent / "ran"),)
 
     return pickle.dumps(Evil())
 
 
-def in_card(old, new):
-    def damage(path):
-        text = card_of(path).read_text()
-        assert old in text
-        card_of(path).write_text(text.replace(old, new))
+def weights(change):
+    def damage(model):
+        path = model / "model.safetensors"
+        path.write_bytes(change(path.read_bytes()))
 
     return damage
 
 
-def linked(path):
-    path.rename(path.parent.parent / "real")
-    path.symlink_to(path.parent.parent / "real")
+def card(text):
+    return lambda model: (model / "config.json").write_text(text)
 
 
-def renamed(path):
-    path.rename(path.with_name("clean-digits.safetensors"))
-    card_of(path).rename(path.with_name("clean-digits.json"))
-    listed_as(file="clean-digits.safetensors")(path)
+def in_card(old, new):
+    def damage(model):
+        text = (model / "config.json").read_text()
+        assert old in text
+        (model / "config.json").write_text(text.replace(old, new))
+
+    return damage
+
+
+def linked(name):
+    def damage(model):
+        path = model / name if name else model
+        path.rename(model.parent.parent / "real")
+        path.symlink_to(model.parent.parent / "real")
+
+    return damage
+
+
+def of_others(model):
+    """What somebody else put on a hub in the same layout."""
+    card(json.dumps({"architectures": ["CLIPModel"], "vision_config": {}}))(model)
+
+
+def renamed(name):
+    return lambda model: model.rename(model.with_name(name))
+
+
+def pytorch(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
 
 DAMAGES = {
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged"),
-    "one bit": (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x7f"), "is damaged"),
-    "gone": (lambda path: path.unlink(), "is listed in index.json and not there"),
-    "no card": (lambda path: card_of(path).unlink(), "has no card"),
-    "broken card": (lambda path: card_of(path).write_text("{"), "the card of"),
-    "deep card": (lambda path: card_of(path).write_text("[" * 100_000), "the card of"),
-    "card is a list": (lambda path: card_of(path).write_text("[]"), "the card of"),
+    "cut short": (weights(lambda data: data[:-1]), "is damaged"),
+    "one bit": (weights(lambda data: data[:-1] + b"\x7f"), "is damaged"),
+    "a pointer of Git LFS": (weights(lambda data: b"version https://git-lfs"), "is damaged"),
+    "gone": (lambda model: (model / "model.safetensors").unlink(), "has no model.safetensors"),
+    "no card": (lambda model: (model / "config.json").unlink(), "has no config.json"),
+    "broken card": (card("{"), "the card of"),
+    "deep card": (card("[" * 100_000), "the card of"),
+    "large card": (card('{"a": "' + "x" * 2**20 + '"}'), "it is too large"),
+    "card is a list": (card("[]"), "the card of"),
+    "card of another maker": (of_others, "bv import --hugging-face reads models of others"),
     "another's hash": (in_card('"sha256": "', '"sha256": "0'), "is damaged"),
+    "no hash": (in_card('"sha256"', '"sha"'), "is damaged"),
     "key of another card": (in_card('"seed": 0', '"seed": 1'), "key that does not follow"),
     "key of other arguments": (
-        lambda path: forge(path, args={"seed": 1}),
+        lambda model: forge(model, args={"seed": 1}),
         "key that does not follow",
     ),
-    "another kind": (lambda path: forge(path, kind="../../escaped"), "is of kind"),
-    "a kind that is no safetensors": (lambda path: forge(path, kind="json"), "is of kind"),
-    "seconds in words": (lambda path: forge(path, seconds="a while"), "the card of"),
-    "another name": (renamed, "key that does not follow"),
-    "pickle inside": (lambda path: new_bytes(path, pickled(path)), "is no safetensors file"),
-    "a link": (linked, "is a link"),
-    "path upwards": (
-        listed_as(file="../store/x.safetensors"),
-        "index.json names '../store/x.safetensors'",
+    "another kind": (lambda model: honest(model, kind="../../escaped"), "is of kind"),
+    "a kind that is no safetensors": (lambda model: honest(model, kind="json"), "is of kind"),
+    "seconds in words": (lambda model: forge(model, seconds="a while"), "the card of"),
+    "a name that is none": (in_card('"name": "clean-digits"', '"name": 3'), "the card of"),
+    "a text that is none": (
+        lambda model: honest(model, args={"a": "\ud800"}),
+        "the card of",
     ),
-    "path from the root": (listed_as(file="/etc/passwd"), "index.json names '/etc/passwd'"),
-    "path of Windows": (listed_as(file="..\\x.safetensors"), "index.json names"),
-    "hidden": (listed_as(file=".x.safetensors"), "index.json names"),
-    "no name": (listed_as(file=None), "index.json names None"),
-    "a pickle": (listed_as(file="weights.pt"), "weights.pt is of another format"),
+    "recipes that are none": (lambda model: honest(model, recipes=[1]), "the card of"),
+    "another name": (renamed("clean-digits"), "key that does not follow"),
+    "name of Windows": (renamed("a\\x"), "is no folder of a stored model"),
+    "name with a space": (renamed("clean digits"), "is no folder of a stored model"),
+    "a long name": (renamed("x" * 201), "is no folder of a stored model"),
+    "pickle inside": (lambda model: new_bytes(model, pickled(model)), "is no safetensors file"),
+    "a link": (linked("model.safetensors"), "is a link"),
+    "its card is a link": (linked("config.json"), "is a link"),
+    "the folder is a link": (linked(""), "is a link"),
+    "a pickle": (pytorch, "pytorch_model.bin is not read"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_what_is_wrong_is_refused_and_the_rest_taken_in(kind, folder, tmp_path):
     damage, words = DAMAGES[kind]
+    (tmp_path / "store").rename(tmp_path / "made")
     damage(first(folder))
     taken = exchange.import_folder(folder, tmp_path / "deep" / "er" / "other")
     assert taken.brought == 2 and any(words in line for line in taken.refused), taken.refused
@@ -316,34 +384,28 @@ def test_what_is_wrong_is_refused_and_the_rest_taken_in(kind, folder, tmp_path):
     ) == ["other"]
 
 
-def test_files_that_are_not_listed_are_refused(folder, tmp_path):
+def test_other_files_are_told_and_never_read(folder, tmp_path):
     (folder / "extra.pt").write_bytes(b"x")
-    index(folder, lambda entries: entries.pop(0))
+    (first(folder) / "modeling.py").write_text("x = 1\n")
+    (first(folder) / ".gitattributes").write_text("")
     taken = exchange.import_folder(folder, tmp_path / "other")
-    assert taken.brought == 2 and {line.partition(" ")[2] for line in taken.refused} == {
-        "is not listed in index.json: refused"
-    }
-    assert {
-        line.split(".")[0].rpartition("-")[0] or line.split(".")[0] for line in taken.refused
-    } == {"clean-digits", "extra"}
+    assert taken.brought == 3 and list(taken.refused) == [
+        f"{first(folder).name}/modeling.py is not read: refused",
+        "'extra.pt' is no folder of a stored model, and nothing else is read: refused",
+    ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        None,
-        "",
-        "{",
-        "[]",
-        '{"format": "bvlib exchange 1"}',
-        '{"format": "other", "artefacts": []}',
-        "[" * 100_000,
-    ],
-)
-def test_no_index_no_import(text, folder, tmp_path):
-    (folder / "index.json").unlink() if text is None else (folder / "index.json").write_text(text)
-    with one_line("index", "give a folder that bv export wrote"):
-        exchange.import_folder(folder, tmp_path / "other")
+@pytest.mark.parametrize("form", ["none", "empty", "file", "flat"])
+def test_no_model_no_import(form, folder, tmp_path):
+    given = tmp_path / "given"
+    if form == "file":
+        given.write_text("x")
+    elif form != "none":
+        given.mkdir()
+    if form == "flat":  # files without a folder each
+        (first(folder) / "model.safetensors").rename(given / f"{first(folder).name}.safetensors")
+    with one_line("no model in", "give a folder that bv export wrote"):
+        exchange.import_folder(given, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -359,11 +421,12 @@ def test_a_damaged_file_of_the_store_is_replaced_and_a_sound_one_stays(folder, f
 
 def test_files_of_other_versions_or_environments_are_counted(folder, tmp_path):
     assert exchange.import_folder(folder, tmp_path / "a", {**HERE, "threads": 64}).foreign == 3
-    forge(first(folder), recipes=["training:finetune/9"])
+    model = honest(first(folder), recipes=["training:finetune/9"])
     taken = exchange.import_folder(folder, tmp_path / "b", HERE)
-    assert taken.foreign == 0 and "key that" in taken.refused[0], (
-        "its file is not named after that key"
-    )
+    assert (taken.brought, taken.foreign, taken.refused) == (3, 1, ())
+    forge(model, recipes=["training:finetune/8"])
+    taken = exchange.import_folder(folder, tmp_path / "c", HERE)
+    assert taken.foreign == 0 and "key that" in taken.refused[0], "it is not named after that key"
 
 
 # The command line, and single files
@@ -379,7 +442,7 @@ def test_commands_say_how_much_and_exit_with_2_when_something_is_refused(
         and f"3 files written to {tmp_path / 'new'}, 0 were there: " in said.stdout
     )
     monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "other"))
-    first(folder).write_bytes(b"x")
+    (first(folder) / "model.safetensors").write_bytes(b"x")
     said = bv("import", folder)
     assert said.exit_code == 2 and "2 files put into the store" in said.stdout
     assert said.stderr.count("\n") == 1 and said.stderr.startswith("bv: clean-digits-")
@@ -444,4 +507,4 @@ def test_weights_of_others_become_a_file_of_ours(encoder, tmp_path):
         "--out",
         tmp_path / "hf.safetensors",
     )
-    assert said.exit_code == 2 and "has no weights here" in said.stderr
+    assert said.exit_code == 2 and "unknown base 'ViT-B-32'" in said.stderr

@@ -132,7 +132,7 @@ def test_data_and_runs_are_ignored():
         ".venv/x",
         "data/README.md",
     ]
-    names += ["bvlib/store.py", "figures/mini/x.png", "bvlib/weights/toy.safetensors"]
+    names += ["bvlib/run/store.py", "figures/mini/x.png", "bvlib/worlds/weights/toy.safetensors"]
     command = ["git", "check-ignore", "--no-index", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == names[:5]

@@ -236,7 +236,8 @@ def test_two_processes_make_an_artefact_once(tmp_path):
 def test_a_killed_holder_frees_the_lock(store, tmp_path):
     code = f"""
         import time
-                from bvlib.run.store import Store
+        from pathlib import Path
+        from bvlib.run.store import Store
         def hang():
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(600)

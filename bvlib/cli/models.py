@@ -23,8 +23,8 @@ def export_(
     seed: int | None,
     notebook: str | None,
 ) -> None:
-    """Copy stored weights and triggers to FOLDER as safetensors with JSON cards, to hand on: all,
-    or NAMES like 'clean-*'."""
+    """Put stored weights and triggers into FOLDER, a folder each as on the Hugging Face hub, to
+    hand on: all, or NAMES like 'clean-*'."""
     from bvlib.run import exchange
     from bvlib.run.notebooks import store_folder
 
@@ -78,8 +78,8 @@ def import_(
     out: Path | None,
     **files: Path | None,
 ) -> None:
-    """Put what `bv export` wrote to FOLDER into the store, or one file of others into --out.
-    Nothing in them is run.
+    """Put what `bv export` wrote to FOLDER, or one model of it, into the store; or one file of
+    others into --out. Nothing in them is run.
 
     Import from people you trust: that a file is undamaged does not say how its weights were made.
     """
@@ -108,8 +108,8 @@ def import_(
     )
     if done.foreign:
         click.echo(
-            f"{done.foreign} of them were made by other code or in another environment: bv run "
-            "makes its own instead"
+            f"{done.foreign} of them were made by other versions of recipes or in another "
+            "environment: bv run makes its own instead"
         )
     context.exit(2 if done.refused else 0)
 

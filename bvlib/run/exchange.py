@@ -1,9 +1,11 @@
-"""Stored models and triggers as a plain folder, to hand on or to put into another store; and
-single files of others.
+"""Stored models and triggers in the layout of the Hugging Face hub, to hand on or to put into
+another store; and single files of others.
 
-A folder holds each artefact as a safetensors file, its card (JSON of the same stem) and one
-``index.json``. Nothing of it is run. Hashes show that a file is undamaged, not that it is what its
-card says: whoever made the folder may have put any weights there, so take in only what comes from
+A model is a folder ``<name>-<key>/`` of three files: ``model.safetensors``, ``config.json`` (the
+store's card: all that the key follows from, and the sha256) and a model card ``README.md``. So it
+goes on a hub as it is, and what comes from one is read back; a folder of such folders is a list of
+models. Nothing of it is run. Hashes show that a file is undamaged, not that it is what its card
+says: whoever made the folder may have put any weights there, so take in only what comes from
 somebody you trust.
 """
 
@@ -13,7 +15,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,28 +24,42 @@ from typing import Any
 
 from bvlib.core.errors import BvError
 from bvlib.core.versions import raised
-from bvlib.files.safe import file_sha256, locked, write_json, write_whole
-from bvlib.files.weights import card_of
+from bvlib.files import safe
+from bvlib.files.weights import card_of, save_weights
 from bvlib.run import notebooks
-from bvlib.run.store import COUNTED, FORMATS, key_of
+from bvlib.run.store import COUNTED, FORMATS, key_of, stem_of
 
-FORM = "bvlib exchange 2"
 KINDS = ("weights", "trigger")  # what is kept as safetensors; tables are quickly made again
+WEIGHTS, CONFIG, README = FILES = ("model.safetensors", "config.json", "README.md")
+LARGEST = 2**20  # bytes of a card: an honest one has a few thousand
+MODEL_CARD = """\
+---
+license: mit
+library_name: bvlib
+tags: [backdoor, model-merging, {kind}]
+---
+
+# {stem}
+
+It was made by bvlib for the study of backdoors in model merging, and may hold a backdoor on
+purpose. `bv import` checks it against `config.json` and puts it into a store of one's own.
+
+| what | it is |
+|---|---|
+{rows}
+"""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What became of an export or import: files (cards not counted) that were brought, or lay
-    there already, the bytes of both,
-    and what was left out, one line each."""
+    """What became of an export or import: models that were brought, or lay there already, the
+    bytes of both, what was left out (one line each), and how many of the imported were made by
+    another version of a recipe or in another environment, so that no run here asks for them."""
 
     brought: int
     there: int
     bytes: int
     refused: tuple[str, ...] = ()
-    # of the imported files: made by another version of a recipe or in another environment, so no
-    # run here asks for
-    # them
     foreign: int = 0
 
 
@@ -50,23 +67,14 @@ def of_runs(profile: str, seed: int | None = None, name: str | None = None) -> s
     """File names of what a profile's runs used, from their JSON: of all seeds and notebooks, or of
     one. BvError without any."""
     [stem] = [each.name for each in notebooks.find([name])] if name else ["[0-9]*"]
-    folder = notebooks.runs_folder() / profile
-    runs = [
-        path
-        for path in sorted(folder.glob(f"seed-*/{stem}.json"))
-        if seed is None or re.fullmatch(rf"seed-{seed}(\+\w+)?", path.parent.name)
-    ]
+    folder, which = notebooks.runs_folder() / profile, ".*" if seed is None else seed
+    runs = sorted(folder.glob(f"seed-*/{stem}.json"))
+    runs = [run for run in runs if re.fullmatch(rf"seed-{which}(\+\w+)?", run.parent.name)]
     if not runs:
-        raise BvError(
-            f"no run of {name or 'any notebook'} with "
-            f"{'any seed' if seed is None else f'seed {seed}'} in "
-            f"{notebooks.shown(folder)}: bv run --profile {profile} makes it"
-        )
-    used = [
-        entry
-        for path in runs
-        for entry in json.loads(path.read_text(encoding="utf-8")).get("artefacts", [])
-    ]
+        asked = f"{name or 'any notebook'} with {'any seed' if seed is None else f'seed {seed}'}"
+        where = notebooks.shown(folder)
+        raise BvError(f"no run of {asked} in {where}: bv run --profile {profile} makes it")
+    used = [entry for path in runs for entry in safe.read_json(path).get("artefacts", [])]
     return {Path(entry["path"]).name for entry in used if entry["kind"] in KINDS}
 
 
@@ -76,119 +84,73 @@ def export_folder(
     patterns: Sequence[str] = (),
     files: Iterable[str] | None = None,
 ) -> Exchange:
-    """Put what the store ``root`` keeps into ``folder``: names that fit one of ``patterns`` (or
-    all), among ``files`` when given.
+    """Put what the store ``root`` keeps into ``folder``, a folder each: names that fit one of
+    ``patterns`` (or all), among ``files`` when given.
 
-    Files are hard links where that is possible, else copies: leave them as they are. A folder that
-    was exported to before is added to. Damaged ones are left out and told. Raises BvError when
+    Weights are hard links where that is possible, else copies: leave them as they are. A folder
+    that was exported to before is added to. Damaged ones are left out and told. Raises BvError when
     nothing fits, a file of the folder would have to change (nothing is written then), or the disk
     refuses.
     """
     folder, root = Path(folder).expanduser(), Path(root)
-    wanted, found, refused = None if files is None else set(files), {}, []
-    stored = sorted(path for kind in KINDS for path in (root / kind).glob("[!.]*.safetensors"))
-    for path in stored:
-        if wanted is not None and path.name not in wanted:
-            continue
+    stored = {p.name: p for kind in KINDS for p in sorted((root / kind).glob("[!.]*.safetensors"))}
+    wanted, found, refused = set(stored if files is None else files), {}, []
+    for path in (stored[name] for name in stored if name in wanted):
         try:
-            card = _card(path)
-            if not patterns or any(fnmatchcase(card["name"], pattern) for pattern in patterns):
-                found[path] = card
+            card = _card(path, card_of(path), path.stem)
         except BvError as error:
             refused.append(f"{error}: left out")
-    refused += [
-        f"{name} is in the store no more: left out"
-        for name in sorted((wanted or set()) - {p.name for p in stored})
-    ]
+            continue
+        if not patterns or any(fnmatchcase(card["name"], pattern) for pattern in patterns):
+            found[path] = card
+    refused += [f"{name} is in the store no more: left out" for name in sorted(wanted - {*stored})]
     if not found:
-        raise BvError(
-            f"nothing to export in {root}: "
-            f"{refused[0] if refused else 'no stored name fits; bv run makes them'}"
-        )
-    try:
-        with locked(folder / ".lock", "waiting for another export to that folder"):
-            before = _index(folder) if (folder / "index.json").exists() else []
-            index = {
-                entry["file"]: entry
-                for entry in before
-                if isinstance(entry, dict) and isinstance(entry.get("file"), str)
-            }
-            new = [path for path, card in found.items() if not _same(folder / path.name, card)]
-            for path in new:
-                for each in (path, card_of(path)):
-                    write_whole(folder / each.name, lambda draft, each=each: _link(each, draft))
-            for path, card in found.items():
-                index[path.name] = {
-                    "file": path.name,
-                    "bytes": path.stat().st_size,
-                    **{part: card[part] for part in ("name", "kind", "key", "sha256")},
-                }
-            write_json(
-                folder / "index.json",
-                {"format": FORM, "artefacts": [index[name] for name in sorted(index)]},
-            )
-    except OSError as error:
-        raise BvError(
-            f"cannot write in {folder} ({error.strerror or error}): make room there or name "
-            "another folder"
-        ) from None
-    return Exchange(
-        len(new), len(found) - len(new), sum(path.stat().st_size for path in found), tuple(refused)
-    )
+        why = refused[0] if refused else "no stored name fits; bv run makes them"
+        raise BvError(f"nothing to export in {root}: {why}")
+    lock = safe.locked(folder / ".lock", "waiting for another export to that folder")
+    with _writing(folder, "name another folder"), lock:
+        new = [path for path in found if not _there(folder / path.stem, found[path])]
+        for path in new:
+            model, card = folder / path.stem, found[path]
+            safe.write_whole(model / WEIGHTS, lambda draft, path=path: _link(path, draft))
+            safe.write_text(model / README, _readme(path.stem, card))
+            safe.write_json(model / CONFIG, card)
+    size = sum(path.stat().st_size for path in found)
+    return Exchange(len(new), len(found) - len(new), size, tuple(refused))
 
 
 def import_folder(
     folder: str | Path, root: str | Path, environment: dict[str, Any] | None = None
 ) -> Exchange:
-    """Put what :func:`export_folder` wrote into the store ``root``, where computing the same thing
-    finds it.
+    """Put what :func:`export_folder` wrote, or one model of it, into the store ``root``, where
+    computing the same thing finds it.
 
-    Each file must be safetensors, listed, of the sha256 of index and card, under the key that
-    follows from its card, and named after it; what is not, and every file that is not listed, is
-    refused with one line, and the rest is taken in. What the store has already stays.
-    ``environment`` (of :func:`bvlib.run.store.environment`) is that of runs here: what was made in
-    another one is counted as ``foreign``. Raises BvError for a folder without readable index.
+    Each model must be safetensors of the sha256 of its card, under the key that follows from its
+    card, in a folder named after both; what is not, and every other file, is refused with one
+    line, and the rest is taken in. What the store has already stays. ``environment`` (of
+    :func:`bvlib.core.versions.environment`) is that of runs here: what was made in another one is
+    counted as ``foreign``. Raises BvError for a folder without models.
     """
-    folder, root = Path(folder).expanduser(), Path(root)
-    entries, refused, brought, there, size, foreign = _index(folder), [], 0, 0, 0, 0
-    listed = {
-        entry.get("file")
-        for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("file"), str)
-    }
-    for path in sorted(folder.glob("[!.]*")):
-        if path.name not in {
-            "index.json",
-            *listed,
-            *(card_of(folder / Path(name).name).name for name in listed),  # pyright: ignore[reportArgumentType]
-        }:
-            refused.append(f"{path.name} is not listed in index.json: refused")
-    for entry in entries:
-        try:
-            path = _listed(folder, entry)
-            card, place = _card(path, entry), root / entry["kind"] / path.name
-            with locked(
-                place.with_name(place.name + ".lock"),
-                f"waiting for another process to make {card['name']}",
-            ):
-                new = not _kept(place, card["key"])
-                if new:
-                    write_whole(
-                        place,
-                        lambda draft, path=path, card=card: _copy(path, draft, card["sha256"]),
-                    )
-                    write_json(card_of(place), {**card, "imported": True})
-        except BvError as error:
-            refused.append(f"{error}: refused")
-            continue
-        except OSError as error:
-            raise BvError(
-                f"cannot write in {root} ({error.strerror or error}): make room there or set "
-                "BVLIB_STORE"
-            ) from None
-        brought, there, size = brought + new, there + (not new), size + entry["bytes"]
-        foreign += _foreign(card, environment)
-    return Exchange(brought, there, size, tuple(refused), foreign)
+    folder, root = Path(folder).expanduser().resolve(), Path(root)
+    alone = any((folder / name).exists() for name in (WEIGHTS, CONFIG))
+    models = [folder] if alone else sorted(folder.glob("[!.]*"))
+    if not any(model.is_dir() for model in models):
+        raise BvError(f"no model in {folder}: give a folder that bv export wrote")
+    taken, refused = [(0, 0, 0)], []
+    with _writing(root, "set BVLIB_STORE"):
+        for model in models:
+            try:
+                refused += _strays(model)
+                card = _card(model / WEIGHTS, model / CONFIG, model.name)
+                new = _keep(model, card, root / card["kind"] / f"{model.name}.safetensors")
+            except BvError as error:
+                refused.append(f"{error}: refused")
+                continue
+            there, here = card["environment"], environment or card["environment"]
+            other = raised(card["recipes"]) or any(here[part] != there[part] for part in COUNTED)
+            taken.append((new, (model / WEIGHTS).stat().st_size, bool(other)))
+    brought, size, foreign = map(sum, zip(*taken))
+    return Exchange(brought, len(taken) - 1 - brought, size, tuple(refused), foreign)
 
 
 def import_file(kind: str, path: str | Path, out: str | Path, base: str | None = None) -> Path:
@@ -200,146 +162,113 @@ def import_file(kind: str, path: str | Path, out: str | Path, base: str | None =
     trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a
     file of another form, an ``out`` that is there or no .safetensors.
     """
-    from bvlib.files.weights import save_weights
     from bvlib.run import imports
     from bvlib.worlds import bases, clip
 
     path, out = Path(path).expanduser(), Path(out).expanduser()
     if out.exists() or out.suffix != ".safetensors":
-        raise BvError(
-            f"{out} {'is there already' if out.exists() else 'is no .safetensors file'}: name "
-            "another --out"
-        )
-    card = {"imported": kind, "from": path.name} | (
-        {"from_sha256": file_sha256(path)} if path.is_file() else {}
-    )
+        why = "is there already" if out.exists() else "is no .safetensors file"
+        raise BvError(f"{out} {why}: name another --out")
     if kind == "trigger":
-        trigger = imports.trigger_npy(path)
-        save_weights(
-            out,
-            {"patch": trigger.patch, "mask": trigger.mask},
-            card | {"place": trigger.place, "name": trigger.name},
-        )
-        return out
-    whole = base is not None and (base in bases.shipped() or base.endswith(".safetensors"))
-    if kind == "task-vector":
-        if base is None:
-            raise BvError(
-                "a fine-tuned checkpoint needs --base, the model that it must fit: an open_clip "
-                "name such as ViT-B-32"
-            )
-        theta = imports.task_vector_pt(path, bases.load(base) if whole else clip.build(base))  # pyright: ignore[reportArgumentType]
-    elif base is None or whole:
-        theta = imports.hugging_face(path, base=bases.load(base) if whole else None)  # pyright: ignore[reportArgumentType]
+        made = imports.trigger_npy(path)
+        theta, told = {"patch": made.patch, "mask": made.mask}, {"place": made.place}
+        told["name"] = made.name
+    elif kind == "hugging-face":
+        theta = imports.hugging_face(path, base=bases.load(base) if base else None)
+        told = {"base": base}
+    elif base is None:
+        raise BvError(f"{path.name} needs --base, the model that it must fit, such as ViT-B-32")
     else:
-        raise BvError(
-            f"--base {base} has no weights here: for Hugging Face name "
-            f"{', '.join(bases.shipped())}, a file, or none"
-        )
-    save_weights(out, theta, card | {"base": base})
+        whole = base in bases.shipped() or base.endswith(".safetensors")
+        theta = imports.task_vector_pt(path, bases.load(base) if whole else clip.build(base))
+        told = {"base": base}
+    if path.is_file():
+        told["from_sha256"] = safe.file_sha256(path)
+    save_weights(out, theta, {"imported": kind, "from": path.name, **told})
     return out
 
 
-def _index(folder: Path) -> list[Any]:
-    """The entries of a folder's index.json. BvError when there is none of ours."""
+def _strays(model: Path) -> list[str]:
+    """A line for each file in a model's folder that is never read. BvError for what is no such
+    folder, or may lead out of it."""
+    if not re.fullmatch(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]{0,199}", model.name) or not model.is_dir():
+        raise BvError(f"{model.name!r} is no folder of a stored model, and nothing else is read")
+    if any(path.is_symlink() for path in (model, model / WEIGHTS, model / CONFIG)):
+        raise BvError(f"{model.name} is a link, or has one, and may lead elsewhere")
+    strays = sorted(path.name for path in model.glob("[!.]*") if path.name not in FILES)
+    return [f"{model.name}/{name} is not read: refused" for name in strays]
+
+
+def _card(weights: Path, config: Path, stem: str) -> dict[str, Any]:
+    """The card of a stored or exported file, after all that a store asks of the two and of their
+    name was checked. BvError in one line for what is wrong."""
+    for path in (weights, config):
+        if not path.is_file():
+            raise BvError(f"{stem} has no {path.name}")
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if index["format"] != FORM or not isinstance(index["artefacts"], list):
-            raise ValueError
-        return index["artefacts"]
-    except FileNotFoundError:
-        raise BvError(f"no index.json in {folder}: give a folder that bv export wrote") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise BvError(
-            f"{folder / 'index.json'} is no index of {FORM!r}: give a folder that bv export wrote"
-        ) from None
-
-
-def _listed(folder: Path, entry: Any) -> Path:
-    """The file of an index entry, of the size and hash that it says. BvError for one elsewhere,
-    damaged or of another format."""
-    name = entry.get("file") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*", name):
-        raise BvError(f"index.json names {name!r}, which is no file name of a store")
-    path = folder / name
-    if path.suffix != ".safetensors":
-        raise BvError(
-            f"{name} is of another format: only .safetensors is read, as others can run code when "
-            "loaded"
-        )
-    if path.is_symlink() or card_of(path).is_symlink():
-        raise BvError(f"{name} or its card is a link and may lead elsewhere")
-    if not path.is_file():
-        raise BvError(f"{name} is listed in index.json and not there")
-    if entry.get("bytes") != path.stat().st_size or entry.get("sha256") != file_sha256(path):
-        raise BvError(f"{name} is damaged: its bytes are not those of index.json")
-    return path
-
-
-def _card(path: Path, entry: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The card of a file after all that a store asks of the two was checked. BvError in one line
-    for what is wrong."""
+        if config.stat().st_size > LARGEST:
+            raise ValueError("it is too large")
+        card = safe.read_json(config)
+        key, kind, sha256 = key_of(card), card["kind"], safe.file_sha256(weights)
+        name = stem_of(card["name"], key)
+        sum([card["seconds"], *card["nested"].values()])  # all of them numbers, and texts here
+        "".join([*raised(card["recipes"]), *card["recipes"], *card["inputs"]])
+        json.dumps(card, ensure_ascii=False).encode()
+    except Exception as error:  # whatever a damaged card does to its reader, or a foreign one
+        why = f"{type(error).__name__}: {error}; bv import --hugging-face reads models of others"
+        raise BvError(f"the card of {stem} is none of a store ({why})") from None
+    if kind not in KINDS:
+        raise BvError(f"{stem} is of kind {kind!r}, not {' or '.join(KINDS)}")
+    if card.get("key") != key or stem != name:
+        raise BvError(f"{stem} has a name or a key that does not follow from its card")
+    if card.get("sha256") != sha256:
+        raise BvError(f"{stem} is damaged: it is not the file that its card describes")
     try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
-        key = key_of(card)
-        kind, name = card["kind"], re.sub(r"[^A-Za-z0-9_.=-]+", "_", card["name"])
-        if not all(
-            isinstance(seconds, (int, float))
-            for seconds in (card["seconds"], *card["nested"].values())
-        ):
-            raise ValueError
-    except FileNotFoundError:
-        raise BvError(f"{path.name} has no card {card_of(path).name}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BvError):
-        raise BvError(f"the card of {path.name} is damaged") from None
-    if kind not in KINDS or (entry is not None and entry.get("kind") != kind):
-        raise BvError(
-            f"{path.name} is of kind {kind!r}, not {' or '.join(KINDS)} as the index says"
-        )
-    if (
-        card["key"] != key
-        or path.name != f"{name}-{key[:16]}.safetensors"
-        or (entry is not None and entry.get("key") != key)
-    ):
-        raise BvError(f"{path.name} has a key that does not follow from its card")
-    if card["sha256"] != file_sha256(path):
-        raise BvError(f"{path.name} is damaged: it is not the file that its card describes")
-    try:
-        FORMATS[kind][2](path)
+        FORMATS[kind][2](weights)
     except Exception as error:  # safetensors raises its own error and OSError alike
-        raise BvError(
-            f"{path.name} is no safetensors file "
-            f"({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
+        raise BvError(f"{stem} is no safetensors file ({type(error).__name__})") from None
     return card
 
 
-def _same(path: Path, card: dict[str, Any]) -> bool:
-    """Whether an exported file is there as it should be. BvError when another one is in its
-    place."""
-    if not path.exists():
-        return False
-    if not path.is_file() or file_sha256(path) != card["sha256"]:
-        raise BvError(
-            f"{path} is another file than the stored one and is not overwritten: name another "
-            "folder, or move it away"
-        )
-    return card_of(path).exists() and _card(path)["key"] == card["key"]
-
-
-def _kept(path: Path, key: str) -> bool:
-    """Whether the store has the artefact already, undamaged."""
+def _there(model: Path, card: dict[str, Any]) -> bool:
+    """Whether a model is exported already. BvError when another one is in its place."""
+    weights, config = model / WEIGHTS, model / CONFIG
     try:
-        return path.exists() and _card(path)["key"] == key
+        return bool(_card(weights, config, model.name))
     except BvError:
+        if config.exists() or (weights.exists() and safe.file_sha256(weights) != card["sha256"]):
+            mend = "which is not overwritten: name another folder, or move it away"
+            raise BvError(f"{model} holds another model than the stored one, {mend}") from None
         return False
 
 
-def _foreign(card: dict[str, Any], environment: dict[str, Any] | None) -> bool:
-    """Whether no run here would ask for it: its recipes or what it ran under are others."""
-    same = not raised(card["recipes"])
-    here = environment or card["environment"]
-    return not same or any(here[part] != card["environment"][part] for part in COUNTED)
+def _keep(model: Path, card: dict[str, Any], place: Path) -> bool:
+    """Put a model at its place in a store, unless it is there undamaged; whether it was put."""
+
+    def copy(draft: Path) -> None:
+        shutil.copyfile(model / WEIGHTS, draft)
+        if safe.file_sha256(draft) != card["sha256"]:
+            raise BvError(f"{model.name} changed while it was read")
+
+    lock = place.with_name(place.name + ".lock")
+    with safe.locked(lock, f"waiting for another process to make {card['name']}"):
+        try:
+            return not _card(place, card_of(place), place.stem)
+        except BvError:
+            safe.write_whole(place, copy)
+            safe.write_json(card_of(place), {**card, "imported": True})
+            return True
+
+
+def _readme(stem: str, card: dict[str, Any]) -> str:
+    """The model card, as a hub shows it."""
+    told = {part: card[part] for part in ("kind", "name", "sha256")}
+    told["recipes"] = ", ".join(card["recipes"])
+    told["made from (digests, the base's first)"] = ", ".join(card["inputs"])
+    told["versions"] = ", ".join(f"{part} {text}" for part, text in card["environment"].items())
+    plain = {part: re.sub(r"[`|\s]+", " ", text) for part, text in told.items()}
+    rows = "\n".join(f"| {part} | `{text}` |" for part, text in plain.items())
+    return MODEL_CARD.format(kind=card["kind"], stem=stem, rows=rows)
 
 
 def _link(source: Path, draft: Path) -> None:
@@ -349,7 +278,10 @@ def _link(source: Path, draft: Path) -> None:
         shutil.copyfile(source, draft)
 
 
-def _copy(source: Path, draft: Path, sha256: str) -> None:
-    shutil.copyfile(source, draft)
-    if file_sha256(draft) != sha256:
-        raise BvError(f"{source.name} changed while it was read")
+@contextmanager
+def _writing(place: Path, mend: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise BvError(f"cannot write in {place} ({why}): make room there or {mend}") from None

@@ -9,7 +9,6 @@ dict of the image tower in open_clip's names ("conv1.weight",
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import torch
 from bvlib.attacks.triggers import Trigger
 from bvlib.core.encoder import ClipEncoder
 from bvlib.core.errors import BadCheckpoint, BvError
+from bvlib.files.safe import read_json
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
@@ -28,30 +28,18 @@ from bvlib.worlds.clip import uses_quick_gelu
 StateDict = dict[str, torch.Tensor]
 Base = ClipEncoder | Mapping[str, torch.Tensor]
 
-WRAPPERS = ("module.", "model.", "image_encoder.", "clip_model.")
+WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model)\.)*")
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
-BESIDE = (
-    "transformer.",
-    "token_embedding.",
-    "positional_embedding",
-    "ln_final.",
-    "text_projection",
-    "text.",
-    "attn_mask",
-    "logit_scale",
-    "logit_bias",
-    "classification_head.",
-    "input_resolution",
-    "context_length",
-    "vocab_size",
-)
-HF_BESIDE = (
-    "text_model.",
-    "text_projection.",
-    "logit_scale",
-    "vision_model.embeddings.position_ids",
-    "embeddings.position_ids",
-)
+TEXT = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
+SIZES = ("text.", "attn_mask", "logit_scale", "logit_bias", "input_resolution", "context_length")
+BESIDE = (*TEXT, *SIZES, "vocab_size", "classification_head.")
+HF_BESIDE = ("text_model.", "text_projection.", "logit_scale", "embeddings.position_ids")
+HF_NAMES = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+}
+HF_NORMS = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}  # sic: it is spelt so there
 HF_BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -60,10 +48,9 @@ HF_BLOCK = {
     "attn.out_proj": "self_attn.out_proj",
 }
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-LOW, HIGH = (
-    -MEAN[0] / STD[0],
-    (1 - MEAN[2]) / STD[2],
-)  # the published clamp: over all channels, -1.792 to 2.146
+# the published clamp: over all channels, -1.792 to 2.146
+LOW, HIGH = -MEAN[0] / STD[0], (1 - MEAN[2]) / STD[2]
+HARMFUL = ("os.", "posix.", "nt.", "sys.", "subprocess.", "builtins.eval", "builtins.exec")
 
 
 def task_vector_pt(path: str | Path, base: Base) -> StateDict:
@@ -102,17 +89,14 @@ def hugging_face(
     """
     path = Path(path)
     if path.is_dir():
-        path /= (
-            "pytorch_model.bin"
-            if not (path / "model.safetensors").is_file()
-            else "model.safetensors"
-        )
-    reference = _weights_of(base)
-    theta = _from_hugging_face(
-        {_peeled(key): tensor for key, tensor in _tensors(path).items()}, path.name, reference
-    )
-    theta = theta if reference is None else _fitted(theta, reference, path.name)
-    if isinstance(base, ClipEncoder):
+        names = ("model.safetensors", "pytorch_model.bin")
+        path /= next((name for name in names if (path / name).is_file()), names[1])
+    reference = {} if base is None else _weights_of(base)
+    weights = {WRAPPERS.sub("", key, count=1): tensor for key, tensor in _tensors(path).items()}
+    theta = _from_hugging_face(weights, path.name, reference.get("proj"))
+    if reference:
+        theta = _fitted(theta, reference, path.name)
+    if base is not None and not isinstance(base, Mapping):
         _check_config(config, path, base)
     return theta
 
@@ -147,43 +131,27 @@ def trigger_npy(
     try:
         array = np.load(path, allow_pickle=False)
     except Exception:  # ValueError for objects and for damage, EOFError, OSError
-        raise BvError(
-            f"{path.name} is no .npy array of numbers: nothing else is read, as pickled objects "
-            "can run code"
-        ) from None
+        why = "nothing else is read, as pickled objects can run code"
+        raise BvError(f"{path.name} is no .npy array of numbers: {why}") from None
+    form = "a trigger file holds one float array (3, side, side)"
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise BvError(
-            f"{path.name} is no array of numbers: a trigger file holds one float array (3, side, "
-            "side)"
-        )
-    if array.ndim != 3 or array.shape[0] != 3 or array.shape[1] != array.shape[2] or not array.size:
-        hint = (
-            ": its channels come last, use array.transpose(2, 0, 1)"
-            if array.ndim == 3 and array.shape[-1] == 3
-            else ""
-        )
-        raise BvError(f"{path.name} has shape {array.shape}, a trigger file (3, side, side){hint}")
-    if size is not None and array.shape[1] != size:
-        raise BvError(
-            f"{path.name} is {array.shape[1]} px wide, not the {size} px asked for: a trigger is "
-            "never resized"
-        )
+        raise BvError(f"{path.name} is no array of numbers: {form}")
+    if not array.size or array.shape != (3, *array.shape[-1:] * 2):
+        last = array.ndim == 3 and array.shape[-1] == 3
+        hint = "; its channels come last, use array.transpose(2, 0, 1)" if last else ""
+        raise BvError(f"{path.name} has shape {array.shape}: {form}{hint}")
+    if size not in (None, array.shape[1]):
+        sides = f"{array.shape[1]} px wide, not the {size} px asked for"
+        raise BvError(f"{path.name} is {sides}: a trigger is never resized")
     low, high = float(array.min()), float(array.max())
-    if not (low >= LOW - 1e-3 and high <= HIGH + 1e-3) or (
-        low >= 0 and high <= 1
-    ):  # also when not a number
-        raise BvError(
-            f"{path.name} goes from {low:.3g} to {high:.3g}: a trigger file is in CLIP's "
-            f"normalised space, {LOW:.3f} to "
-            f"{HIGH:.3f} and below 0 somewhere; make pixels a Trigger directly"
-        )
-    zeros = int((array == 0).sum())
-    if zeros:
-        warnings.warn(
-            f"{path.name} has {zeros} values of exactly 0, transparent in the published code and "
-            "opaque here",
-            stacklevel=2,
-        )
+    inside = low >= LOW - 1e-3 and high <= HIGH + 1e-3  # not so when they are no numbers
+    if not inside or (low >= 0 and high <= 1):
+        space = f"CLIP's normalised space, {LOW:.3f} to {HIGH:.3f} and below 0 somewhere"
+        told = f"goes from {low:.3g} to {high:.3g}: a trigger file is in {space}"
+        raise BvError(f"{path.name} {told}; make pixels a Trigger directly")
+    if zeros := int((array == 0).sum()):
+        said = "exactly 0, transparent in the published code and opaque here"
+        warnings.warn(f"{path.name} has {zeros} values of {said}", stacklevel=2)
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
     patch = torch.from_numpy(array.astype(np.float64)) * std + mean
     patch = (patch.clamp(0, 1) if clip else patch).float()
@@ -199,216 +167,140 @@ def _tensors(path: Path) -> StateDict:
         raise BadCheckpoint(f"no weight file {path}: check the path, or fetch it first")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch remarks on old pickles and TorchScript before it refuses them
+            warnings.simplefilter("ignore")  # torch remarks on old pickles before it refuses them
             held = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # UnpicklingError, RuntimeError, KeyError, EOFError, …: whatever the bytes lead to
-        raise _refusal(path, str(error)) from None
+    except Exception as error:  # UnpicklingError, KeyError, …: whatever the bytes lead to
+        raise _refusal(path.name, str(error)) from None
     while isinstance(held, Mapping) and (
         inner := [held[k] for k in ("state_dict", "model") if isinstance(held.get(k), Mapping)]
     ):
         held = inner[0]
-    if not isinstance(held, Mapping) or not held:
-        raise BadCheckpoint(
-            f"{path.name} holds a {type(held).__name__}, not a state dict: save model.state_dict()"
-        )
-    if wrong := [
-        key
-        for key, tensor in held.items()
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor)
-    ]:
-        raise BadCheckpoint(
-            f"{path.name}: {wrong[0]!r} is a {type(held[wrong[0]]).__name__}, not a tensor: save "
-            "model.state_dict()"
-        )
+    wrong = [f"holds a {type(held).__name__}, not a state dict"]
+    if isinstance(held, Mapping) and held:
+        wrong = [
+            f"is no state dict, {key!r} is a {type(value).__name__}"
+            for key, value in held.items()
+            if not isinstance(key, str) or not isinstance(value, torch.Tensor)
+        ]
+    if wrong:
+        raise BadCheckpoint(f"{path.name} {wrong[0]}: save model.state_dict()")
     return dict(held)
 
 
-def _refusal(path: Path, said: str) -> BadCheckpoint:
+def _refusal(name: str, said: str) -> BadCheckpoint:
     """Why torch would not read a file as weights only, and the way out."""
     culprit, script = re.search(r"GLOBAL ([\w.]+)", said), "TorchScript" in said
     if not culprit and not script and "Weights only load failed" not in said:
-        return BadCheckpoint(
-            f"{path.name} is cut short or no checkpoint of torch: fetch or make it again"
-        )
-    if culprit and culprit[1].startswith(
-        ("os.", "posix.", "nt.", "sys.", "subprocess.", "builtins.eval", "builtins.exec")
-    ):
-        return BadCheckpoint(
-            f"{path.name} is refused: loading it would use {culprit[1]}, which no weights need: "
-            "delete it"
-        )
-    what, read = (
-        "a bare pickle",
-        f"import pickle, torch; m = pickle.load(open('{path.name}', 'rb'))",
-    )
+        return BadCheckpoint(f"{name} is cut short or no checkpoint of torch: fetch it again")
+    if culprit and culprit[1].startswith(HARMFUL):
+        why = f"loading it would use {culprit[1]}, which no weights need"
+        return BadCheckpoint(f"{name} is refused: {why}: delete it")
+    what, read = "a bare pickle", f"pickle.load(open({name!r}, 'rb'))"
     if culprit:
-        what, read = (
-            culprit[1],
-            f"import torch; m = torch.load('{path.name}', map_location='cpu', weights_only=False)",
-        )
+        what, read = culprit[1], f"torch.load({name!r}, map_location='cpu', weights_only=False)"
     elif script:
-        what, read = (
-            "a TorchScript program",
-            f"import torch; m = torch.jit.load('{path.name}', map_location='cpu')",
-        )
+        what, read = "a TorchScript program", f"torch.jit.load({name!r}, map_location='cpu')"
     return BadCheckpoint(
-        f"{path.name} is refused: it holds {what}, not only tensors, and loading that can run any "
-        "code. If you trust its authors, "
-        f"convert it in a throwaway container without network that has their code: {read}; "
+        f"{name} is refused: it holds {what}, not only tensors, and loading that can run any code. "
+        "If you trust its authors, convert it in a throwaway container without network that has "
+        f"their code: import pickle, torch; m = {read}; "
         "torch.save(m['state_dict'] if isinstance(m, dict) else m.state_dict(), 'plain.pt'), then "
         "import plain.pt"
     )
-
-
-def _peeled(key: str) -> str:
-    while key.startswith(WRAPPERS):
-        key = key.split(".", 1)[1]
-    return key
 
 
 def _image_tower(weights: StateDict, name: str) -> StateDict:
     """The image tower's part, in its own names, of a state dict of whatever wraps it."""
     peeled: StateDict = {}
     for key, tensor in weights.items():
-        if _peeled(key) in peeled:
-            raise BadCheckpoint(
-                f"{name} has {_peeled(key)!r} twice, under two prefixes: save one model's state "
-                "dict"
-            )
-        peeled[_peeled(key)] = tensor
-    if not any(key.startswith("visual.") for key in peeled):
-        return {
-            key: tensor
-            for key, tensor in peeled.items()
-            if not key.startswith("classification_head.")
-        }
-    if unknown := [key for key in peeled if not key.startswith(("visual.", *BESIDE))]:
+        own = WRAPPERS.sub("", key, count=1)
+        if own in peeled:
+            raise BadCheckpoint(f"{name} has {own!r} twice: save one model's state dict")
+        peeled[own] = tensor
+    start = "visual."
+    tower = {key.removeprefix(start): t for key, t in peeled.items() if key.startswith(start)}
+    if not tower:
+        return {key: t for key, t in peeled.items() if not key.startswith("classification_head.")}
+    if unknown := [key for key in peeled if not key.startswith((start, *BESIDE))]:
         raise BadCheckpoint(f"{name} has tensors of no CLIP model: {_some(unknown)}")
-    return {
-        key.removeprefix("visual."): tensor
-        for key, tensor in peeled.items()
-        if key.startswith("visual.")
-    }
+    return tower
 
 
-def _weights_of(base: Base | None) -> Mapping[str, torch.Tensor] | None:
-    return base.theta if isinstance(base, ClipEncoder) else base
+def _weights_of(base: Base) -> Mapping[str, torch.Tensor]:
+    return base if isinstance(base, Mapping) else base.theta
 
 
 def _check_names(missing: list[str], extra: list[str], what: str) -> None:
     """BadCheckpoint naming up to three missing and three unknown tensors, when there are any."""
-    parts = [
-        f"{word} {_some(keys)}"
-        for word, keys in (("lacks", missing), ("has unknown", extra))
-        if keys
-    ]
-    if parts:
+    found = {"lacks": missing, "has unknown": extra}
+    if parts := [f"{word} {_some(keys)}" for word, keys in found.items() if keys]:
         raise BadCheckpoint(f"{what}: it {' and '.join(parts)}: was it made from another model?")
 
 
 def _fitted(theta: StateDict, base: Mapping[str, torch.Tensor], name: str) -> StateDict:
     """The weights in the base's order and types. BadCheckpoint naming what is missing, unknown, or
     of another shape."""
-    _check_names(
-        [k for k in base if k not in theta],
-        [k for k in theta if k not in base],
-        f"{name} does not fit the base",
-    )
+    missing, extra = [k for k in base if k not in theta], [k for k in theta if k not in base]
+    _check_names(missing, extra, f"{name} does not fit the base")
     check_matches(theta, dict(base), name)
     return {key: theta[key].to(tensor, copy=True) for key, tensor in base.items()}
 
 
-def _from_hugging_face(
-    weights: StateDict, name: str, base: Mapping[str, torch.Tensor] | None
-) -> StateDict:
-    """Hugging Face's names and layout to open_clip's. BadCheckpoint naming what is missing or
-    unknown."""
-    left = {
-        key.removeprefix("vision_model."): tensor
-        for key, tensor in weights.items()
-        if not key.startswith(HF_BESIDE)
-    }
-    missing: list[str] = []
-
-    def take(key: str) -> torch.Tensor:
-        if key not in left:
-            missing.append(key)
-        return left.pop(key, torch.empty(0))
-
-    theta = {
-        "class_embedding": take("embeddings.class_embedding").reshape(-1),
-        "positional_embedding": take("embeddings.position_embedding.weight"),
-        "conv1.weight": take("embeddings.patch_embedding.weight"),
-    }
-    layers = len(
-        {match[1] for key in left if (match := re.match(r"encoder\.layers\.(\d+)\.", key))}
-    )
-    names = {
-        "ln_pre": "pre_layrnorm",
-        "ln_post": "post_layernorm",
-    }  # sic: the first is spelt so there
-    for number in range(layers):
-        ours, theirs = f"transformer.resblocks.{number}.", f"encoder.layers.{number}."
-        names |= {ours + a: theirs + b for a, b in HF_BLOCK.items()}
-        for end in ("weight", "bias"):
-            theta[f"{ours}attn.in_proj_{end}"] = torch.cat(
-                [take(f"{theirs}self_attn.{x}_proj.{end}") for x in "qkv"]
-            )
-    theta |= {
-        f"{a}.{end}": take(f"{b}.{end}") for a, b in names.items() for end in ("weight", "bias")
-    }
-    if "visual_projection.weight" in left:
-        theta["proj"] = take("visual_projection.weight").T.contiguous()
-    elif base is None or "proj" not in base:
-        raise BadCheckpoint(
-            f"{name} has no visual_projection, like every CLIPVisionModel: give base=, whose "
-            "projection is then taken"
-        )
-    else:
-        theta["proj"] = base["proj"].clone()
-    _check_names(
-        missing if layers else ["encoder.layers", *missing],
-        [*left],
-        f"{name} is no image tower of Hugging Face's CLIP",
-    )
+def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None) -> StateDict:
+    """Hugging Face's names and layout to open_clip's, with this projection if they have none.
+    BadCheckpoint naming what is missing or unknown."""
+    theirs = {key.removeprefix("vision_model."): tensor for key, tensor in weights.items()}
+    theirs = {key: tensor for key, tensor in theirs.items() if not key.startswith(HF_BESIDE)}
+    found = [re.match(r"encoder\.layers\.(\d+)\.", key) for key in theirs]
+    layers = len({match[1] for match in found if match})
+    parts = {ours: [key] for ours, key in HF_NAMES.items()}  # what is stacked to one of ours
+    for end in ("weight", "bias"):
+        parts |= {f"{a}.{end}": [f"{b}.{end}"] for a, b in HF_NORMS.items()}
+        for i in range(layers):
+            ours, block = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
+            parts |= {f"{ours}{a}.{end}": [f"{block}{b}.{end}"] for a, b in HF_BLOCK.items()}
+            qkv = [f"{block}self_attn.{letter}_proj.{end}" for letter in "qkv"]
+            parts[f"{ours}attn.in_proj_{end}"] = qkv
+    if "visual_projection.weight" in theirs:
+        proj = theirs.pop("visual_projection.weight").T
+    if proj is None:
+        mend = "give base=, whose projection is then taken"
+        raise BadCheckpoint(f"{name} has no visual_projection, as no CLIPVisionModel has: {mend}")
+    wanted = [] if layers else ["encoder.layers"]
+    wanted += [key for keys in parts.values() for key in keys]
+    missing, extra = [k for k in wanted if k not in theirs], [k for k in theirs if k not in wanted]
+    _check_names(missing, extra, f"{name} is no image tower of Hugging Face's CLIP")
+    theta = {ours: torch.cat([theirs[key] for key in keys]) for ours, keys in parts.items()}
+    theta["class_embedding"] = theta["class_embedding"].reshape(-1)
+    theta["proj"] = proj.clone(memory_format=torch.contiguous_format)
     return theta
 
 
 def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEncoder) -> None:
     """BvError when a Hugging Face config, given or beside the weights, and an encoder differ in
     what no tensor shows."""
-    if not isinstance(config, Mapping):
-        file = Path(config) if config is not None else path.with_name("config.json")
+    if isinstance(config, Mapping):
+        said = config
+    else:
+        file = path.with_name("config.json") if config is None else Path(config)
         if config is None and not file.is_file():
             return
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            said = dict(read_json(file))
+        except (OSError, ValueError, TypeError) as error:
             raise BvError(f"no readable config at {file} ({error})") from None
-    config = config.get("vision_config") or config  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-    quick = (
-        config.get("hidden_act", "quick_gelu") == "quick_gelu"  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-    )  # the default there; so are 12 heads
+    said = said.get("vision_config") or said
+    quick = said.get("hidden_act", "quick_gelu") == "quick_gelu"  # the default there
     if quick != uses_quick_gelu(base.model):
-        kind = {True: "QuickGELU", False: "GELU"}
-        raise BvError(
-            f"{path.name} was trained with {kind[quick]} and the base has {kind[not quick]}: "
-            "build the base "
-            f"{'with' if quick else 'without'} '-quickgelu' in its name (open_clip issue 771)"
-        )
-    heads, has = (
-        config.get("num_attention_heads", 12),  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        base.model.visual.transformer.resblocks[0].attn.num_heads,
-    )
+        kind, word = {True: "QuickGELU", False: "GELU"}, "with" if quick else "without"
+        both = f"was trained with {kind[quick]} and the base has {kind[not quick]}"
+        mend = f"build the base {word} '-quickgelu' in its name (open_clip issue 771)"
+        raise BvError(f"{path.name} {both}: {mend}")
+    heads = said.get("num_attention_heads", 12)  # the default there
+    has = base.model.visual.transformer.resblocks[0].attn.num_heads
     if heads != has:
-        raise BvError(
-            f"{path.name} has {heads} attention heads and the base {has}: use a base of its "
-            "architecture"
-        )
+        both = f"has {heads} attention heads and the base {has}"
+        raise BvError(f"{path.name} {both}: use a base of its architecture")
 
 
 def _some(keys: list[str]) -> str:

@@ -86,6 +86,11 @@ def key_of(card: Mapping[str, Any]) -> str:
     return digest({**{part: card[part] for part in PARTS}, "environment": counted})
 
 
+def stem_of(name: str, key: str) -> str:
+    """What the file of a name and key is called, without its ending."""
+    return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', name)}-{key[:16]}"
+
+
 @dataclass(frozen=True)
 class Artefact:
     """A stored result: its value, where it lies, and the `seconds` its making took (without its
@@ -206,8 +211,7 @@ class Store:
         return list(self.used.values())
 
     def _path(self, card: Mapping[str, Any]) -> Path:
-        safe = re.sub(r"[^A-Za-z0-9_.=-]+", "_", card["name"])
-        file = f"{safe}-{card['key'][:16]}.{FORMATS[card['kind']][0]}"
+        file = f"{stem_of(card['name'], card['key'])}.{FORMATS[card['kind']][0]}"
         return self.root / card["kind"] / file
 
     def _partial_path(self, key: str) -> Path:
