@@ -198,7 +198,7 @@ def heads(
             return load_weights(path)[0]["head"].to(encoder.device)
         except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
             warnings.warn(f"head made again: {_first_line(error)}", stacklevel=2)
-    head = Encoder.head(encoder, classnames, templates)
+    head = ClipEncoder.head(encoder, classnames, templates)
     save_weights(path, {"head": head}, {**said, "model": encoder.name})
     return head
 
