@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bvlib.attacks.triggers import Trigger
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.files.safe import read_json
 from bvlib.files.weights import check_matches, load_weights
@@ -26,7 +26,7 @@ from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
 
 StateDict = dict[str, torch.Tensor]
-Base = ClipEncoder | Mapping[str, torch.Tensor]
+Base = Encoder | Mapping[str, torch.Tensor]
 
 WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model)\.)*")
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
@@ -276,7 +276,7 @@ def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None)
     return theta
 
 
-def _check_config(config: Mapping | str | Path | None, path: Path, base: ClipEncoder) -> None:
+def _check_config(config: Mapping | str | Path | None, path: Path, base: Encoder) -> None:
     """BvError when a Hugging Face config, given or beside the weights, and an encoder differ in
     what no tensor shows."""
     if isinstance(config, Mapping):
