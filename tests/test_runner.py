@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from helpers import END, WORK, write_notebook, write_profile
 
 from bvlib.cli import main
-from bvlib.cli.main import parse_value
+from bvlib.cli.options import parse_value
 from bvlib.core import versions
 from bvlib.core.errors import BvError
 from bvlib.files.digests import digest

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bvlib.cli.main import main, path_option
+from bvlib.cli.main import main
+from bvlib.cli.options import path_option
 from bvlib.core.errors import BvError
 
 

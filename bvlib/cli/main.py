@@ -1,16 +1,12 @@
-"""The group of all commands, and the options and values that several of them take."""
+"""The group of all commands."""
 
 from __future__ import annotations
 
-import ast
-import functools
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from bvlib.cli.options import complain
 from bvlib.core.errors import BvError, NotebookFailed
 
 
@@ -27,104 +23,6 @@ class Group(click.Group):
         except KeyboardInterrupt:
             complain("stopped; what was computed is kept, the same command goes on from there")
             ctx.exit(130)
-
-
-def complain(*lines: Any) -> None:
-    """Say lines on stderr, each after "bv: "."""
-    for line in lines:
-        click.echo(f"bv: {line}", err=True)
-
-
-def parse_value(text: str) -> Any:
-    """The value of `-p name=value`: a Python or YAML literal (number, list, true, none, ...), else
-    text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    if text.lower() in ("true", "false", "none", "null"):
-        return {"true": True, "false": False}.get(text.lower())
-    if text[:1] in ("[", "{"):
-        import yaml
-
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise BvError(f"cannot read the value {text!r}: write a list like [a, b]") from None
-    return text
-
-
-# Options that several commands take
-
-
-def path_option(*names: str, **how: Any) -> Callable:
-    """An option whose value is a path."""
-    return click.option(*names, type=click.Path(path_type=Path), **how)
-
-
-def seeds_option(command: Callable) -> Callable:
-    """`--seed 0` or `--seeds 0,1,2`: the command gets a list as ``seeds``, None for neither."""
-
-    @functools.wraps(command)
-    def with_list(*args: Any, seed: int | None, seeds: str | None, **options: Any) -> Any:
-        return command(*args, seeds=_seeds(seed, seeds), **options)
-
-    several = click.option("--seeds", metavar="0,1,2", help="several seeds")(with_list)
-    return click.option("--seed", type=int, help="one seed (run: 0 if not given)")(several)
-
-
-def _seeds(seed: int | None, seeds: str | None) -> list[int] | None:
-    if seeds is None:
-        return None if seed is None else [seed]
-    try:
-        return list(dict.fromkeys(int(item) for item in seeds.split(",")))
-    except ValueError:
-        raise BvError(
-            f"--seeds wants whole numbers with commas, like 0,1,2; got {seeds!r}"
-        ) from None
-
-
-def parse_parameters(_ctx: Any, _option: Any, items: tuple[str, ...]) -> dict[str, Any]:
-    """{name: value} of all `-p name=value`. BvError for an item without `=`."""
-    found = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name.strip():
-            raise BvError(f"-p wants name=value, got {item!r}")
-        found[name.strip()] = parse_value(text.strip())
-    return found
-
-
-def use_plugins(_ctx: Any, _option: Any, files: tuple[Path, ...]) -> None:
-    """Load plugin files now, so that names are checked with them, and name them to the kernels."""
-    from bvlib.core.registry import load_plugins
-    from bvlib.run.notebooks import plugin_files
-
-    if files:
-        paths = dict.fromkeys([*plugin_files(), *(path.resolve() for path in files)])
-        os.environ["BVLIB_PLUGINS"] = os.pathsep.join(map(str, paths))
-        load_plugins(paths)
-
-
-PROFILE = click.option(
-    "--profile", default="mini", show_default=True, help="smoke, mini, real32 or paper"
-)
-PARAMETERS = click.option(
-    "-p",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=parse_parameters,
-    help="a parameter of the notebooks",
-)
-PLUGIN = path_option(
-    "--plugin",
-    multiple=True,
-    metavar="FILE",
-    callback=use_plugins,
-    expose_value=False,
-    help="a Python file that registers methods of your own",
-)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,21 +7,15 @@ from typing import Any
 
 import click
 
-from bvlib.cli.main import (
-    PARAMETERS,
-    PLUGIN,
-    PROFILE,
-    complain,
-    main,
-    path_option,
-    seeds_option,
-)
+from bvlib.cli import options
+from bvlib.cli.main import main
+from bvlib.cli.options import complain, path_option
 from bvlib.core.errors import BvError
 
 
 @main.command("list")
 @click.argument("notebook", required=False)
-@PLUGIN
+@options.PLUGIN
 def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a
     NOTEBOOK, its parameters."""
@@ -67,8 +61,8 @@ POSITIVE = click.FloatRange(0, min_open=True)
 
 @main.command()
 @click.argument("notebooks", nargs=-1)
-@PROFILE
-@seeds_option
+@options.PROFILE
+@options.seeds_option
 @click.option(
     "--preset", help="evening, six-tasks or everything: notebooks and seeds chosen beforehand"
 )
@@ -99,9 +93,9 @@ def plan(**asked: Any) -> None:
 
 @main.command()
 @click.argument("notebooks", nargs=-1)
-@PROFILE
-@seeds_option
-@PARAMETERS
+@options.PROFILE
+@options.seeds_option
+@options.PARAMETERS
 @click.option(
     "--force", is_flag=True, help="run also what is up to date (stored results are still loaded)"
 )
@@ -109,7 +103,7 @@ def plan(**asked: Any) -> None:
     "--sweep", metavar="FILE", help="a YAML file with a grid of parameters, see notebooks/sweeps/"
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="runs of a sweep at once")
-@PLUGIN
+@options.PLUGIN
 @click.pass_context
 def run(context: click.Context, sweep: Path | None, jobs: int, **asked: Any) -> None:
     """Run NOTEBOOKS (`01` or `01_badmerging`; by default all but the long ones) through papermill,
@@ -154,8 +148,8 @@ def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **as
 
 
 @main.command()
-@PROFILE
-@seeds_option
+@options.PROFILE
+@options.seeds_option
 @click.option("--json", "form", flag_value="json", help="for scripts")
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
@@ -183,7 +177,7 @@ def report(profile: str, seeds: list[int] | None, form: str, check: bool, refere
 
 
 @main.command()
-@PROFILE
+@options.PROFILE
 @click.option(
     "--tolerance", type=float, help="drift that `bv report --check` allows, for all values"
 )

@@ -63,10 +63,7 @@ class Sweep:
 
 
 def read(
-    path: Path,
-    notebooks: Sequence[str],
-    profile: str | None = None,
-    seeds: Sequence[int] | None = None,
+    path: Path, notebooks: Sequence[str], profile: str | None = None, seeds: list[int] | None = None
 ) -> Sweep:
     """The sweep of a file; a profile and seeds that are given take the place of the file's. Equal
     points count once.

@@ -26,17 +26,8 @@ from bvlib.core.versions import environment
 from bvlib.defences import Part, detectors
 from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
-from bvlib.run import settings, store
+from bvlib.run import notebooks, settings, store
 from bvlib.run.adversary import Adversary, off_task
-from bvlib.run.notebooks import (
-    SET_BY_RUNNER,
-    find,
-    out_folder,
-    plugin_files,
-    root_folder,
-    shown,
-    store_folder,
-)
 from bvlib.study import experiments, figures
 from bvlib.worlds import tasks
 
@@ -50,23 +41,21 @@ class Lab(Adversary):
     def __init__(self, notebook: str, parameters: Mapping[str, Any]):
         self.notebook = notebook
         self._began = time.perf_counter()
-        load_plugins(plugin_files())
+        load_plugins(notebooks.plugin_files())
         given = {k: v for k, v in parameters.items() if v is not None}
-        profile, own = given.get("profile", "mini"), find([notebook])[0]
+        profile, own = given.get("profile", "mini"), notebooks.find([notebook])[0]
         defaults = settings.load(profile)
         p = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
-        p["off_task"] = dict(defaults.get("off_task", {}))
-        if p["adversary"] == p["off_task"].get(
-            "task"
-        ):  # an adversary that is the usual goal turns to the usual adversary
-            p["off_task"]["task"] = defaults["adversary"]
-        p["off_task"] = off_task(p["off_task"], given.get("off_task"))
+        off = dict(defaults.get("off_task", {}))
+        if p["adversary"] == off.get("task"):  # the usual goal turns to the usual adversary
+            off["task"] = defaults["adversary"]
+        p["off_task"] = off_task(off, given.get("off_task"))
         usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
-        explicit = {k: v for k, v in given.items() if k not in SET_BY_RUNNER and v != usual.get(k)}
-        self.out = (
-            Path(given["out"]) if given.get("out") else out_folder(profile, p["seed"], explicit)
-        )
-        super().__init__(p, store.Store(store_folder(), default_device().type))
+        explicit = {
+            k: v for k, v in given.items() if k not in notebooks.SET_BY_RUNNER and v != usual.get(k)
+        }
+        self.out = Path(given.get("out") or notebooks.out_folder(profile, p["seed"], explicit))
+        super().__init__(p, store.Store(notebooks.store_folder(), default_device().type))
         self._recipe = own.recipe
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
@@ -83,27 +72,24 @@ class Lab(Adversary):
         missing dataset or a damaged base.
         """
         if namespace is not None:
-            declared = find([notebook])[0].parameters
+            declared = notebooks.find([notebook])[0].parameters
             parameters = {name: namespace[name] for name in declared if name in namespace}
         lab = cls(notebook, parameters)
-        p = lab.p
-        goal = lab.goal()
+        p, goal, side = lab.p, lab.goal(), lab.trigger_size()
+        aim = repr(lab.task(goal.task).classnames[goal.target])
+        aim += "" if goal.task == p["adversary"] else f" of {goal.task}"
         print(
             f"profile {p['profile']}, seed {p['seed']}: base {p['base']}, {len(lab.tasks)} tasks "
-            f"merged by {p['merging']}; "
-            f"{p['attack']} on {p['adversary']} toward "
-            f"{lab.task(goal.task).classnames[goal.target]!r}"
-            f"{'' if goal.task == p['adversary'] else ' of ' + goal.task} "
-            f"with {lab.trigger_size()} × {lab.trigger_size()} px"
+            f"merged by {p['merging']}; {p['attack']} on {p['adversary']} toward {aim} "
+            f"with {side} × {side} px"
         )
-        print(
-            "; ".join(f"{name} = {p[name]}" for name in parameters if name in p and name != "out")
-        )
+        told = [name for name in parameters if name in p and name != "out"]
+        print("; ".join(f"{name} = {p[name]}" for name in told))
         return lab
 
     def examples(self, count: int, task: tasks.Task | None = None) -> torch.Tensor:
         """A few test images (N, H, W, 3) uint8 of a task (the adversary's), plain grey where they
-        may not be shown."""
+        may not be notebooks.shown."""
         task = task or self.adversary
         images = task.test.images[:count]
         return images if task.name in tasks.SHAREABLE else torch.full_like(images, 160)
@@ -144,32 +130,23 @@ class Lab(Adversary):
 
         On the first ``images`` of them where the profile's ``neural_cleanse`` names a number.
         """
-        task_, chosen, model = (
-            self.task(task or self.p["adversary"]),
-            detectors.detector[by],
-            self.model(model),
-        )
+        images_of, chosen = self.task(task or self.p["adversary"]), detectors.detector[by]
+        model = self.model(model)
         how = self.p.get(chosen.more.get("settings", by), {})
-        sight, adapter = model.sight(task_.name), getattr(model.sight(task_.name), "adapter", None)
+        sight, head = model.sight(images_of.name), self.head(images_of)
 
-        def make():
+        def make() -> pd.DataFrame:
             search = {key: value for key, value in how.items() if key != "images"}
-            images = task_.dev.images[: how.get("images")]
-            return chosen(sight, model.theta, self.head(task_), images, seed=self.seed, **search)
+            images = images_of.dev.images[: how.get("images")]
+            return chosen(sight, model.theta, head, images, seed=self.seed, **search)
 
-        return self.keep(
-            "table",
-            f"{chosen.more.get('short', by)}-{name}",
-            {"task": task_.name, "seed": self.seed, **how},
-            make,
-            recipes=[chosen.recipe],
-            inputs=[
-                self._base_digest(),
-                weights.digest(model.theta),
-                task_.digest,
-                *([weights.digest({"down": adapter.down, "up": adapter.up})] if adapter else []),
-            ],
-        ).value
+        inputs = [self._base_digest(), weights.digest(model.theta), images_of.digest]
+        if adapter := getattr(sight, "adapter", None):
+            inputs.append(weights.digest({"down": adapter.down, "up": adapter.up}))
+        args = {"task": images_of.name, "seed": self.seed, **how}
+        made_from = {"recipes": [chosen.recipe], "inputs": inputs}
+        title = f"{chosen.more.get('short', by)}-{name}"
+        return self.keep("table", title, args, make, **made_from).value
 
     def dev_parts(self) -> dict[str, Part]:
         """What a defender has: clean labelled dev images of every merged task, and the tasks'
@@ -205,62 +182,50 @@ class Lab(Adversary):
             number, unit = value.points, "points"
         else:
             number = value.percent if isinstance(value, metrics.Rate) else float(value)
-        self._result["headline"][name] = {
-            "value": number,
-            "unit": unit,
-            "low": getattr(value, "low", None),
-            "high": getattr(value, "high", None),
-        }
+        ends = {end: getattr(value, end, None) for end in ("low", "high")}
+        self._result["headline"][name] = {"value": number, "unit": unit, **ends}
 
     def measure(self, **values: float) -> None:
         """Numbers that claims are checked on, by name; one that is not finite is kept as
         undefined."""
-        self._result["measures"] |= {
-            k: float(v) if math.isfinite(v) else None for k, v in values.items()
-        }
+        finite = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
+        self._result["measures"] |= finite
 
     def finish(self) -> None:
         """Write the run's JSON (effective parameters, headline, measures, artefacts) and say where
         to look."""
         records = self.store.records()
-        made = [r for r in records if r["made"]]
-        write_json(
-            self.out / f"{self.notebook}.json",
-            {
-                "notebook": self.notebook,
-                "profile": self.p["profile"],
-                "seed": self.seed,
-                "parameters": self._plain(),
-                **self._result,
-                "recipes": self.recipes,
-                "outputs": self._outputs,
-                "artefacts": records,
-                "environment": environment(self.store.device),
-                "images_evaluated": EVALUATED["images"],
-                "peak_memory_bytes": peak_memory(),
-                "seconds": round(time.perf_counter() - self._began, 2),
-            },
-        )
-        print(
-            f"{len(self._outputs)} files in {shown(self.out.resolve(), root_folder())}; "
-            f"{len(made)} of {len(records)} stored results made now"
-        )
+        result = {
+            "profile": self.p["profile"],
+            "seed": self.seed,
+            **self._common(),
+            **self._result,
+            "outputs": self._outputs,
+            "artefacts": records,
+            "images_evaluated": EVALUATED["images"],
+            "peak_memory_bytes": peak_memory(),
+            "seconds": round(time.perf_counter() - self._began, 2),
+        }
+        write_json(self.out / f"{self.notebook}.json", result)
+        made = sum(record["made"] for record in records)
+        where = notebooks.shown(self.out.resolve(), notebooks.root_folder())
+        print(f"{len(self._outputs)} files in {where}; ", end="")
+        print(f"{made} of {len(records)} stored results made now")
 
     @property
     def recipes(self) -> list[str]:
         """The recipes, with versions, of all that this notebook has used so far, and its own."""
         return sorted({*USED, self._recipe})
 
-    def _plain(self) -> dict[str, Any]:
-        return {k: v for k, v in self.p.items() if k != "out"}
-
-    def _provenance(self, caption: str) -> dict[str, Any]:
+    def _common(self) -> dict[str, Any]:
+        """What a run's JSON and the provenance of a figure both tell."""
         return {
             "notebook": self.notebook,
-            "caption": caption,
-            "parameters": self._plain(),
+            "parameters": {k: v for k, v in self.p.items() if k != "out"},
             "recipes": self.recipes,
-            "base": self._base_digest(),
-            "data": {t.name: t.digest for t in self.tasks.values()},
             "environment": environment(self.store.device),
         }
+
+    def _provenance(self, caption: str) -> dict[str, Any]:
+        data = {task.name: task.digest for task in self.tasks.values()}
+        return {**self._common(), "caption": caption, "base": self._base_digest(), "data": data}

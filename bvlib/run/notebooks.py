@@ -16,18 +16,12 @@ from bvlib.core.errors import BvError, unknown
 from bvlib.core.registry import load_plugins
 from bvlib.core.versions import recipe as version_of
 from bvlib.files.digests import digest
+from bvlib.files.safe import read_json
 from bvlib.run import settings
 
 SET_BY_RUNNER = ("profile", "seed", "out")
-TYPES = {
-    "int": int,
-    "float": (int, float),
-    "str": str,
-    "bool": bool,
-    "list": list,
-    "tuple": (list, tuple),
-    "dict": dict,
-}
+TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, str, bool, list, dict)}
+TYPES |= {"float": (int, float), "tuple": (list, tuple)}
 
 
 # Where things lie
@@ -100,17 +94,15 @@ class Parameter:
         allowed = [TYPES[word] for word in TYPES if word in words]
         if not allowed or (value is None and (self.default is None or "None" in words)):
             return value
-        if isinstance(value, bool) and "bool" not in words:
-            fits = False
-        else:
-            fits = any(isinstance(value, kind) for kind in allowed)
-        if fits:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        strange = isinstance(value, bool) and "bool" not in words  # True is no number here
+        if not strange and any(isinstance(value, kind) for kind in allowed):
             return value
-        if "list" in words and isinstance(value, (tuple, int, float)):
-            return list(value) if isinstance(value, tuple) else [value]
         if "list" in words and isinstance(value, str):
             return [item.strip() for item in value.split(",")]
-        if "str" in words and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if "list" in words and (strange or number or isinstance(value, tuple)):
+            return list(value) if isinstance(value, tuple) else [value]
+        if "str" in words and number:
             return str(value)
         raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
 
@@ -136,25 +128,14 @@ class Notebook:
         """Read a notebook file. BvError if it is no notebook or its parameters cell is not
         literals."""
         cells = read_cells(path)
-        own = json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("bvlib", {})
-        titles = [
-            line.lstrip("# ").strip()
-            for cell in cells
-            if cell["cell_type"] == "markdown"
-            for line in cell_text(cell).splitlines()
-            if line.startswith("# ")
-        ]
-        tagged = [
-            cell_text(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
-        ]
-        return cls(
-            path.stem,
-            path,
-            titles[0] if titles else "",
-            tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code"),
-            _parameters(path.stem, tagged[0]) if tagged else {},
-            bool(own.get("long")),
-        )
+        own = read_json(path).get("metadata", {}).get("bvlib", {})
+        prose = "\n".join(cell_text(cell) for cell in cells if cell["cell_type"] == "markdown")
+        title = re.search(r"(?m)^# +(.*)", prose)
+        code = tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code")
+        declared = [cell_text(cell) for cell in cells if _declares(cell)]
+        parameters = _parameters(path.stem, declared[0]) if declared else {}
+        name = title[1].strip() if title else ""
+        return cls(path.stem, path, name, code, parameters, bool(own.get("long")))
 
     @property
     def recipe(self) -> str:
@@ -189,11 +170,8 @@ def find(names: Sequence[str] | None) -> list[Notebook]:
     chosen = set()
     for name in names:
         plain = Path(name).name.removesuffix(".ipynb")
-        hits = [
-            full
-            for full in known
-            if plain == full or full.startswith(plain + "_") or full.endswith("_" + plain)
-        ]
+        hits = [each for each in known if f"_{plain}_" in f"_{each}_"]
+        hits = [each for each in hits if each.startswith(plain) or each.endswith(plain)]
         if len(hits) != 1:
             raise unknown("notebook", name, known)
         chosen.add(hits[0])
@@ -210,20 +188,15 @@ def check_parameters(
     known = {name: p for notebook in notebooks for name, p in notebook.parameters.items()}
     for name in given:
         if name in SET_BY_RUNNER:
-            raise BvError(
-                f"{name} is no -p parameter here: "
-                + ("set BVLIB_RUNS" if name == "out" else f"give --{name}")
-            )
+            way = "set BVLIB_RUNS" if name == "out" else f"give --{name}"
+            raise BvError(f"{name} is no -p parameter here: {way}")
         if name not in known:
             raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
-    return {
-        notebook.name: {
-            name: notebook.parameters[name].take(value)
-            for name, value in given.items()
-            if name in notebook.parameters
-        }
-        for notebook in notebooks
-    }
+    passed: dict[str, dict[str, Any]] = {}
+    for notebook in notebooks:
+        own = {name: value for name, value in given.items() if name in notebook.parameters}
+        passed[notebook.name] = {name: notebook.parameters[name].take(own[name]) for name in own}
+    return passed
 
 
 def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +218,7 @@ def write_parameters() -> list[str]:
         before = notebook.path.read_text(encoding="utf-8")
         content = json.loads(before)
         for cell in content["cells"]:
-            if "parameters" in cell["metadata"].get("tags", []):
+            if _declares(cell):
                 lines = "\n".join(map(settings.derived, cell_text(cell).splitlines()))
                 as_list = isinstance(cell["source"], list)
                 cell["source"] = lines.splitlines(keepends=True) if as_list else lines
@@ -262,6 +235,11 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
         return json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise BvError(f"{path.name} is no notebook ({error})") from None
+
+
+def _declares(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell is a parameters cell."""
+    return "parameters" in cell["metadata"].get("tags", [])
 
 
 def cell_text(cell: Mapping[str, Any]) -> str:

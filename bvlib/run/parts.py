@@ -8,65 +8,27 @@ Names that only a registry knows are looked up on demand, as registries import t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
+# Where the names of a registry are, for pkgutil.resolve_name
+ATTACKS = "bvlib.attacks.recipes:attack"
+TRIGGERS = "bvlib.attacks.recipes:trigger_kind"
+PLACES = "bvlib.attacks.triggers:PLACES"
+METHODS = "bvlib.merging:merging"
+RULES = "bvlib.attacks.sbv:sbv_rule"
 
-def setting(
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Iterable[str] | Callable[[], Iterable[str]] | None = None,
-    over: bool = False,
-    default: Any = MISSING,
-) -> Any:
-    """A field: its help, its range (from ``low`` or ``above``, to ``high``) or its choices.
+Choices = str | Iterable[str] | None
+RULE = {"low": None, "above": None, "high": None, "choices": None, "over": False}
+
+
+def setting(help: str, *, default: Any = MISSING, **rule: float | Choices) -> Any:
+    """A field: its help, its range (from ``low`` or ``above``, to ``high``) or its ``choices``.
 
     ``over``: a part that is given as a parameter goes over the profile's, so it may name a few.
     """
-    rule = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
-    return field(metadata={**rule, "over": over}, default=default)
-
-
-# Names that registries know
-
-
-def attacks() -> Iterable[str]:
-    """The attacks."""
-    from bvlib.attacks.recipes import attack
-
-    return attack
-
-
-def triggers() -> Iterable[str]:
-    """The kinds of triggers."""
-    from bvlib.attacks.recipes import trigger_kind
-
-    return trigger_kind
-
-
-def places() -> Iterable[str]:
-    """Where in an image a trigger may lie."""
-    from bvlib.attacks.triggers import PLACES
-
-    return PLACES
-
-
-def methods() -> Iterable[str]:
-    """The merging algorithms."""
-    from bvlib.merging import merging
-
-    return merging
-
-
-def rules() -> Iterable[str]:
-    """The ways of merging backdoor vectors."""
-    from bvlib.attacks.sbv import sbv_rule
-
-    return sbv_rule
+    return field(metadata={"help": help, **RULE, **rule}, default=default)
 
 
 # Parts
@@ -121,7 +83,7 @@ class Sbv:
     """Sparse Backdoor Vectors."""
 
     count: int = setting("how many backdoor vectors are merged", low=1)
-    rule: str = setting("how they are merged, in other notebooks than 03", choices=rules)
+    rule: str = setting("how they are merged, in other notebooks than 03", choices=RULES)
     aim: float = setting("ASR (%) on dev images at which one vector is compared", low=0, high=100)
 
 
@@ -130,8 +92,8 @@ class Ibvs:
     """The trigger of the backdoor that a defender injects and subtracts."""
 
     size: int = setting("side in pixels", low=1)
-    place: str = setting("where it lies", choices=places)
-    pattern: str = setting("kind of trigger", choices=triggers)
+    place: str = setting("where it lies", choices=PLACES)
+    pattern: str = setting("kind of trigger", choices=TRIGGERS)
     budget: float = setting("clean accuracy that the defence may cost, in points", low=0)
 
 
@@ -238,20 +200,20 @@ class Settings:
     other_classes: tuple[int, ...] = setting("target classes beside the attack's", low=0)
     other_tasks: tuple[str, ...] = setting("tasks of other adversaries, or that a defender guesses")
     other_base: str = setting("base of another seed, on which a trigger is optimised too")
-    attack: str = setting("the attack that is studied; see `bv list`", choices=attacks)
+    attack: str = setting("the attack that is studied; see `bv list`", choices=ATTACKS)
     alpha: float = setting("weight α of the backdoor loss", low=0)
     trigger_size: int = setting("side of the trigger in pixels", low=1)
     trigger: Trigger = setting("optimisation of triggers")
     train: Train = setting("fine-tuning")
-    merging: str = setting("average, task_arithmetic, ties, ...; see `bv list`", choices=methods)
+    merging: str = setting("average, task_arithmetic, ties, ...; see `bv list`", choices=METHODS)
     coefficient: float = setting("merging coefficient λ")
     density: float = setting("share of entries that SBVs and TIES keep", above=0, high=1)
     sbv: Sbv = setting("Sparse Backdoor Vectors")
     ibvs: Ibvs = setting("backdoor of the defender")
     rivals: Rivals = setting("defences beside IBVS")
     off_task: OffTask = setting("off-task attack", over=True)
-    attacks: tuple[str, ...] = setting("attacks of the main table; see `bv list`", choices=attacks)
-    methods: tuple[str, ...] = setting("merging algorithms; see `bv list`", choices=methods)
+    attacks: tuple[str, ...] = setting("attacks of the main table; see `bv list`", choices=ATTACKS)
+    methods: tuple[str, ...] = setting("merging algorithms; see `bv list`", choices=METHODS)
     adaptive: Adaptive = setting("merging by images")
     neural_cleanse: NeuralCleanse = setting("Neural Cleanse")
     fine_pruning: FinePruning = setting("fine-pruning")

@@ -7,10 +7,12 @@ it, and the lines of a notebook's parameters cell are made from it.
 from __future__ import annotations
 
 import math
+import operator
 import os
+import pkgutil
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -21,6 +23,7 @@ from bvlib.run.parts import Run, Settings
 RUN = {spec.name: spec for spec in fields(Run)}
 FIELDS: dict[str, Field] = {**RUN, **{spec.name: spec for spec in fields(Settings)}}
 KINDS: dict[str, Any] = {**get_type_hints(Run), **get_type_hints(Settings)}
+ENDS = {"low": operator.ge, "above": operator.gt, "high": operator.le}
 NOUNS = {int: "a whole number", float: "a finite number", str: "text"}
 
 
@@ -93,13 +96,11 @@ def _content(name: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise BvError(
-            f"profile {path.name} is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        said = " ".join(str(error).split())
+        raise BvError(f"profile {path.name} is not valid YAML: {said}") from None
     if not isinstance(content, dict):
-        raise BvError(
-            f"profile {path.name} holds a {type(content).__name__}, not names with values"
-        )
+        found = type(content).__name__
+        raise BvError(f"profile {path.name} holds a {found}, not names with values")
     return _numbers(content)
 
 
@@ -157,17 +158,16 @@ def _value(
         return tuple(_value(spec, item, v, f"{path}[{i}]", registries) for i, v in enumerate(value))
     fits = isinstance(value, (int, float) if core is float else core) and type(value) is not bool
     if fits and core is not str:
-        low, above, high = (rule[name] for name in ("low", "above", "high"))
-        fits = math.isfinite(value) and (low is None or value >= low)  # pyright: ignore[reportArgumentType]
-        fits = fits and (above is None or value > above) and (high is None or value <= high)
+        fits = math.isfinite(value) and all(
+            within(value, rule[end]) for end, within in ENDS.items() if rule[end] is not None
+        )
     if not fits:
         raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
-    choices = rule["choices"]
-    if callable(choices):
-        choices = choices() if registries else None
-    if choices is not None and value not in choices:  # pyright: ignore[reportOperatorIssue]
-        raise unknown(path, value, choices)  # pyright: ignore[reportArgumentType]
-    return core(value)  # pyright: ignore[reportArgumentType]
+    named = isinstance(rule["choices"], str)  # of a registry
+    choices = None if named and not registries else _choices(spec)
+    if choices is not None and value not in choices:
+        raise unknown(path, value, choices)
+    return core(value)
 
 
 def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
@@ -175,11 +175,17 @@ def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
     core, rule = _core(kind), spec.metadata
     if get_origin(core) is tuple:
         return f"a list, each {_wanted(get_args(core)[0], spec)}"
-    if named and (choices := rule["choices"]):
-        return ", ".join(choices() if callable(choices) else choices)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if named and (choices := _choices(spec)):
+        return ", ".join(choices)
     words = {"low": "of at least", "above": "above", "high": "at most"}
     ends = [f"{text} {rule[end]:g}" for end, text in words.items() if rule[end] is not None]
     return " ".join([NOUNS[core], " and ".join(ends)]).strip() + (" or None" * (core is not kind))
+
+
+def _choices(spec: Field) -> Collection[str] | None:
+    """The names that a setting may have; a registry is imported for them."""
+    choices: Any = spec.metadata["choices"]
+    return pkgutil.resolve_name(choices) if isinstance(choices, str) else choices
 
 
 def _core(kind: Any) -> Any:
