@@ -282,4 +282,4 @@ def test_bv_list_tells_the_settings_inside_of_a_part():
     said = CliRunner().invoke(main, ["list", "03"]).stdout
     assert "  coefficient: float = None  # merging coefficient λ\n  " in said
     assert "    sbv.count: int  # how many backdoor vectors are merged (a whole number" in said
-    assert "(mean, sum, sign_consistent, ties)" in said
+    assert "(mean, ties, sign_consistent, sum)" in said

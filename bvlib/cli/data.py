@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bvlib.cli.main import main
-from bvlib.cli.options import path_option
+from bvlib.cli.options import flag, path_option
 from bvlib.core.errors import BvError
 
 
@@ -20,9 +20,7 @@ def data(ctx: click.Context) -> None:
 
 
 COLUMNS = "name what classes train dev test prompts GB files here licence"
-PAPER = click.option(
-    "--paper", is_flag=True, help="the papers' dataset of that name at 224 px, not the 32 px one"
-)
+PAPER = flag("--paper", help="the papers' dataset of that name at 224 px, not the 32 px one")
 
 
 @data.command("list")
@@ -62,9 +60,7 @@ def data_fetch(name: str, folder: Path | None) -> None:
 @data.command("prepare")
 @click.argument("name")
 @path_option("--from", "source", help="a folder of images (with --paper: what fetch brought)")
-@click.option(
-    "--torchvision", metavar="CLASS", help="a torchvision dataset class that downloads it"
-)
+@click.option("--torchvision", help="a torchvision dataset class that downloads it")
 @PAPER
 @click.option("--size", type=int, help="with --paper: side in pixels  [default: 224]")
 @click.option("--limit", type=int, help="with --paper: at most so many images a split, for a trial")
@@ -100,7 +96,7 @@ def data_prepare(
 @data.command("check")
 @click.argument("name")
 @PAPER
-@click.option("--pixels", is_flag=True, help="read every image and compare it with its hash")
+@flag("--pixels", help="read every image and compare it with its hash")
 def data_check(name: str, paper: bool, pixels: bool) -> None:
     """Whether the prepared papers' dataset NAME may be reported on: counts, labels, no train image
     in test."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bvlib.cli.main import main
-from bvlib.cli.options import PROFILE, path_option
+from bvlib.cli.options import PROFILE, flag, path_option
 from bvlib.core.errors import BvError
 
 
@@ -119,9 +119,7 @@ def import_(
 @PROFILE
 @click.option("--base", help="another base than the profile's: its page goes under runs/")
 @click.option("--seed", type=int, help="a development seed, 100 or more (default: the profile's)")
-@click.option(
-    "--freeze", is_flag=True, help="afterwards write recipe and hash into the base's card"
-)
+@flag("--freeze", help="afterwards write recipe and hash into the base's card")
 def admit(profile: str, base: str | None, seed: int | None, freeze: bool) -> None:
     """Check whether a base is fit for the study, on clean quantities and its own sensitivity;
     optionally freeze it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +41,17 @@ def parse_value(text: str) -> Any:
 # Options that several commands take
 
 
-def path_option(*names: str, **how: Any) -> Callable:
-    """An option whose value is a path."""
-    return click.option(*names, type=click.Path(path_type=Path), **how)
+path_option = functools.partial(click.option, type=click.Path(path_type=Path))
+flag = functools.partial(click.option, is_flag=True)
 
 
-def seeds_option(command: Callable) -> Callable:
-    """`--seed 0` or `--seeds 0,1,2`: the command gets a list as ``seeds``, None for neither."""
-
-    @functools.wraps(command)
-    def with_list(*args: Any, seed: int | None, seeds: str | None, **options: Any) -> Any:
-        return command(*args, seeds=_seeds(seed, seeds), **options)
-
-    several = click.option("--seeds", metavar="0,1,2", help="several seeds")(with_list)
-    return click.option("--seed", type=int, help="one seed (run: 0 if not given)")(several)
-
-
-def _seeds(seed: int | None, seeds: str | None) -> list[int] | None:
-    if seeds is None:
-        return None if seed is None else [seed]
+def parse_seeds(_ctx: Any, _option: Any, text: str | None) -> list[int] | None:
+    """The seeds of `--seed 0` or `--seeds 0,1,2`; None if neither was given. BvError if no
+    number."""
     try:
-        return list(dict.fromkeys(int(item) for item in seeds.split(",")))
+        return None if text is None else list(dict.fromkeys(map(int, text.split(","))))
     except ValueError:
-        raise BvError(
-            f"--seeds wants whole numbers with commas, like 0,1,2; got {seeds!r}"
-        ) from None
+        raise BvError(f"--seeds wants whole numbers, like 0,1,2; got {text!r}") from None
 
 
 def parse_parameters(_ctx: Any, _option: Any, items: tuple[str, ...]) -> dict[str, Any]:
@@ -93,6 +78,9 @@ def use_plugins(_ctx: Any, _option: Any, files: tuple[Path, ...]) -> None:
 
 PROFILE = click.option(
     "--profile", default="mini", show_default=True, help="smoke, mini, real32 or paper"
+)
+SEEDS = click.option(
+    "--seed", "--seeds", "seeds", metavar="0,1,2", callback=parse_seeds, help="one seed or several"
 )
 PARAMETERS = click.option(
     "-p",

@@ -9,7 +9,7 @@ import click
 
 from bvlib.cli import options
 from bvlib.cli.main import main
-from bvlib.cli.options import complain, path_option
+from bvlib.cli.options import complain, flag, path_option
 from bvlib.core.errors import BvError
 
 
@@ -62,23 +62,11 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @main.command()
 @click.argument("notebooks", nargs=-1)
 @options.PROFILE
-@options.seeds_option
-@click.option(
-    "--preset", help="evening, six-tasks or everything: notebooks and seeds chosen beforehand"
-)
+@options.SEEDS
+@click.option("--preset", help="evening, six-tasks or everything: chosen notebooks and seeds")
 @click.option("--base", help="another base than the profile's, such as ViT-L-14")
-@click.option(
-    "--memory", "card", type=POSITIVE, metavar="GB", help="does it fit a card of so much memory?"
-)
-@click.option(
-    "--probe",
-    "within",
-    type=POSITIVE,
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="to measure this device",
-)
+@click.option("--memory", "card", type=POSITIVE, help="does it fit a card of so many GB?")
+@click.option("--probe", "within", type=POSITIVE, default=60.0, help="seconds to measure [60]")
 def plan(**asked: Any) -> None:
     """Say what NOTEBOOKS (all but the long ones) would train and store, and how long that takes on
     this device.
@@ -94,14 +82,10 @@ def plan(**asked: Any) -> None:
 @main.command()
 @click.argument("notebooks", nargs=-1)
 @options.PROFILE
-@options.seeds_option
+@options.SEEDS
 @options.PARAMETERS
-@click.option(
-    "--force", is_flag=True, help="run also what is up to date (stored results are still loaded)"
-)
-@path_option(
-    "--sweep", metavar="FILE", help="a YAML file with a grid of parameters, see notebooks/sweeps/"
-)
+@flag("--force", help="run also what is up to date (stored results are still loaded)")
+@path_option("--sweep", help="a YAML file with a grid of parameters, see notebooks/sweeps/")
 @click.option("--jobs", type=int, default=1, show_default=True, help="runs of a sweep at once")
 @options.PLUGIN
 @click.pass_context
@@ -149,14 +133,12 @@ def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **as
 
 @main.command()
 @options.PROFILE
-@options.seeds_option
+@options.SEEDS
 @click.option("--json", "form", flag_value="json", help="for scripts")
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
-@click.option(
-    "--check", is_flag=True, help="compare seed 0 with the committed values; exit 1 on drift"
-)
-@click.option("--reference", is_flag=True, help="only the committed runs, without your own")
+@flag("--check", help="compare seed 0 with the committed values; exit 1 on drift")
+@flag("--reference", help="only the committed runs, without your own")
 def report(profile: str, seeds: list[int] | None, form: str, check: bool, reference: bool) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
     status, seconds."""
@@ -178,10 +160,8 @@ def report(profile: str, seeds: list[int] | None, form: str, check: bool, refere
 
 @main.command()
 @options.PROFILE
-@click.option(
-    "--tolerance", type=float, help="drift that `bv report --check` allows, for all values"
-)
-@click.option("--replace", is_flag=True, help="also when that drops seeds which are committed now")
+@click.option("--tolerance", type=float, help="drift that `bv report --check` allows")
+@flag("--replace", help="also when that drops seeds which are committed now")
 def publish(profile: str, tolerance: float | None, replace: bool) -> None:
     """Copy the runs' figures, tables and notebooks to figures/PROFILE, to be committed with
     expected.json.
@@ -197,12 +177,8 @@ def publish(profile: str, tolerance: float | None, replace: bool) -> None:
 
 @main.command()
 @click.argument("profiles", nargs=-1)
-@click.option(
-    "--check", is_flag=True, help="exit 1 if a value differs from the golden one (default)"
-)
-@click.option(
-    "--write", is_flag=True, help="write the values anew; refused at an unchanged recipe version"
-)
+@flag("--check", help="exit 1 if a value differs from the golden one (default)")
+@flag("--write", help="write the values anew; refused at an unchanged recipe version")
 def golden(profiles: tuple[str, ...], check: bool, write: bool) -> None:
     """Run all notebooks of PROFILES (smoke) cold, on one thread; compare with the golden values.
 

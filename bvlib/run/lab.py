@@ -72,8 +72,7 @@ class Lab(Adversary):
         missing dataset or a damaged base.
         """
         if namespace is not None:
-            declared = notebooks.find([notebook])[0].parameters
-            parameters = {name: namespace[name] for name in declared if name in namespace}
+            parameters = notebooks.parameters_of(notebook, namespace)
         lab = cls(notebook, parameters)
         p, goal, side = lab.p, lab.goal(), lab.trigger_size()
         aim = repr(lab.task(goal.task).classnames[goal.target])
@@ -209,8 +208,8 @@ class Lab(Adversary):
         write_json(self.out / f"{self.notebook}.json", result)
         made = sum(record["made"] for record in records)
         where = notebooks.shown(self.out.resolve(), notebooks.root_folder())
-        print(f"{len(self._outputs)} files in {where}; ", end="")
-        print(f"{made} of {len(records)} stored results made now")
+        files = len(self._outputs)
+        print(f"{files} files in {where}; {made} of {len(records)} stored results made now")
 
     @property
     def recipes(self) -> list[str]:
