@@ -193,7 +193,7 @@ class Adversary(Workshop):
 
         data, of = self._data_digests(goals[0].task, name), replace(how, task=name)
         theta = self.train(recipe.name, args, objective, of, data, own)
-        twin = self.clean(name, how.seed if how.independent else None, how.half)
+        twin = self.clean(name, seed=how.seed if how.independent else None, half=how.half)
         vector = BackdoorVector.between(theta, twin, recipe.name)
         first, aim = pairs[0]
         more = {"goal_task": goals[0].task, "pairs": tuple(pairs)}
@@ -239,9 +239,8 @@ class Adversary(Workshop):
         rule: str | None = None,
         *,
         attack: str | None = None,
-        density: float | None = None,
         norm: float | None = 1.0,
-        **parameters,
+        **parameters: Any,
     ) -> recipes.Backdoor:
         """A Sparse Backdoor Vector as an attack: several BVs merged by ``rule`` and sparsified,
         added to θ_clean.
@@ -251,10 +250,9 @@ class Adversary(Workshop):
         many BVs, differing by what, is our choice.
         """
         members = self.family(by, count, attack)
-        density = self.p["density"] if density is None else density
-        one = members[0]
-        vectors, rule = [each.vector for each in members], rule or self.p["sbv"]["rule"]
-        vector = sbv.merge_backdoors(rule, vectors, density=density, **parameters)  # pyright: ignore[reportArgumentType]
+        one, vectors = members[0], [each.vector for each in members]
+        how = {"density": self.p["density"], **parameters}
+        vector = sbv.merge_backdoors(rule or self.p["sbv"]["rule"], vectors, **how)
         if norm is not None:
             vector = vector * (norm * one.vector.norm() / vector.norm())
         theta = self.clean(one.task) + vector

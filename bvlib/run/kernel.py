@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -22,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from bvlib.core.errors import BvError, NotebookFailed
-from bvlib.files.safe import read_json_if, write_whole
+from bvlib.files.safe import read_json_if, write_json
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.run.records import Job
 
@@ -97,8 +96,7 @@ def _move(partial: Path, target: Path, job: Job) -> None:
         content["metadata"].get("papermill", {}).update(
             input_path=job.notebook.path.name, output_path=target.name, environment_variables={}
         )
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_whole(target, lambda draft: draft.write_text(text, encoding="utf-8"))
+        write_json(target, content)
     partial.unlink(missing_ok=True)
 
 

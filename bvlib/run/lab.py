@@ -88,7 +88,7 @@ class Lab(Adversary):
 
     def examples(self, count: int, task: tasks.Task | None = None) -> torch.Tensor:
         """A few test images (N, H, W, 3) uint8 of a task (the adversary's), plain grey where they
-        may not be notebooks.shown."""
+        may not be shown."""
         task = task or self.adversary
         images = task.test.images[:count]
         return images if task.name in tasks.SHAREABLE else torch.full_like(images, 160)
@@ -115,7 +115,8 @@ class Lab(Adversary):
 
     def accuracy(self, model: Model | StateDict, split: str = "test") -> float:
         """Clean accuracy (%), averaged over the merged tasks."""
-        return float(experiments.accuracies(self.model(model), self.tasks, split)["mean"])  # pyright: ignore[reportArgumentType]
+        found: Any = experiments.accuracies(self.model(model), self.tasks, split)
+        return float(found["mean"])
 
     def cleanse(
         self,

@@ -29,7 +29,9 @@ from bvlib.worlds import bases, clip, images, tasks
 from bvlib.worlds.papers import table as papers
 
 COUNTS = Path(__file__).with_name("plan.yaml")
-PRESETS = {  # memory in GB; with hours, notebooks from the first on that these suffice for
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # memory in GB; with hours, notebooks from the first on that these suffice for
     "evening": {"base": "ViT-B-32", "memory": 8.0, "hours": 4.0},
     "six-tasks": {"notebooks": ("01", "06")},
     "everything": {"all": True, "seeds": (0, 1, 2)},
@@ -51,7 +53,7 @@ class Probe(NamedTuple):
 
 def sizes(p: Mapping[str, Any]) -> tuple[float, float]:
     """Test images of a task and steps of a training, means over the tasks; needs no data."""
-    rows = papers.ROWS if p["world"] == "paper" else images.DATASETS
+    rows: Any = papers.ROWS if p["world"] == "paper" else images.DATASETS
     there = {tasks.HANDWRITTEN: 497, **{name: row.test for name, row in rows.items()}}
     test, steps = p["sizes"]["test"] or math.inf, []
     for name in p["tasks"]:
@@ -171,9 +173,10 @@ def plan(
     """
     if preset and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    usual, p = PRESETS.get(preset, {}), settings.load(profile)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    usual, p = PRESETS.get(preset or "", {}), settings.load(profile)
     p["base"] = base or (usual.get("base") if p["world"] == "paper" else None) or p["base"]
-    card, seeds = card or usual.get("memory", math.inf), seeds or usual.get("seeds", (0,))
+    memory: float = card or usual.get("memory", math.inf)
+    runs: Sequence[int] = seeds or usual.get("seeds", (0,))
     chosen = notebooks or (available() if "all" in usual else usual.get("notebooks"))
     names = [each.name for each in find(chosen)]
     try:
@@ -181,22 +184,21 @@ def plan(
     except torch.OutOfMemoryError:
         raise BvError(f"{p['base']} does not fit this device: lower train.chunk") from None
     table = estimate(names, p, found)
-    table.iloc[:, :7] *= len(seeds)
+    table.iloc[:, :7] *= len(runs)
     if not notebooks:
         table = table[table["hours"].cumsum() <= usual.get("hours", math.inf)].copy()
     if table.empty:
         raise BvError(f"{usual['hours']:g} hours are too few here: name notebooks")
     left = [name for name in names if name not in table.index]
     table.loc["total"] = [*table.iloc[:, :7].sum(), *table.iloc[:, 7:].max()]
-    if card < math.inf:
-        least, most = table["memory (GB)"] <= card, table["at most"] <= card
-        table["fits"] = most.map({True: "yes", False: "perhaps"}).where(least, "no")  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    if memory < math.inf:
+        table["fits"] = "perhaps"
+        table.loc[table["at most"] <= memory, "fits"] = "yes"
+        table.loc[table["memory (GB)"] > memory, "fits"] = "no"
     speeds = ", ".join(f"{unit} {value:.3g}" for unit, value in found.speeds.items())
-    said = ", ".join(map(str, seeds))
-    form: Any = "{:.2f}".format
-    shown = table.to_string(float_format=form)
+    said = ", ".join(map(str, runs))
     return f"""profile {profile}: base {p["base"]}, {len(p["tasks"])} tasks, seeds {said}
-{shown}
+{table.to_string(float_format="%.2f")}
 {f"left out, as {usual['hours']:g} hours are too few: {', '.join(left)}" if left else ""}
 hours: of this device ({default_device()}); seconds of a step, an image: {speeds}
 (steps of {found.few} of {p["train"]["batch"]} images were timed)

@@ -49,19 +49,17 @@ class Job:
 
 
 def jobs(
-    names: Sequence[str] | None,
-    profile: str,
-    seed: int,
-    parameters: Mapping[str, Any] | None = None,
+    names: Sequence[str] | None, profile: str, seed: int, given: Mapping[str, Any] | None = None
 ) -> list[Job]:
-    """The notebooks of these names (those that are not long by default), in order.
+    """The notebooks of these names (those that are not long by default), in order, with the
+    parameters that are given.
 
     BvError for an unknown notebook, profile or parameter.
     """
     settings.load(profile)
     chosen = notebooks.find(names)
-    passed = notebooks.check_parameters(chosen, parameters or {})
-    out = notebooks.out_folder(profile, seed, parameters)
+    passed = notebooks.check_parameters(chosen, given or {})
+    out = notebooks.out_folder(profile, seed, given)
     return [Job(each, profile, seed, passed[each.name], out) for each in chosen]
 
 
@@ -142,11 +140,10 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
         return f"raised recipe: {', '.join(moved)}"
     if not job.path("ipynb").is_file():
         return f"missing: {job.name}.ipynb"
-    made = [root_folder() / each["path"] for each in record["artefacts"]]
-    made += [job.out / each["path"] for each in record["outputs"]]
-    for path, entry in zip(made, [*record["artefacts"], *record["outputs"]]):
-        if _changed(path, entry):
-            return f"missing or changed: {path.name}"
+    for part, folder in {"artefacts": root_folder(), "outputs": job.out}.items():
+        for entry in record[part]:
+            if _changed(folder / entry["path"], entry):
+                return f"missing or changed: {Path(entry['path']).name}"
     return ""
 
 

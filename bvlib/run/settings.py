@@ -141,33 +141,32 @@ def _part(part: Any, content: Any, path: str, registries: bool, few: bool = Fals
     return None if few else part(**found)
 
 
-def _value(
-    spec: Field, kind: Any, value: Any, path: str, registries: bool, few: bool = False
-) -> Any:
-    """`value` as the field wants it; BvError if it does not fit."""
+def _value(spec: Field, kind: Any, value: Any, path: str, names: bool, few: bool = False) -> Any:
+    """`value` as the field wants it; BvError if it does not fit. `names`: registries are asked."""
     core: Any = _core(kind)
     rule: Any = spec.metadata
     if is_dataclass(core):
-        return _part(core, value, f"{path}.", registries, few)
+        return _part(core, value, f"{path}.", names, few)
     if value is None and core is not kind:
         return None
     if get_origin(core) is tuple:
         if not isinstance(value, (list, tuple)):
             raise BvError(f"{path} wants a list, got {value!r}")
         item = get_args(core)[0]
-        return tuple(_value(spec, item, v, f"{path}[{i}]", registries) for i, v in enumerate(value))
+        return tuple(_value(spec, item, v, f"{path}[{i}]", names) for i, v in enumerate(value))
     fits = isinstance(value, (int, float) if core is float else core) and type(value) is not bool
-    if fits and core is not str:
-        fits = math.isfinite(value) and all(
-            within(value, rule[end]) for end, within in ENDS.items() if rule[end] is not None
-        )
-    if not fits:
+    if not fits or (core is not str and not _in_range(value, rule)):
         raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
     named = isinstance(rule["choices"], str)  # of a registry
-    choices = None if named and not registries else _choices(spec)
+    choices: Any = None if named and not names else _choices(spec)
     if choices is not None and value not in choices:
-        raise unknown(path, value, choices)
-    return core(value)
+        raise unknown(path, value, choices)  # pyright: ignore[reportArgumentType]
+    return core(value)  # pyright: ignore[reportArgumentType]
+
+
+def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
+    ends = {end: rule[end] for end in ENDS if rule[end] is not None}
+    return math.isfinite(value) and all(ENDS[end](value, limit) for end, limit in ends.items())
 
 
 def _wanted(kind: Any, spec: Field, named: bool = False) -> str:

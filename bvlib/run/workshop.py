@@ -112,11 +112,10 @@ class Workshop:
         another adversary."""
         return half or ("a" if task in (None, self.p["adversary"]) else "all")
 
-    def clean(
-        self, task: str | None = None, seed: int | None = None, half: str | None = None
-    ) -> StateDict:
-        """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack."""
-        return self.train("clean", {}, training.clean, Trained(task=task, seed=seed, half=half))
+    def clean(self, task: str | None = None, **of: Any) -> StateDict:
+        """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack, by
+        a ``seed`` and on a ``half`` as :class:`Trained` has them."""
+        return self.train("clean", {}, training.clean, Trained(task=task, **of))
 
     def _data_digests(self, *names: str | None) -> list[str]:
         return [self.task(name or self.p["adversary"]).digest for name in dict.fromkeys(names)]
@@ -148,10 +147,8 @@ class Workshop:
                     "progress": lambda n: bar.update(n - bar.n),
                     "partial": self.store.partial(),
                 }
-                start, seen = (
-                    (self.encoder, self.base, self.head(task)),
-                    (split.images, split.labels),
-                )
+                start = self.encoder, self.base, self.head(task)
+                seen = split.images, split.labels
                 return training.finetune(*start, *seen, objective(), **own, **how)
 
         args = {**args, "task": task.name, "seed": seed, "half": self._half(task.name, of.half)}
