@@ -173,7 +173,7 @@ def test_weights_of_another_model(copy, change, words):
         bases.load(str(copy))
 
 
-def test_importing_models_makes_torchvision_importable():
+def test_importing_bases_makes_torchvision_importable():
     code = (
         "import bvlib.worlds.bases, torchvision; torchvision.transforms.Resize(32); "
         "torchvision.datasets.CIFAR10"
