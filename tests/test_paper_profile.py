@@ -105,7 +105,7 @@ def test_two_datasets_go_all_the_way_on_vit_b_32(tmp_path, monkeypatch, capsys):
     assert (
         rate.count == int((lab.adversary.test.labels != 1).sum()) > 0 and 0 <= rate.percent <= 100
     )
-    assert 0 <= lab.accuracy(merged) <= 100 and merged.keys() == lab.base.keys()
+    assert 0 <= lab.accuracy(merged) <= 100 and merged.theta.keys() == lab.base.keys()
     vectors = [backdoor.theta[key] - lab.base[key] for key in lab.base]
     assert all(torch.isfinite(v).all() for v in vectors) and sum(v.norm() for v in vectors) > 0
     names = sorted(
