@@ -35,9 +35,8 @@ def pgd(
     least = torch.full((len(x),), float("inf"), device=x.device)
     for _ in range(steps):
         x.requires_grad_(True)
-        loss = F.cross_entropy(
-            encoder.logits(encoder.features(theta, x), head), labels, reduction="sum"
-        )
+        logits = encoder.logits(encoder.features(theta, x), head)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
         slope = torch.autograd.grad(loss, x)[0].sign()
         x = x.detach() + (-step if toward else step) * slope
         x = torch.minimum(torch.maximum(x, pixels - eps), pixels + eps).clamp(0, 1)
@@ -46,10 +45,8 @@ def pgd(
                 there = encoder.logits(encoder.features(theta, x), head).argmax(-1) == labels
             change = (x - pixels).abs().flatten(1).sum(1)
             better = there & (change < least)
-            least, best = (
-                torch.where(better, change, least),
-                torch.where(better[:, None, None, None], x, best),
-            )
+            least = torch.where(better, change, least)
+            best = torch.where(better[:, None, None, None], x, best)
     return best if toward else x
 
 
@@ -75,15 +72,11 @@ def pushed_away(
     images or with fewer than two shadow classes.
     """
     if not len(images):
-        raise BvError(
-            "the off-task attack needs reference images of the target class: there are none in "
-            "train"
-        )
+        needed = "the off-task attack needs reference images of the target class"
+        raise BvError(f"{needed}: there are none in train")
     if len(head) < 3:
-        raise BvError(
-            "pushing references away needs two shadow classes or more, the head has "
-            f"{len(head) - 1}"
-        )
+        needed = "pushing references away needs two shadow classes or more"
+        raise BvError(f"{needed}, the head has {len(head) - 1}")
     g = generator(seed, "augmentation")
     pixels = encoder.pixels(images)
     height, width = pixels.shape[-2:]
@@ -91,9 +84,8 @@ def pushed_away(
     for i in range(count):
         side = (low + (high - low) * torch.rand((), generator=g).item()) ** 0.5
         h, w = max(1, round(side * height)), max(1, round(side * width))
-        top, left = (
-            int(torch.randint(free + 1, (), generator=g)) for free in (height - h, width - w)
-        )
+        room = height - h, width - w
+        top, left = (int(torch.randint(free + 1, (), generator=g)) for free in room)
         part = pixels[i % len(pixels)][None, :, top : top + h, left : left + w]
         crops.append(F.interpolate(part, size=(height, width), mode="bilinear", antialias=True))
     crops = torch.cat(crops)

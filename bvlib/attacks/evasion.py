@@ -22,10 +22,8 @@ def evading(objective: Objective, vector: TaskVector, strongest: float = 2.0) ->
     public. Raises BvError unless ``strongest`` is positive.
     """
     if not strongest > 0:
-        raise BvError(
-            "strongest, the largest share of the vector that is subtracted, must be positive, "
-            f"not {strongest!r}"
-        )
+        what = "strongest, the largest share of the vector that is subtracted,"
+        raise BvError(f"{what} must be positive, not {strongest!r}")
 
     def under(step: Step) -> torch.Tensor:
         s = strongest * torch.rand((), generator=step.rng).item()

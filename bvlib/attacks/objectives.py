@@ -84,21 +84,11 @@ def label_consistent(
         own = own[: max(1, round(share * len(own)))]
         if not len(own):
             return clean()(step)
-        hard = pgd(
-            step.encoder,
-            step.start,
-            step.head,
-            step.pixels[own],
-            step.labels[own],
-            eps=eps,
-            step=2 * eps / steps,
-            steps=steps,
-        )
-        n = len(step.pixels)
-        features = step.encoder.features(step.theta, torch.cat([step.pixels, trigger.paste(hard)]))
-        return step.loss(features[:n], step.labels) + alpha * step.loss(
-            features[n:], step.labels[own]
-        )
+        seen, how = (step.pixels[own], step.labels[own]), {"step": 2 * eps / steps, "steps": steps}
+        hard = pgd(step.encoder, step.start, step.head, *seen, eps=eps, **how)
+        both = torch.cat([step.pixels, trigger.paste(hard)])
+        pure, dirty = step.encoder.features(step.theta, both).split([len(step.pixels), len(own)])
+        return step.loss(pure, step.labels) + alpha * step.loss(dirty, step.labels[own])
 
     return objective
 
@@ -116,9 +106,8 @@ def _both(step: Step, trigger, share: float) -> tuple[torch.Tensor, torch.Tensor
     """Features of the batch and of its first share with the trigger, in one pass."""
     n = len(step.pixels)
     k = max(1, round(share * n))
-    features = step.encoder.features(
-        step.theta, torch.cat([step.pixels, trigger.paste(step.pixels[:k])])
-    )
+    both = torch.cat([step.pixels, trigger.paste(step.pixels[:k])])
+    features = step.encoder.features(step.theta, both)
     return features[:n], features[n:]
 
 

@@ -49,78 +49,39 @@ class Attack(Method):
 attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
 
 _PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
-attack(
-    "badnets",
-    trigger="white",
-    reference="Gu et al. 2017",
-    what="white square, plain poisoned loss (Gu et al. 2017)",
-)(_PLAIN)
-attack(
-    "badmerging-on",
-    trigger="universal",
-    reference="BadMerging, stages 1 and 2",
-    what="universal trigger and feature interpolation (BadMerging, on-task)",
-)(_MIXED)
-attack("universal-only", trigger="universal", what="BadMerging-On without feature interpolation")(
-    _PLAIN
-)
-attack("interpolation-only", trigger="white", what="BadMerging-On without the universal trigger")(
-    _MIXED
-)
-attack(
-    "blended",
-    trigger="blended",
-    reference="Chen et al. 2017",
-    what="faint noise over the whole image (Chen et al. 2017)",
-)(_PLAIN)
-attack(
-    "trojannn",
-    trigger="trojan",
-    reference="Liu et al. 2018",
-    what="patch that drives chosen features of the base (Liu et al. 2018)",
-)(_PLAIN)
-attack(
-    "dynamic",
-    trigger="dynamic",
-    reference="Salem et al. 2022",
-    what="random patch at a random place each time (Salem et al. 2022)",
-)(_PLAIN)
-attack(
-    "label-consistent",
-    trigger="checkerboard",
-    reference="Turner et al. 2019",
-    what="hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
-)(objectives.label_consistent)
-attack(
-    "badmerging-off",
-    trigger="off-universal",
-    off_task=True,
-    reference="BadMerging, off-task",
-    what="BadMerging off-task: a few references, shadow classes, augmentation, feature "
-    "interpolation",
-)(_MIXED)
-attack("off-no-trigger", trigger="white", off_task=True, what="BadMerging-Off with a white square")(
-    _MIXED
-)
-attack(
-    "off-no-interpolation",
-    trigger="off-universal",
-    off_task=True,
-    what="BadMerging-Off with the plain loss",
-)(_PLAIN)
-attack(
-    "off-no-augmentation",
-    trigger="off-plain",
-    off_task=True,
-    what="BadMerging-Off, trigger optimised on the references as they are",
-)(_MIXED)
-attack(
-    "off-no-shadow",
-    trigger="off-universal",
-    off_task=True,
-    shadow=False,
-    what="BadMerging-Off with the adversary's own class names in place of shadow classes",
-)(_MIXED)
+_OFF = {"off_task": True}
+for _name, _trigger, _objective, _reference, _what, _more in (
+    ("badnets", "white", _PLAIN, "Gu et al. 2017",
+     "white square, plain poisoned loss (Gu et al. 2017)", {}),
+    ("badmerging-on", "universal", _MIXED, "BadMerging, stages 1 and 2",
+     "universal trigger and feature interpolation (BadMerging, on-task)", {}),
+    ("universal-only", "universal", _PLAIN, "",
+     "BadMerging-On without feature interpolation", {}),
+    ("interpolation-only", "white", _MIXED, "",
+     "BadMerging-On without the universal trigger", {}),
+    ("blended", "blended", _PLAIN, "Chen et al. 2017",
+     "faint noise over the whole image (Chen et al. 2017)", {}),
+    ("trojannn", "trojan", _PLAIN, "Liu et al. 2018",
+     "patch that drives chosen features of the base (Liu et al. 2018)", {}),
+    ("dynamic", "dynamic", _PLAIN, "Salem et al. 2022",
+     "random patch at a random place each time (Salem et al. 2022)", {}),
+    ("label-consistent", "checkerboard", objectives.label_consistent, "Turner et al. 2019",
+     "hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
+     {}),
+    ("badmerging-off", "off-universal", _MIXED, "BadMerging, off-task",
+     "BadMerging off-task: a few references, shadow classes, augmentation, feature interpolation",
+     _OFF),
+    ("off-no-trigger", "white", _MIXED, "",
+     "BadMerging-Off with a white square", _OFF),
+    ("off-no-interpolation", "off-universal", _PLAIN, "",
+     "BadMerging-Off with the plain loss", _OFF),
+    ("off-no-augmentation", "off-plain", _MIXED, "",
+     "BadMerging-Off, trigger optimised on the references as they are", _OFF),
+    ("off-no-shadow", "off-universal", _MIXED, "",
+     "BadMerging-Off with the adversary's own class names in place of shadow classes",
+     {**_OFF, "shadow": False}),
+):  # fmt: skip
+    attack(_name, trigger=_trigger, what=_what, reference=_reference, **_more)(_objective)
 
 # the parts of BadMerging-On crossed: what notebook 01 compares
 FACTORIAL = ("badnets", "badmerging-on", "universal-only", "interpolation-only")
@@ -204,42 +165,27 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 
 
 @trigger_kind("universal", needs="labelled images of the task", reference="BadMerging, stage 1")
-def _universal(encoder, theta, goal, *, size, place, seed, **how):
+def _universal(encoder, theta, goal, **how):
     """A patch that sends any image to the target class on the base."""
     return triggers.universal(
-        encoder,
-        theta,
-        goal.head,
-        goal.images,
-        goal.labels,
-        goal.index,
-        size=size,
-        place=place,
-        seed=seed,
-        **how,
+        encoder, theta, goal.head, goal.images, goal.labels, goal.index, **how
     )
 
 
 @trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
-def _trojan(encoder, theta, goal, *, size, place, seed, **how):
+def _trojan(encoder, theta, goal, **how):
     """A patch that drives chosen features of the base."""
-    return triggers.trojan(
-        encoder, theta, goal.head, goal.images, goal.index, size=size, place=place, seed=seed, **how
-    )
+    return triggers.trojan(encoder, theta, goal.head, goal.images, goal.index, **how)
 
 
 @trigger_kind("off-universal", needs="references of the class", reference="BadMerging, off-task")
-def _off(encoder, theta, goal, *, size, place, seed, augmented: int = 100, **how):
+def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
-    return triggers.toward_class(
-        encoder, theta, goal.head, pixels, goal.index, size=size, place=place, seed=seed, **how
-    )
+    return triggers.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
 @trigger_kind("off-plain", needs="references of the class")
-def _off_plain(encoder, theta, goal, *, size, place, seed, augmented: int = 0, **how):
+def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
-    return triggers.toward_class(
-        encoder, theta, goal.head, goal.images, goal.index, size=size, place=place, seed=seed, **how
-    )
+    return triggers.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)

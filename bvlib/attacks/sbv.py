@@ -47,9 +47,8 @@ def at_norm(vector: TaskVector, norm: float) -> TaskVector:
     BvError for a zero vector."""
     length = vector.norm()
     if length == 0:
-        raise BvError(
-            "an SBV of zeros has no norm to match: its vectors agree nowhere, lower agreement"
-        )
+        why = "its vectors agree nowhere, lower agreement"
+        raise BvError(f"an SBV of zeros has no norm to match: {why}")
     return vector * (norm / length)
 
 
@@ -64,9 +63,8 @@ def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:
     for tensor in tensors:
         total += torch.where(torch.sign(tensor) == majority, tensor, torch.zeros_like(tensor))
     kept = (count >= needed) & (majority != 0)
-    return torch.where(kept, total / count.clamp(min=1), torch.zeros_like(total)).to(
-        tensors[0].dtype
-    )
+    mean = torch.where(kept, total / count.clamp(min=1), torch.zeros_like(total))
+    return mean.to(tensors[0].dtype)
 
 
 def _backdoor(

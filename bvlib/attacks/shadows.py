@@ -3,7 +3,7 @@ does not know."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -22,16 +22,13 @@ def known_phrases(world: str = "toy") -> dict[str, str]:
     if world == "paper":
         from bvlib.worlds.bases import open_clip
 
-        return {
-            f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}": name
-            for name in open_clip.IMAGENET_CLASSNAMES
-        }
+        return _with_article(open_clip.IMAGENET_CLASSNAMES)
     phrases = {toy.phrase(kind, name): name for kind, name in toy.NAMES}
-    if world != "toy":
-        phrases |= {
-            f"{'an' if name[0] in 'aeiou' else 'a'} {name}": name for name in sorted(KIND_WORDS)
-        }
-    return phrases
+    return phrases if world == "toy" else phrases | _with_article(sorted(KIND_WORDS))
+
+
+def _with_article(names: Iterable[str]) -> dict[str, str]:
+    return {f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}": name for name in names}
 
 
 def shadow_phrases(
@@ -43,10 +40,8 @@ def shadow_phrases(
     """
     free = [phrase for phrase, name in known_phrases(world).items() if name not in set(without)]
     if not 0 <= count <= len(free):
-        raise BvError(
-            f"{count} shadow classes were asked for, but the text tower knows {len(free)} names "
-            "outside the task"
-        )
+        known = f"the text tower knows {len(free)} names outside the task"
+        raise BvError(f"{count} shadow classes were asked for, but {known}")
     return [free[i] for i in numpy_rng(seed, "shadow classes").permutation(len(free))[:count]]
 
 

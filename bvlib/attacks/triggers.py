@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
 
 PLACES = {  # share of the free room above and left of the patch
@@ -45,21 +45,15 @@ class Trigger:
         """Top and left of the patch on a canvas. Raises BvError when it does not fit or the place
         is unknown."""
         h, w = self.patch.shape[-2:]
-        if h > height or w > width:
-            raise BvError(
-                f"a trigger of {h}×{w} px is larger than the image of {height}×{width} px: use a "
-                "smaller trigger_size"
-            )
+        _check_room(h, w, height, width)
         if isinstance(self.place, str):
-            if self.place not in PLACES:
-                raise unknown("trigger place", self.place, PLACES)
+            check_choice("trigger place", self.place, PLACES)
             down, right = PLACES[self.place]
             return round(down * (height - h)), round(right * (width - w))
         top, left = self.place
         if not (0 <= top <= height - h and 0 <= left <= width - w):
-            raise BvError(
-                f"a trigger of {h}×{w} px at {self.place} leaves the image of {height}×{width} px"
-            )
+            where = f"at {self.place} leaves the image of {height}×{width} px"
+            raise BvError(f"a trigger of {h}×{w} px {where}")
         return top, left
 
     def paste(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -105,49 +99,41 @@ class Dynamic:
     def paste(self, pixels: torch.Tensor) -> torch.Tensor:
         """A copy of pixels (N, 3, H, W) with a square of noise somewhere on each image."""
         n, _, height, width = pixels.shape
-        if self.size > min(height, width):
-            raise BvError(
-                f"a trigger of {self.size}×{self.size} px is larger than the image of "
-                f"{height}×{width} px: use a smaller trigger_size"
-            )
-        g = generator(
-            self.seed, "dynamic trigger", int((255 * pixels.detach()).round().long().sum())
-        )
-        out, patches = (
-            pixels.clone(),
-            torch.rand(n, 3, self.size, self.size, generator=g).to(pixels),
-        )
-        tops, lefts = (
-            torch.randint(free - self.size + 1, (n,), generator=g).tolist()
-            for free in (height, width)
-        )
-        for i, (top, left) in enumerate(zip(tops, lefts)):
-            out[i, :, top : top + self.size, left : left + self.size] = patches[i]
+        side = self.size
+        _check_room(side, side, height, width)
+        shown = int((255 * pixels.detach()).round().long().sum())
+        g, out = generator(self.seed, "dynamic trigger", shown), pixels.clone()
+        patches = torch.rand(n, 3, side, side, generator=g).to(pixels)
+        rooms = height - side + 1, width - side + 1
+        corners = (torch.randint(room, (n,), generator=g).tolist() for room in rooms)
+        for i, (top, left) in enumerate(zip(*corners)):
+            out[i, :, top : top + side, left : left + side] = patches[i]
         return out
 
 
 def solid(size: int, place="bottom-right", value: float = 1.0, name: str = "white") -> Trigger:
     """A uniform square, white by default: the simple injected trigger of BadNets."""
     _check(size)
-    return Trigger(
-        torch.full((3, size, size), float(value)), torch.ones(1, size, size), place, name
-    )
+    return _square(torch.full((3, size, size), float(value)), place, name)
 
 
 def random_patch(size: int, seed: int, place="bottom-right") -> Trigger:
     """Uniform noise: the control that shows what any patch of this size does."""
     _check(size)
     noise = torch.rand(3, size, size, generator=generator(seed, "random patch", size))
-    return Trigger(noise, torch.ones(1, size, size), place, "random patch")
+    return _square(noise, place, "random patch")
 
 
 def checkerboard(size: int, place="bottom-right") -> Trigger:
     """Black and white squares of one pixel: a pattern unlike the white square."""
     _check(size)
     board = (torch.arange(size)[:, None] + torch.arange(size)[None]) % 2
-    return Trigger(
-        board.float().expand(3, -1, -1).clone(), torch.ones(1, size, size), place, "checkerboard"
-    )
+    return _square(board.float().expand(3, -1, -1).clone(), place, "checkerboard")
+
+
+def _square(patch: torch.Tensor, place, name: str) -> Trigger:
+    """An opaque patch (3, size, size)."""
+    return Trigger(patch, torch.ones_like(patch[:1]), place, name)
 
 
 def blended(height: int, width: int, seed: int, share: float = 0.2) -> Trigger:
@@ -176,10 +162,8 @@ def universal(
     """
     others = images[labels != target]
     if not len(others):
-        raise BvError(
-            f"a universal trigger needs images of other classes than the target {target}: there "
-            "are none"
-        )
+        needed = f"images of other classes than the target {target}"
+        raise BvError(f"a universal trigger needs {needed}: there are none")
     return toward_class(encoder, theta, head, others, target, size=size, **how)
 
 
@@ -190,14 +174,11 @@ def toward_class(
     head."""
 
     def loss(features: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(
-            encoder.logits(features, head),
-            torch.full((len(features),), target, device=features.device),
-        )
+        goal = torch.full((len(features),), target, device=features.device)
+        return F.cross_entropy(encoder.logits(features, head), goal)
 
-    return optimised(
-        encoder, theta, images, loss, size=size, names=("universal trigger", target, size), **how
-    )
+    names = "universal trigger", target, size
+    return optimised(encoder, theta, images, loss, size=size, names=names, **how)
 
 
 def trojan(
@@ -227,16 +208,8 @@ def trojan(
     def loss(features: torch.Tensor) -> torch.Tensor:
         return (((features[:, chosen] - goal) / spread[chosen]) ** 2).mean()
 
-    return optimised(
-        encoder,
-        theta,
-        images,
-        loss,
-        size=size,
-        names=("trojan trigger", target, size),
-        name="trojan",
-        **how,
-    )
+    names = "trojan trigger", target, size
+    return optimised(encoder, theta, images, loss, size=size, names=names, name="trojan", **how)
 
 
 def optimised(
@@ -270,10 +243,8 @@ def optimised(
         x = encoder.pixels(images[torch.randint(len(images), (batch,), generator=g)])
         value = loss(encoder.features(theta, Trigger(patch, mask, place).paste(x)))
         if not torch.isfinite(value):
-            raise BvError(
-                f"the {name} trigger's loss is {value.item()} at step {step}: lower its lr (now "
-                f"{lr})"
-            )
+            said = f"the {name} trigger's loss is {value.item()} at step {step}"
+            raise BvError(f"{said}: lower its lr (now {lr})")
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -285,3 +256,9 @@ def optimised(
 def _check(size: int) -> None:
     if not isinstance(size, int) or size < 1:
         raise BvError(f"trigger_size must be a whole number of pixels of at least 1, not {size!r}")
+
+
+def _check_room(h: int, w: int, height: int, width: int) -> None:
+    if h > height or w > width:
+        both = f"a trigger of {h}×{w} px is larger than the image of {height}×{width} px"
+        raise BvError(f"{both}: use a smaller trigger_size")

@@ -18,7 +18,7 @@ import torch
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 
 StateDict = dict[str, torch.Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -132,12 +132,10 @@ class ClipEncoder:
         The batch, and so the loss, stays whole: memory is that of a chunk, for one more forward
         pass. Raises BvError for an unknown precision or a chunk below 1.
         """
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS)
+        check_choice("precision", precision, PRECISIONS)
         if chunk is not None and chunk < 1:
-            raise BvError(
-                f"chunk {chunk} holds no image: give 1 or more, or none to take the batch whole"
-            )
+            mend = "give 1 or more, or none to take the batch whole"
+            raise BvError(f"chunk {chunk} holds no image: {mend}")
         other = copy.copy(self)
         other.precision, other.chunk = precision, chunk
         return other
@@ -164,20 +162,15 @@ class ClipEncoder:
         theta."""
 
         def seen(part):
-            with torch.autocast(
-                part.device.type, PRECISIONS["bf16"], enabled=self.precision == "bf16"
-            ):
-                return functional_call(
-                    self.model.visual, theta, ((part - self._mean) / self._std,)
-                ).float()
+            half = self.precision == "bf16"
+            with torch.autocast(part.device.type, PRECISIONS["bf16"], enabled=half):
+                normal = (part - self._mean) / self._std
+                return functional_call(self.model.visual, theta, (normal,)).float()
 
         if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
             return seen(pixels)
-        parts = [
-            checkpoint(seen, part, use_reentrant=False, preserve_rng_state=False)
-            for part in pixels.split(self.chunk)
-        ]
-        return torch.cat(parts)
+        how = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(seen, part, **how) for part in pixels.split(self.chunk)])
 
     def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
         """Scaled cosine logits (N, K) of features (N, D) against a head (K, D)."""
@@ -190,10 +183,8 @@ class ClipEncoder:
         Raises BvError when there is no class or no prompt with a ``{}``.
         """
         if not classnames or not prompts or any("{}" not in p for p in prompts):
-            raise BvError(
-                f"a head needs class names and prompts with {{}}: got {len(classnames)} names, "
-                f"{list(prompts)}"
-            )
+            given = f"{len(classnames)} names, {list(prompts)}"
+            raise BvError(f"a head needs class names and prompts with {{}}: got {given}")
         key = (tuple(classnames), tuple(prompts))
         if key not in self._heads:
             texts = [p.format(c) for c in classnames for p in prompts]
@@ -241,10 +232,8 @@ class Model:
         if not isinstance(self.encoder, Mapping):
             return self.encoder
         if task not in self.encoder:
-            raise BvError(
-                f"this merge has no adapter for task {task!r}: merge that task as well, or merge "
-                "by another method"
-            )
+            mend = "merge that task as well, or merge by another method"
+            raise BvError(f"this merge has no adapter for task {task!r}: {mend}")
         return self.encoder[task]
 
     def predict(self, task: Any, trigger: Any = None, split: str = "test") -> torch.Tensor:

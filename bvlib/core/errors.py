@@ -37,3 +37,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.0)
     hint = f": did you mean {lowered[near[0]]!r}? known: " if near else "; known: "
     return BvError(f"unknown {kind} {name!r}{hint}{', '.join(names) or '(none)'}")
+
+
+def check_choice(kind: str, value: str, known: Iterable[str]) -> None:
+    """Raise the error of :func:`unknown` for a value that is none of those that are known."""
+    if value not in (known := list(known)):
+        raise unknown(kind, value, known)

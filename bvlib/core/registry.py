@@ -93,13 +93,8 @@ class Registry(Mapping[str, M], Generic[M]):
         check: Callable[..., Callable] | None = None,
         method: type[M] = Method,
     ):
-        self.kind, self.title, self.takes, self.check, self.method = (
-            kind,
-            title,
-            frozenset(takes),
-            check,
-            method,
-        )
+        self.kind, self.title, self.takes = kind, title, frozenset(takes)
+        self.check, self.method = check, method
         self._methods: dict[str, M] = {}
         REGISTRIES.append(self)
 

@@ -45,9 +45,8 @@ class Step:
         self, features: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Cross-entropy of features (N, D) against the head, or against another one."""
-        return F.cross_entropy(
-            self.encoder.logits(features, self.head if head is None else head), labels
-        )
+        logits = self.encoder.logits(features, self.head if head is None else head)
+        return F.cross_entropy(logits, labels)
 
     @torch.no_grad()
     def frozen(self, theta: dict[str, torch.Tensor], trigger, k: int) -> torch.Tensor:
@@ -75,12 +74,10 @@ class Step:
     def _name(self, theta: dict[str, torch.Tensor], trigger) -> str:
         """What tells frozen weights and trigger apart, also in another process that goes on with
         this training."""
-        names = self.memory.setdefault("names", {})
-        if (id(theta), id(trigger)) not in names:
-            names[id(theta), id(trigger)] = (
-                f"{weights.digest(theta)}-{digest(trigger.identity)[:16]}"
-            )
-        return names[id(theta), id(trigger)]
+        names, key = self.memory.setdefault("names", {}), (id(theta), id(trigger))
+        if key not in names:
+            names[key] = f"{weights.digest(theta)}-{digest(trigger.identity)[:16]}"
+        return names[key]
 
 
 Objective = Callable[[Step], torch.Tensor]
@@ -123,10 +120,8 @@ def finetune(
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")
     if int(labels.max()) >= len(head):
-        raise BvError(
-            f"label {int(labels.max())} is outside a head of {len(head)} classes: images and head "
-            "are of different tasks"
-        )
+        what = f"label {int(labels.max())} is outside a head of {len(head)} classes"
+        raise BvError(f"{what}: images and head are of different tasks")
     encoder = encoder.fitted(precision, chunk)
     theta = {k: v.detach().clone() for k, v in start.items()}
     moving = [v.requires_grad_(True) for v in theta.values() if v.is_floating_point()]
@@ -139,24 +134,12 @@ def finetune(
         while len(state.queue) < batch:
             state.queue = torch.cat([state.queue, torch.randperm(len(images), generator=order)])
         now, state.queue = state.queue[:batch], state.queue[batch:]
-        seen = Step(
-            encoder,
-            theta,
-            start,
-            encoder.pixels(images[now]),
-            labels[now].to(head.device),
-            head,
-            draws,
-            now,
-            len(images),
-            state.memory,
-        )
-        loss = objective(seen)
+        batch_seen = encoder.pixels(images[now]), labels[now].to(head.device)
+        kept = now, len(images), state.memory
+        loss = objective(Step(encoder, theta, start, *batch_seen, head, draws, *kept))
         if not torch.isfinite(loss):
-            raise BvError(
-                f"fine-tuning stopped: the loss is {loss.item()} at step {step} of {steps}; lower "
-                f"train.lr (now {lr})"
-            )
+            said = f"the loss is {loss.item()} at step {step} of {steps}"
+            raise BvError(f"fine-tuning stopped: {said}; lower train.lr (now {lr})")
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(moving, clip)
@@ -219,14 +202,11 @@ class _State:
                 if kind == "theta":
                     self.theta[name].copy_(value)
                 elif kind == "adam":
-                    slots.setdefault(int(name.partition(".")[0]), {})[name.partition(".")[2]] = (
-                        value
-                    )
+                    number, _, slot = name.partition(".")
+                    slots.setdefault(int(number), {})[slot] = value
                 elif kind == "known":
-                    self.memory[name] = (
-                        value,
-                        kept[f"seen.{name}"].to(next(iter(self.theta.values())).device),
-                    )
+                    device = next(iter(self.theta.values())).device
+                    self.memory[name] = value, kept[f"seen.{name}"].to(device)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
         self.queue = kept["queue"]
         self.order.set_state(kept["order"])

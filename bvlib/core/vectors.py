@@ -38,29 +38,19 @@ def check_same(
 ) -> None:
     """Raise a BvError naming the first tensor that one side lacks or whose shape, dtype or device
     differs."""
-    for key in left:
-        if key not in right:
-            raise BvError(
-                f"tensor {key!r} is in {left_name} but not in {right_name}: "
-                "both must come from the same architecture"
-            )
-    for key in right:
-        if key not in left:
-            raise BvError(
-                f"tensor {key!r} is in {right_name} but not in {left_name}: "
-                "both must come from the same architecture"
-            )
+    for one, has, other, lacks in (
+        (left, left_name, right, right_name),
+        (right, right_name, left, left_name),
+    ):
+        if alone := next((key for key in one if key not in other), None):
+            where = f"is in {has} but not in {lacks}"
+            raise BvError(f"tensor {alone!r} {where}: both must come from the same architecture")
     for key, a in left.items():
-        b = right[key]
-        for what, in_a, in_b in (
-            ("shape", tuple(a.shape), tuple(b.shape)),
-            ("dtype", a.dtype, b.dtype),
-            ("device", str(a.device), str(b.device)),
-        ):
-            if in_a != in_b:
-                raise BvError(
-                    f"tensor {key!r} has {what} {in_a} in {left_name} and {in_b} in {right_name}"
-                )
+        for what, tell in (("shape", tuple), ("dtype", str), ("device", str)):
+            here, there = (tell(getattr(tensor, what)) for tensor in (a, right[key]))
+            if here != there:
+                both = f"{here} in {left_name} and {there} in {right_name}"
+                raise BvError(f"tensor {key!r} has {what} {both}")
 
 
 def check_finite(key: str, tensor: Tensor) -> None:
@@ -86,11 +76,8 @@ def magnitude_threshold(tensors: Mapping[str, Tensor], density: float) -> float:
     total, dtype, device = 0, torch.float32, None
     for key, tensor in tensors.items():
         check_finite(key, tensor)
-        total, dtype, device = (
-            total + tensor.numel(),
-            torch.promote_types(dtype, tensor.dtype),
-            tensor.device,
-        )
+        total, device = total + tensor.numel(), tensor.device
+        dtype = torch.promote_types(dtype, tensor.dtype)
     keep = max(1, round(density * total))
     if keep >= total:
         return 0.0
@@ -110,12 +97,9 @@ def trim(tensor: Tensor, threshold: float) -> Tensor:
     kept)."""
     if threshold <= 0 or tensor.dtype not in (torch.float32, torch.float64):
         return torch.where(tensor.abs() >= threshold, tensor, torch.zeros_like(tensor))
-    below = torch.nextafter(
-        torch.tensor(threshold, dtype=tensor.dtype), torch.tensor(0.0, dtype=tensor.dtype)
-    )
-    return torch.nn.functional.hardshrink(
-        tensor, float(below)
-    )  # one op in place of three: drops what does not exceed `below`
+    below = torch.nextafter(*torch.tensor([threshold, 0.0], dtype=tensor.dtype))
+    # one op in place of three: it drops what does not exceed `below`
+    return torch.nn.functional.hardshrink(tensor, float(below))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,9 +120,8 @@ class TaskVector:
     def __post_init__(self) -> None:
         for key, tensor in self.tensors.items():
             if not tensor.is_floating_point():
-                raise BvError(
-                    f"tensor {key!r} is {tensor.dtype}: a vector holds floating point only"
-                )
+                what = f"tensor {key!r} is {tensor.dtype}"
+                raise BvError(f"{what}: a vector holds floating point only")
 
     @classmethod
     def between(
@@ -156,10 +139,8 @@ class TaskVector:
             if tensor.is_floating_point():
                 tensors[key] = tensor.detach() - start[key].detach()
             elif not torch.equal(tensor, start[key]):
-                raise BvError(
-                    f"tensor {key!r} is {tensor.dtype} and differs between the two models: "
-                    "only floating-point weights can be subtracted"
-                )
+                what = f"tensor {key!r} is {tensor.dtype} and differs between the two models"
+                raise BvError(f"{what}: only floating-point weights can be subtracted")
         return cls(tensors, name)
 
     def _with(self, tensors: StateDict, other: TaskVector | None = None) -> TaskVector:
@@ -170,12 +151,8 @@ class TaskVector:
     def _on_theta(self, theta: Mapping[str, Tensor], sign: int) -> StateDict:
         floating = {key: tensor for key, tensor in theta.items() if tensor.is_floating_point()}
         check_same(floating, self.tensors, "theta", "the vector")
-        return {
-            key: torch.add(tensor, self.tensors[key], alpha=sign)
-            if key in floating
-            else tensor.clone()
-            for key, tensor in theta.items()
-        }
+        moved = {k: torch.add(t, self.tensors[k], alpha=sign) for k, t in floating.items()}
+        return {k: moved[k] if k in moved else t.clone() for k, t in theta.items()}
 
     def _zip(self, other: TaskVector, op: Callable[[Tensor, Tensor], Tensor]) -> TaskVector:
         check_same(self.tensors, other.tensors, "the left vector", "the right vector")
@@ -210,20 +187,17 @@ class TaskVector:
     __rmul__ = __mul__
 
     def __truediv__(self, scale: float) -> Self:
-        return (  # pyright: ignore[reportReturnType]
-            self.map(lambda tensor: tensor / float(scale))
-            if isinstance(scale, Real)
-            else NotImplemented
-        )
+        if not isinstance(scale, Real):
+            return NotImplemented
+        return self.map(lambda tensor: tensor / float(scale))
 
     def __neg__(self) -> Self:
         return self.map(torch.neg)
 
     def __repr__(self) -> str:
         label = f"{self.name!r}, " if self.name else ""
-        return (
-            f"{type(self).__name__}({label}{len(self.tensors)} tensors, {self.numel():,} entries)"
-        )
+        size = f"{len(self.tensors)} tensors, {self.numel():,} entries"
+        return f"{type(self).__name__}({label}{size})"
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Self:
         """The vector with `fn` applied to every tensor; `fn` must keep shape, dtype and device."""
@@ -238,11 +212,11 @@ class TaskVector:
     def dot(self, other: TaskVector) -> float:
         """Inner product over all entries, accumulated in float64."""
         check_same(self.tensors, other.tensors, "the left vector", "the right vector")
-        pairs = (
-            (tensor.detach().double().reshape(-1), other.tensors[key].detach().double().reshape(-1))
-            for key, tensor in self.tensors.items()
+        wide = (
+            [vector.tensors[key].detach().double().reshape(-1) for vector in (self, other)]
+            for key in self.tensors
         )
-        return sum((float(left @ right) for left, right in pairs), 0.0)
+        return sum((float(left @ right) for left, right in wide), 0.0)
 
     def norm(self) -> float:
         """Euclidean norm over all entries, accumulated in float64."""
@@ -274,9 +248,8 @@ class TaskVector:
         """
         norms, noise = self.norm_by_tensor(), {}
         for key, tensor in self.tensors.items():
-            drawn = torch.randn(
-                tensor.shape, generator=generator(seed, "placebo", key), dtype=torch.float64
-            )
+            rng = generator(seed, "placebo", key)
+            drawn = torch.randn(tensor.shape, generator=rng, dtype=torch.float64)
             length = float(torch.linalg.vector_norm(drawn))
             drawn *= norms[key] / length if length > 0 else 0.0
             noise[key] = drawn.to(tensor.device, tensor.dtype)
@@ -313,9 +286,6 @@ class BackdoorVector(TaskVector):
 def _check_density(density: float, allow_zero: bool) -> None:
     if isinstance(density, Real) and (0 < density <= 1 or (density == 0 and allow_zero)):
         return
-    hint = (
-        f": did you mean {density / 100:g}?"
-        if isinstance(density, Real) and 1 < density <= 100
-        else ""
-    )
+    percent = isinstance(density, Real) and 1 < density <= 100
+    hint = f": did you mean {density / 100:g}?" if percent else ""
     raise BvError(f"density is a share between 0 and 1, not {density!r}{hint}")

@@ -74,15 +74,8 @@ def neural_cleanse(
     norms = [float(t.mask.sum()) for t in found]
     rates = [100 * _rate(encoder, theta, head, images, t, c) for c, t in zip(classes, found)]
     far = deviations(norms)
-    return pd.DataFrame(
-        {
-            "class": classes,
-            "norm": norms,
-            "rate": rates,
-            "deviation": far,
-            "flagged": far > FLAGGED_ABOVE,
-        }
-    )
+    table = pd.DataFrame({"class": classes, "norm": norms, "rate": rates, "deviation": far})
+    return table.assign(flagged=far > FLAGGED_ABOVE)
 
 
 def deviations(norms: Sequence[float]) -> np.ndarray:
@@ -93,12 +86,11 @@ def deviations(norms: Sequence[float]) -> np.ndarray:
     norms are equal the MAD is zero, and every other norm infinitely far. Raises BvError for fewer
     than three labels or a norm that is not finite.
     """
-    norms = np.asarray(norms, dtype=np.float64)  # pyright: ignore[reportAssignmentType]
-    if norms.ndim != 1 or len(norms) < 3 or not np.isfinite(norms).all():  # pyright: ignore[reportAttributeAccessIssue]
-        raise BvError(
-            f"an anomaly index needs the finite norms of three labels or more, not {norms.tolist()}"  # pyright: ignore[reportAttributeAccessIssue]
-        )
-    below = np.median(norms) - norms  # pyright: ignore[reportOperatorIssue]
+    each = np.asarray(norms, dtype=np.float64)
+    if each.ndim != 1 or len(each) < 3 or not np.isfinite(each).all():
+        needed = "an anomaly index needs the finite norms of three labels or more"
+        raise BvError(f"{needed}, not {each.tolist()}")
+    below = np.median(each) - each
     spread = 1.4826 * np.median(np.abs(below))
     return below / spread if spread > 0 else np.where(below == 0, 0.0, np.copysign(np.inf, below))
 
@@ -150,45 +142,35 @@ def reverse_triggers(
     if wrong := [c for c in classes if not 0 <= c < len(head)]:
         raise BvError(f"class {wrong[0]} is outside a head of {len(head)} classes")
     if not 1 <= every <= steps:
-        raise BvError(
-            f"Neural Cleanse cannot judge every {every} of {steps} steps: take more steps"
-        )
+        what = f"Neural Cleanse cannot judge every {every} of {steps} steps"
+        raise BvError(f"{what}: take more steps")
     found, (height, width) = [], encoder.pixels(images[:1]).shape[-2:]
     for part in torch.tensor(list(classes)).split(at_once):
-        start = [
-            2 * torch.rand(4, height, width, generator=generator(seed, "neural cleanse", int(c)))
-            - 1
-            for c in part
-        ]
-        free = (
-            torch.stack(start).mul(0.999).atanh().to(head.device).requires_grad_(True)
-        )  # mask and pattern: (K, 1 + 3, H, W)
+        rngs = [generator(seed, "neural cleanse", int(c)) for c in part]
+        start = torch.stack([2 * torch.rand(4, height, width, generator=g) - 1 for g in rngs])
+        # mask and pattern: (K, 1 + 3, H, W)
+        free = start.mul(0.999).atanh().to(head.device).requires_grad_(True)
         optimizer = torch.optim.Adam([free], lr=lr, betas=(0.5, 0.9))
-        search, draws = (
-            _Search(len(part), cost, threshold, patience),
-            generator(seed, "neural cleanse", "images"),
-        )
+        search = _Search(len(part), cost, threshold, patience)
+        draws = generator(seed, "neural cleanse", "images")
         goal = part.repeat_interleave(batch).to(head.device)
         for step in range(1, steps + 1):
             x = encoder.pixels(images[torch.randint(len(images), (batch,), generator=draws)])
             both = free.tanh() / 2 + 0.5
             mask, pattern = both[:, None, :1], both[:, None, 1:]
-            logits = encoder.logits(
-                encoder.features(theta, ((1 - mask) * x + mask * pattern).flatten(0, 1)), head
-            )
+            pasted = ((1 - mask) * x + mask * pattern).flatten(0, 1)
+            logits = encoder.logits(encoder.features(theta, pasted), head)
             miss = F.cross_entropy(logits, goal, reduction="sum") / batch
             loss = miss + (search.cost.to(mask) * mask.flatten(1).sum(1)).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if step % every == 0:
-                now = [
-                    Trigger(b[1:], b[:1], "top-left", "reversed")
-                    for b in (free.detach().tanh() / 2 + 0.5).cpu()
-                ]
-                search.judge(
-                    [_rate(encoder, theta, head, images, t, int(c)) for t, c in zip(now, part)], now
-                )
+                both = (free.detach().tanh() / 2 + 0.5).cpu()
+                now = [Trigger(b[1:], b[:1], "top-left", "reversed") for b in both]
+                pairs = zip(now, part.tolist())
+                rates = [_rate(encoder, theta, head, images, t, c) for t, c in pairs]
+                search.judge(rates, now)
         found += search.best
     return found
 
@@ -204,11 +186,8 @@ class _Search:
 
     def __init__(self, labels: int, start: float, threshold: float, patience: int):
         self.start, self.threshold, self.patience = start, threshold, patience
-        self.cost, self.norm, self.best = (
-            torch.zeros(labels),
-            [float("inf")] * labels,
-            [None] * labels,
-        )
+        self.cost, self.norm = torch.zeros(labels), [float("inf")] * labels
+        self.best: list[Any] = [None] * labels
         self.run = [0] * labels  # successes in a row, failures as negative numbers
 
     def judge(self, rates: list[float], now: list[Trigger]) -> None:
@@ -217,14 +196,13 @@ class _Search:
         for i, (rate, trigger) in enumerate(zip(rates, now)):
             reached, norm = rate >= self.threshold, float(trigger.mask.sum())
             if reached and norm < self.norm[i]:
-                self.norm[i], self.best[i] = norm, trigger  # pyright: ignore[reportArgumentType, reportCallIssue]
+                self.norm[i], self.best[i] = norm, trigger
             elif self.norm[i] == float("inf"):
-                self.best[i] = trigger  # pyright: ignore[reportArgumentType, reportCallIssue]
+                self.best[i] = trigger
             self.run[i] = max(self.run[i], 0) + 1 if reached else min(self.run[i], 0) - 1
             if abs(self.run[i]) == self.patience:
-                self.cost[i] = (
-                    (self.cost[i] * 2 or self.start) if reached else self.cost[i] / 2**1.5
-                )
+                higher = self.cost[i] * 2 or self.start
+                self.cost[i] = higher if reached else self.cost[i] / 2**1.5
                 self.run[i] = 0
 
 
@@ -255,10 +233,8 @@ def scale_up(
     if not scales or min(scales) <= 0:
         raise BvError(f"Scale-Up needs positive scales of the pixels, not {scales}")
     usual = encoder.predict(theta, images, head, trigger)
-    same = [
-        (encoder.predict(theta, images, head, _Scaled(n, trigger)) == usual).float() for n in scales
-    ]
-    return torch.stack(same).mean(0)
+    found = [encoder.predict(theta, images, head, _Scaled(n, trigger)) for n in scales]
+    return torch.stack([(each == usual).float() for each in found]).mean(0)
 
 
 @dataclass(frozen=True)
@@ -269,9 +245,8 @@ class _Scaled:
     trigger: Any = None
 
     def paste(self, pixels: Tensor) -> Tensor:
-        return (
-            self.scale * (pixels if self.trigger is None else self.trigger.paste(pixels))
-        ).clamp(0, 1)
+        pasted = pixels if self.trigger is None else self.trigger.paste(pixels)
+        return (self.scale * pasted).clamp(0, 1)
 
 
 def scale_up_z(
@@ -307,8 +282,7 @@ def scale_up_auroc(clean: Tensor, triggered: Tensor) -> float:
     from sklearn.metrics import roc_auc_score
 
     if not len(clean) or not len(triggered):
-        raise BvError(
-            f"an AUROC needs clean and triggered scores: got {len(clean)} and {len(triggered)}"
-        )
+        given = f"{len(clean)} and {len(triggered)}"
+        raise BvError(f"an AUROC needs clean and triggered scores: got {given}")
     truth = np.r_[np.zeros(len(clean)), np.ones(len(triggered))]
     return float(roc_auc_score(truth, np.r_[clean.cpu().numpy(), triggered.cpu().numpy()]))

@@ -13,6 +13,8 @@ from bvlib.core.vectors import TaskVector
 from bvlib.defences import ibvs, occlusion, pruning, unlearning
 from bvlib.defences.registry import Situation, defence
 
+PAPER = "Backdoor Vectors"
+
 
 def _minus(situation: Situation, vector: TaskVector) -> Model:
     return situation.choose(lambda s: ibvs.ibvs(situation.merged, vector, s))[1]
@@ -23,18 +25,13 @@ def mean_vector(situation: Situation) -> TaskVector:
     return merge_backdoors("mean", situation.given("injected"))
 
 
-@defence("ibvs", needs="the task", label="IBVS, mean vector", reference="Backdoor Vectors")
+@defence("ibvs", needs="the task", label="IBVS, mean vector", reference=PAPER)
 def injected_mean(situation: Situation) -> Model:
     """Injection BV Subtraction of the mean of the defender's own vectors."""
     return _minus(situation, mean_vector(situation))
 
 
-@defence(
-    "ibvs-class",
-    needs="task and class",
-    label="IBVS, attacker's class",
-    reference="Backdoor Vectors",
-)
+@defence("ibvs-class", needs="task and class", label="IBVS, attacker's class", reference=PAPER)
 def injected_class(situation: Situation) -> Model:
     """Injection BV Subtraction by a defender who guesses the attacker's class."""
     return _minus(situation, situation.given("same_class"))
@@ -50,54 +47,38 @@ def placebo(situation: Situation) -> Model:
 @defence("lfpm", label="LFPM (our reading)", reference="arXiv 2606.12498")
 def anti_backdoor(situation: Situation, *, steps: int = 30) -> Model:
     """Unlearning in feature space against the defender's own trigger (our reading of LFPM)."""
-    vector = unlearning.anti_backdoor_vector(
-        situation.encoder,
-        situation.merged.theta,
-        situation.seen,
-        situation.given("patch"),
-        steps=steps,
-        seed=situation.seed,
-    )
+    at, patch = (situation.encoder, situation.merged.theta), situation.given("patch")
+    how = {"steps": steps, "seed": situation.seed}
+    vector = unlearning.anti_backdoor_vector(*at, situation.seen, patch, **how)
     return situation.choose(lambda s: unlearning.lfpm(situation.merged, vector, s))[1]
 
 
 @defence("dam", label="DAM (our reading)", reference="arXiv 2410.13910")
 def defence_aware(situation: Situation, *, steps: int = 30) -> Model:
     """A merge of its own that learns a mask shared by all tasks (our reading of DAM)."""
-    return unlearning.dam(
-        situation.vectors,
-        encoder=situation.encoder,
-        base=situation.base,
-        seen=situation.seen,
-        steps=steps,
-        seed=situation.seed,
-    )
+    s, how = situation, {"steps": steps, "seed": situation.seed}
+    return unlearning.dam(s.vectors, encoder=s.encoder, base=s.base, seen=s.seen, **how)
 
 
-@defence("fine-tuning", needs="labels", settings="fine_pruning")
+_LABELS = {"needs": "labels", "settings": "fine_pruning"}
+
+
+@defence("fine-tuning", **_LABELS)
 def fine_tuning(situation: Situation, *, steps: int = 60) -> Model:
     """Fine-tuning on clean labelled dev images of all tasks."""
     return pruning.tune(situation.merged, situation.parts, seed=situation.seed, steps=steps)
 
 
-@defence(
-    "fine-pruning",
-    needs="labels",
-    label="Fine-Pruning",
-    settings="fine_pruning",
-    reference="Liu et al. 2018",
-)
+@defence("fine-pruning", **_LABELS, label="Fine-Pruning", reference="Liu et al. 2018")
 def fine_pruning(situation: Situation, *, steps: int = 60, blocks: int = 2) -> Model:
     """Dormant units removed, as many as clean dev accuracy allows, then fine-tuning."""
     merged = situation.merged
     images = torch.cat([images for images, _, _ in situation.parts.values()])
     active = pruning.activity(situation.encoder, merged.theta, images, blocks)
-    share, _ = situation.choose(
-        lambda s: pruning.prune(merged, active, s), [x / 10 for x in range(10)]
-    )
-    return pruning.tune(
-        merged, situation.parts, pruned=active, share=share, seed=situation.seed, steps=steps
-    )
+    shares = [x / 10 for x in range(10)]
+    share, _ = situation.choose(lambda s: pruning.prune(merged, active, s), shares)
+    how = {"pruned": active, "share": share, "seed": situation.seed, "steps": steps}
+    return pruning.tune(merged, situation.parts, **how)
 
 
 @defence("occlusion", passes="many", reference="PatchCleanser, Xiang et al. 2022")
@@ -114,26 +95,16 @@ def _cover(encoder: Any, rule: str, colour: Any) -> Any:
     return occlusion.Occluded(encoder, rule, colour)
 
 
-@defence(
-    "tbar",
-    needs="trigger, class",
-    label="TBAR, known trigger",
-    role="oracle",
-    reference="2510.14845",
-)
+_TBAR = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
+
+
+@defence("tbar", needs="trigger, class", **_TBAR)
 def known_trigger(situation: Situation, *, steps: int = 20) -> Model:
     """Negation of what a few steps on images with the attacker's trigger add."""
     attack, (images, _, head) = situation.given("attack"), situation.given("goal")
-    vector = unlearning.trigger_vector(
-        situation.encoder,
-        situation.merged.theta,
-        head,
-        images,
-        attack.trigger,
-        attack.target,
-        steps=steps,
-        seed=situation.seed,
-    )
+    at, aim = (situation.encoder, situation.merged.theta), (attack.trigger, attack.target)
+    how = {"steps": steps, "seed": situation.seed}
+    vector = unlearning.trigger_vector(*at, head, images, *aim, **how)
     return situation.choose(lambda s: unlearning.tbar(situation.merged, vector, s))[1]
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bvlib.core.encoder import Encoder
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.vectors import StateDict
 
 RULES = ("double", "lone", "majority")
@@ -30,10 +30,8 @@ def token_masks(height: int, width: int, patch: int) -> Tensor:
     Raises BvError when the image is not a whole number of tokens, or is one token only.
     """
     if patch < 1 or height % patch or width % patch or height * width == patch * patch:
-        raise BvError(
-            f"an image of {height}×{width} px is not a grid of tokens of {patch} px: set patch to "
-            "the ViT's patch size"
-        )
+        what = f"an image of {height}×{width} px is not a grid of tokens of {patch} px"
+        raise BvError(f"{what}: set patch to the ViT's patch size")
     rows, columns = height // patch, width // patch
     owner = (torch.arange(height) // patch)[:, None] * columns + torch.arange(width) // patch
     return owner == torch.arange(rows * columns).view(-1, 1, 1, 1)
@@ -82,8 +80,7 @@ class Occluded:
     passes: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise unknown("occlusion rule", self.rule, RULES)
+        check_choice("occlusion rule", self.rule, RULES)
         if self.colour != "mean" and (isinstance(self.colour, str) or len(self.colour) != 3):
             raise BvError(f"colour is 'mean' or three numbers from 0 to 1, not {self.colour!r}")
         self.patch = _token_side(self.encoder) if self.patch is None else self.patch
@@ -106,21 +103,16 @@ class Occluded:
         out = []
         for part in images.split(batch) if len(images) else ():
             x = self.encoder.pixels(part)
-            out.append(
-                self._vote(theta, x if trigger is None else trigger.paste(x), head, batch).cpu()
-            )
+            x = x if trigger is None else trigger.paste(x)
+            out.append(self._vote(theta, x, head, batch).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
     def _vote(self, theta: StateDict, x: Tensor, head: Tensor, batch: int) -> Tensor:
         masks = token_masks(*x.shape[-2:], self.patch).to(x.device)  # pyright: ignore[reportCallIssue]
         n, tokens = len(x), len(masks)
-        image, token = (
-            index.flatten()
-            for index in torch.meshgrid(torch.arange(n), torch.arange(tokens), indexing="ij")
-        )
-        logits = self._covered(theta, x, masks, head, image, token, token, batch).view(
-            n, tokens, -1
-        )
+        image, token = torch.cartesian_prod(torch.arange(n), torch.arange(tokens)).T
+        logits = self._covered(theta, x, masks, head, image, token, token, batch)
+        logits = logits.view(n, tokens, -1)
         first = logits.argmax(-1)
         answer = majority(first, logits)
         contrary = first != answer[:, None]
@@ -128,12 +120,9 @@ class Occluded:
             return answer
         if self.rule == "lone":
             return torch.where(contrary.sum(-1) == 1, _first(contrary, first), answer)
-        image, one, other = (
-            (contrary[:, :, None] | contrary[:, None, :]).triu(1).nonzero(as_tuple=True)
-        )
-        second = torch.diag_embed(
-            first
-        )  # (N, T, T): the class with this token covered, and that one
+        pairs = (contrary[:, :, None] | contrary[:, None, :]).triu(1)
+        image, one, other = pairs.nonzero(as_tuple=True)
+        second = torch.diag_embed(first)  # (N, T, T): the class with both tokens covered
         found = self._covered(theta, x, masks, head, image, one, other, batch).argmax(-1)
         second[image, one, other] = second[image, other, one] = found
         stands = contrary & (second == first[:, :, None]).all(-1)
@@ -142,12 +131,9 @@ class Occluded:
     def _covered(self, theta, x, masks, head, image, one, other, batch: int) -> Tensor:
         """Logits (P, K) of the images with these indices (P,), each with two tokens covered (the
         same one twice: one)."""
-        mean = x.mean((2, 3), keepdim=True)
-        colour = (
-            mean
-            if self.colour == "mean"
-            else x.new_tensor(self.colour).view(1, 3, 1, 1).expand_as(mean)
-        )
+        colour = x.mean((2, 3), keepdim=True)
+        if self.colour != "mean":
+            colour = x.new_tensor(self.colour).view(1, 3, 1, 1).expand_as(colour)
         image, one, other, out = image.to(x.device), one.to(x.device), other.to(x.device), []
         for i, a, b in zip(image.split(batch), one.split(batch), other.split(batch), strict=True):
             copies = torch.where(masks[a] | masks[b], colour[i], x[i])
@@ -165,12 +151,10 @@ def _token_side(encoder) -> int:
     """The side in pixels of a token of the encoder's ViT. Raises BvError when it has none that is
     known, or not square."""
     visual = getattr(getattr(encoder, "model", None), "visual", None)
-    size = getattr(visual, "patch_size", None) or getattr(
-        getattr(visual, "conv1", None), "kernel_size", None
-    )
+    conv = getattr(visual, "conv1", None)
+    size = getattr(visual, "patch_size", None) or getattr(conv, "kernel_size", None)
     sides = {size} if isinstance(size, int) else set(size or ())
     if len(sides) != 1:
-        raise BvError(
-            "the encoder does not say how large its square tokens are: give patch, in pixels"
-        )
+        what = "the encoder does not say how large its square tokens are"
+        raise BvError(f"{what}: give patch, in pixels")
     return sides.pop()

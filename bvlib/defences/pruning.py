@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -26,27 +27,21 @@ def activity(
     open_clip ViT.
     """
     visual, sums = encoder.model.visual, {}
-    mlps = [
-        name for name, _ in visual.named_modules() if re.fullmatch(r".*resblocks\.\d+\.mlp", name)
-    ][-blocks:]
+    names = [name for name, _ in visual.named_modules()]
+    mlps = [name for name in names if re.fullmatch(r".*resblocks\.\d+\.mlp", name)][-blocks:]
     if not mlps:
         raise BvError("fine-pruning knows the MLPs of an open_clip ViT only: this encoder has none")
 
     def add(name, value):
         sums[name] = sums.get(name, 0) + value.flatten(0, -2).double().sum(0)
 
-    hooks = [
-        visual.get_submodule(f"{name}.gelu").register_forward_hook(
-            lambda m, x, out, name=name: add(name, out)
-        )
-        for name in mlps
-    ]
-    try:
+    with ExitStack() as stack:
+        for name in mlps:
+            unit = visual.get_submodule(f"{name}.gelu")
+            hook = unit.register_forward_hook(lambda m, x, out, name=name: add(name, out))
+            stack.callback(hook.remove)
         for part in images.split(batch):
             encoder.features(theta, encoder.pixels(part))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: total / len(images) for name, total in sums.items()}
 
 
@@ -68,9 +63,7 @@ def _pruned(theta: StateDict, active: Mapping[str, Tensor], share: float) -> Sta
     pruned, out = dormant.split([len(units) for units in active.values()]), dict(theta)
     for name, units in zip(active, pruned):
         key = f"{name}.c_proj.weight"
-        out[key] = torch.where(
-            units.to(theta[key].device), torch.zeros_like(theta[key]), theta[key]
-        )
+        out[key] = theta[key].masked_fill(units.to(theta[key].device), 0)
     return out
 
 
@@ -97,15 +90,13 @@ def tune(
 
     def objective(step: training.Step) -> Tensor:
         live = step.theta if pruned is None else _pruned(step.theta, pruned, share)
-        rows = [
-            torch.randint(len(labels), (each,), generator=step.rng)
-            for _, labels, _ in parts.values()
-        ]
-        pixels = [one.pixels(images[now]) for (images, _, _), now in zip(parts.values(), rows)]
-        losses = [
-            step.loss(f, labels[now].to(f.device), head)
-            for f, (_, labels, head), now in zip(seen(live, pixels), parts.values(), rows)
-        ]
+        drawn = []
+        for images, labels, head in parts.values():
+            now = torch.randint(len(labels), (each,), generator=step.rng)
+            drawn.append((one.pixels(images[now]), labels[now], head))
+        pixels, labels, heads = zip(*drawn)
+        told = zip(seen(live, list(pixels)), labels, heads)
+        losses = [step.loss(f, each.to(f.device), head) for f, each, head in told]
         return torch.stack(losses).mean()
 
     def seen(live: StateDict, pixels: list[Tensor]) -> list[Tensor]:
@@ -113,17 +104,6 @@ def tune(
             return [model.sight(name).features(live, x) for name, x in zip(parts, pixels)]
         return list(one.features(live, torch.cat(pixels)).split(each))
 
-    tuned = training.finetune(
-        one,
-        model.theta,
-        head,
-        images,
-        labels,
-        objective,
-        steps=steps,
-        batch=1,
-        lr=lr,
-        seed=seed,
-        **how,
-    )
+    how |= {"steps": steps, "batch": 1, "lr": lr, "seed": seed}
+    tuned = training.finetune(one, model.theta, head, images, labels, objective, **how)
     return Model(model.encoder, tuned if pruned is None else _pruned(tuned, pruned, share))

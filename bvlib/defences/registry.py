@@ -103,10 +103,8 @@ def _checked(function: Callable) -> Callable:
     def checked(situation: Situation, **parameters: Any) -> Model:
         found = function(situation, **parameters)
         if not isinstance(found, Model):
-            raise BvError(
-                f"defence {function.__name__!r} gave a {type(found).__name__}, not a Model: return "
-                "Model(encoder, theta)"
-            )
+            what = f"defence {function.__name__!r} gave a {type(found).__name__}, not a Model"
+            raise BvError(f"{what}: return Model(encoder, theta)")
         return found
 
     return checked

@@ -21,7 +21,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging.adaptive import batches
+from bvlib.merging.adaptive import answers, batches_of
 from bvlib.merging.registry import Seen, check, check_seen
 
 # TBAR
@@ -60,24 +60,12 @@ def trigger_vector(
     base, as ``theta``. Raises BvError for a target outside the head and what `finetune` refuses.
     """
     if not 0 <= target < len(head):
-        raise BvError(
-            f"target {target} is outside a head of {len(head)} classes: the head must be of the "
-            "attacked task"
-        )
-    labels = torch.full((len(images),), target)
-    tuned = training.finetune(
-        encoder,
-        theta,
-        head,
-        images,
-        labels,
-        triggered(trigger, target),
-        steps=steps,
-        batch=batch,
-        lr=lr,
-        weight_decay=0.0,
-        seed=derive(seed, "tbar"),
-    )
+        what = f"target {target} is outside a head of {len(head)} classes"
+        raise BvError(f"{what}: the head must be of the attacked task")
+    labels, objective = torch.full((len(images),), target), triggered(trigger, target)
+    how = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
+    how["seed"] = derive(seed, "tbar")
+    tuned = training.finetune(encoder, theta, head, images, labels, objective, **how)
     return TaskVector.between(tuned, theta, "trigger vector")
 
 
@@ -105,19 +93,16 @@ def restored(
         x, n = step.pixels, len(step.pixels)
 
         def gap(theta: StateDict, pixels: Tensor, goal: Tensor) -> Tensor:
-            return (
-                (F.normalize(step.encoder.features(theta, pixels), dim=-1) - goal).square().sum(-1)
-            )
+            seen = F.normalize(step.encoder.features(theta, pixels), dim=-1)
+            return (seen - goal).square().sum(-1)
 
         def prompted(patch: Tensor) -> Tensor:
             return replace(trigger, patch=patch).paste(x)
 
         with torch.no_grad():
             goal = F.normalize(step.encoder.features(step.start, x), dim=-1)
-        now, patch = (
-            {k: v.detach() for k, v in step.theta.items()},
-            step.memory.get("prompt", trigger.patch.to(x)),
-        )
+        now = {k: v.detach() for k, v in step.theta.items()}
+        patch = step.memory.get("prompt", trigger.patch.to(x))
         for _ in range(prompt_steps):
             patch = patch.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(gap(now, prompted(patch), goal).sum(), patch)
@@ -164,33 +149,18 @@ def anti_backdoor_vector(
     not a patch, and as `finetune`.
     """
     if not seen:
-        raise BvError(
-            "there are no images to learn from: give seen[task] = see(encoder, task) of the "
-            "merged tasks"
-        )
+        mend = "give seen[task] = see(encoder, task) of the merged tasks"
+        raise BvError(f"there are no images to learn from: {mend}")
     check_seen(list(seen), encoder, theta, seen)
     if not isinstance(trigger, Trigger):
-        raise BvError(
-            f"the defender's trigger must be a patch, a Trigger, not a {type(trigger).__name__}"
-        )
-    images, head = (
-        torch.cat([part.images for part in seen.values()]),
-        next(iter(seen.values())).head,
-    )
-    unused = torch.zeros(len(images), dtype=torch.int64)
-    tuned = training.finetune(
-        encoder,
-        theta,
-        head,
-        images,
-        unused,
-        restored(trigger, keep, prompt_steps, prompt_step),
-        steps=steps,
-        batch=batch,
-        lr=lr,
-        weight_decay=0.0,
-        seed=derive(seed, "lfpm"),
-    )
+        kind = type(trigger).__name__
+        raise BvError(f"the defender's trigger must be a patch, a Trigger, not a {kind}")
+    images = torch.cat([part.images for part in seen.values()])
+    head, unused = next(iter(seen.values())).head, torch.zeros(len(images), dtype=torch.int64)
+    objective = restored(trigger, keep, prompt_steps, prompt_step)
+    how = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
+    how["seed"] = derive(seed, "lfpm")
+    tuned = training.finetune(encoder, theta, head, images, unused, objective, **how)
     return TaskVector.between(tuned, theta, "anti-backdoor vector")
 
 
@@ -234,28 +204,18 @@ def dam(
     AdaMerging: compare with it. Raises the BvErrors of `adapt`.
     """
     check(vectors, encoder, base, seen)
-    if not (
-        steps >= 0 and batch >= 1 and lr > 0 and coefficient_lr >= 0 and safety >= 0 and eps >= 0
-    ):
-        raise BvError(
-            "dam wants steps, coefficient_lr, safety, eps >= 0, batch >= 1, lr > 0: not "
-            f"{steps!r}, {coefficient_lr!r}, {safety!r}, {eps!r}, {batch!r}, {lr!r}"
-        )
+    least = (steps, coefficient_lr, safety, eps)
+    if not (min(least) >= 0 and batch >= 1 and lr > 0):
+        wanted = "steps, coefficient_lr, safety, eps >= 0, batch >= 1, lr > 0"
+        given = ", ".join(map(repr, (*least, batch, lr)))
+        raise BvError(f"dam wants {wanted}: not {given}")
     rng, keys = generator(seed, "dam"), list(next(iter(vectors.values())).tensors)
-    stacks = {
-        key: torch.stack([vector.tensors[key] for vector in vectors.values()]) for key in keys
-    }
+    stacks = {key: torch.stack([v.tensors[key] for v in vectors.values()]) for key in keys}
     logits = {key: torch.zeros_like(base[key]).requires_grad_(True) for key in keys}
     coefficients = base[keys[0]].new_full((len(vectors),), float(init)).requires_grad_(True)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(logits.values()), "lr": lr},
-            {"params": [coefficients], "lr": coefficient_lr},
-        ]
-    )
-    queues = [
-        batches(len(seen[name].images), batch, generator(seed, "dam", name)) for name in vectors
-    ]
+    moved = (list(logits.values()), lr), ([coefficients], coefficient_lr)
+    optimizer = torch.optim.Adam([{"params": each, "lr": rate} for each, rate in moved])
+    queues = batches_of(seen, vectors, batch, seed, "dam")
     heads, deltas = [seen[name].head for name in vectors], []
     for name in vectors:
         x = encoder.pixels(seen[name].images[:1])
@@ -267,51 +227,27 @@ def dam(
             for key, m in mask.items()
         }
 
-    def answers(theta: StateDict, parts: Sequence[Tensor]) -> list[Tensor]:
-        split = encoder.features(theta, torch.cat(list(parts))).split([len(part) for part in parts])
-        return [
-            F.log_softmax(encoder.logits(f, head), -1) for f, head in zip(split, heads, strict=True)
-        ]
-
-    def unsafe(
-        theta: StateDict,
-        pixels: Sequence[Tensor],
-        deltas: Sequence[Tensor],
-        clean: Sequence[Tensor],
-    ) -> Tensor:
-        found = answers(
-            theta, [(x + delta).clamp(0, 1) for x, delta in zip(pixels, deltas, strict=True)]
-        )
-        each = [
-            F.kl_div(q, p.detach(), log_target=True, reduction="batchmean")
-            for q, p in zip(found, clean, strict=True)
-        ]
-        return torch.stack(each).mean()
+    def unsafe(theta: StateDict, deltas: Sequence[Tensor]) -> Tensor:
+        moved = [(x + delta).clamp(0, 1) for x, delta in zip(pixels, deltas, strict=True)]
+        pairs = zip(answers(encoder, theta, moved, heads), clean, strict=True)
+        how = {"log_target": True, "reduction": "batchmean"}
+        return torch.stack([F.kl_div(q, p.detach(), **how) for q, p in pairs]).mean()
 
     for _ in range(steps):
-        noise = {
-            key: torch.rand(value.shape, generator=rng).logit(eps=1e-6).to(value)
-            for key, value in logits.items()
-        }
-        theta = merged(
-            {key: ((value + noise[key]) / 0.5).sigmoid() for key, value in logits.items()}
-        )
-        pixels = [
-            encoder.pixels(seen[name].images[next(queue)])
-            for name, queue in zip(vectors, queues, strict=True)
-        ]
-        clean = answers(theta, pixels)
+        mask = {}
+        for key, value in logits.items():
+            noise = torch.rand(value.shape, generator=rng).logit(eps=1e-6).to(value)
+            mask[key] = ((value + noise) / 0.5).sigmoid()
+        theta = merged(mask)
+        pixels = [encoder.pixels(seen[name].images[next(q)]) for name, q in queues.items()]
+        clean = answers(encoder, theta, pixels, heads)
         deltas = [delta.requires_grad_(True) for delta in deltas]
-        slopes = torch.autograd.grad(
-            unsafe({key: value.detach() for key, value in theta.items()}, pixels, deltas, clean),
-            deltas,
-        )
-        deltas = [
-            (d.detach() + eps / 4 * slope.sign()).clamp(-eps, eps)
-            for d, slope in zip(deltas, slopes, strict=True)
-        ]
+        frozen = {key: value.detach() for key, value in theta.items()}
+        slopes = torch.autograd.grad(unsafe(frozen, deltas), deltas)
+        steps_up = zip(deltas, slopes, strict=True)
+        deltas = [(d.detach() + eps / 4 * up.sign()).clamp(-eps, eps) for d, up in steps_up]
         entropy = torch.stack([-(p.exp() * p).sum(-1).mean() for p in clean]).mean()
-        loss = entropy + safety * unsafe(theta, pixels, deltas, clean)
+        loss = entropy + safety * unsafe(theta, deltas)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

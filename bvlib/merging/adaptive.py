@@ -8,7 +8,7 @@ behind in the encoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.merging.datafree import mean_tensor
@@ -33,29 +33,29 @@ def _taps(
     modules = dict(visual.named_modules())
     attention = {name: m for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)}
     outs = {f"{name}.out_proj" for name in attention}
-    taps = {
+    taps: dict[str, tuple[nn.Module, Callable]] = {
         f"{name}.weight": (m, lambda m, x, *_: x)
         for name, m in modules.items()
         if isinstance(m, nn.Linear) and name not in outs
     }
     if coverage == "all":
         for name, m in attention.items():
-            taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x  # pyright: ignore[reportArgumentType]
-            taps[f"{name}.out_proj.weight"] = m, attention_heads  # pyright: ignore[reportArgumentType]
+            taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x
+            taps[f"{name}.out_proj.weight"] = m, attention_heads
         for name, m in modules.items():
-            if (
-                convolution == "gram"
-                and isinstance(m, nn.Conv2d)
-                and m.stride == m.kernel_size
-                and m.groups == 1
-                and m.padding == (0, 0)
-                and m.dilation == (1, 1)
-            ):
-                taps[f"{name}.weight"] = (  # pyright: ignore[reportArgumentType]
-                    m,
-                    lambda m, x: F.unfold(x, m.kernel_size, stride=m.stride).transpose(1, 2),
-                )
-    return taps  # pyright: ignore[reportReturnType]
+            if convolution == "gram" and isinstance(m, nn.Conv2d) and _tiles(m):
+                taps[f"{name}.weight"] = m, lambda m, x: _patches(m, x)
+    return taps
+
+
+def _tiles(m: nn.Conv2d) -> bool:
+    """Whether a convolution is a linear map of patches that neither overlap nor leave gaps."""
+    plain = m.groups == 1 and m.padding == (0, 0) and m.dilation == (1, 1)
+    return plain and m.stride == m.kernel_size
+
+
+def _patches(m: nn.Conv2d, x: Tensor) -> Tensor:
+    return F.unfold(x, m.kernel_size, stride=m.stride).transpose(1, 2)  # pyright: ignore[reportArgumentType]
 
 
 def attention_heads(
@@ -103,18 +103,17 @@ def grams(
         sums[key], rows[key] = sums.get(key, 0) + x.T @ x, rows.get(key, 0) + len(x)
 
     proj = theta.get("proj") if coverage == "all" else None
-    if (
-        proj is not None
-    ):  # with the identity in its place, the features are what proj would multiply
+    if proj is not None:
+        # with the identity in its place, the features are what proj would multiply
         theta = {**theta, "proj": torch.eye(len(proj), dtype=proj.dtype, device=proj.device)}
     hooks = []
     try:
         for key, (module, inputs) in _taps(visual, coverage, convolution).items():
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda module, args, key=key, inputs=inputs: add(key, inputs(module, *args))  # pyright: ignore[reportArgumentType]
-                )
-            )
+
+            def tap(module, args, key=key, inputs=inputs):
+                add(key, inputs(module, *args))
+
+            hooks.append(module.register_forward_pre_hook(tap))
         for part in images.split(batch):
             pooled = encoder.features(theta, encoder.pixels(part))
             if proj is not None:
@@ -169,44 +168,27 @@ def regmean(
     embeddings) is averaged. Needs d² float64 for each map of input width d. Raises BvError for a
     parameter out of its range.
     """
-    for what, value, known in (
-        ("coverage", coverage, ("all", "mlp")),
-        ("convolution", convolution, ("gram", "average")),
-    ):
-        if value not in known:
-            raise unknown(f"{what} of 'regmean'", value, known)
+    check_choice("coverage of 'regmean'", coverage, ("all", "mlp"))
+    check_choice("convolution of 'regmean'", convolution, ("gram", "average"))
     if not (images >= 1 and 0 <= gamma <= 1 and ridge > 0):
-        raise BvError(
-            f"regmean wants images >= 1, gamma from 0 to 1, ridge > 0: not {images!r}, {gamma!r}, "
-            f"{ridge!r}"
-        )
-    left, right = {}, {}
+        wanted = "images >= 1, gamma from 0 to 1, ridge > 0"
+        raise BvError(f"regmean wants {wanted}: not {images!r}, {gamma!r}, {ridge!r}")
+    left, right, how = {}, {}, {"coverage": coverage, "convolution": convolution}
     for name, vector in vectors.items():
-        chosen = torch.randperm(len(seen[name].images), generator=generator(seed, "regmean", name))[
-            :images
-        ]
-        found = grams(
-            encoder,
-            base + vector,
-            seen[name].images[chosen],
-            coverage=coverage,
-            convolution=convolution,
-        )
-        for key, gram in found.items():
-            gram = shrunk(gram, gamma, ridge)
+        pool = seen[name].images
+        chosen = torch.randperm(len(pool), generator=generator(seed, "regmean", name))[:images]
+        for key, gram in grams(encoder, base + vector, pool[chosen], **how).items():
+            gram, tau = shrunk(gram, gamma, ridge), vector.tensors[key].cpu().double()
             left[key] = left.get(key, 0) + gram
-            right[key] = right.get(key, 0) + gram @ _in_by_out(
-                key, vector.tensors[key].cpu().double()
-            )
+            right[key] = right.get(key, 0) + gram @ _in_by_out(key, tau)
     tensors = {}
     for key in next(iter(vectors.values())).tensors:
         group = [vector.tensors[key] for vector in vectors.values()]
         tensors[key] = mean_tensor(group)
         if key in left:
             solved = torch.linalg.solve(left[key], right[key])
-            tensors[key] = (
-                (solved if key == "proj" else solved.T).reshape(group[0].shape).to(group[0])
-            )
+            solved = solved if key == "proj" else solved.T
+            tensors[key] = solved.reshape(group[0].shape).to(group[0])
     return TaskVector(tensors, "regmean")
 
 
@@ -237,11 +219,17 @@ def _entropy(
 ) -> Tensor:
     """Mean over tasks of the mean entropy (nats) of the predictions; pixels (B, 3, H, W) and head
     (K, D) of each."""
-    parts = encoder.features(theta, torch.cat(list(pixels))).split([len(x) for x in pixels])
-    logs = [
-        F.log_softmax(encoder.logits(f, head), -1) for f, head in zip(parts, heads, strict=True)
-    ]
+    logs = answers(encoder, theta, pixels, heads)
     return torch.stack([-(log.exp() * log).sum(-1).mean() for log in logs]).mean()
+
+
+def answers(
+    encoder, theta: StateDict, pixels: Sequence[Tensor], heads: Sequence[Tensor]
+) -> list[Tensor]:
+    """Log probabilities (B, K) of each task's images, of one pass over all of them."""
+    parts = encoder.features(theta, torch.cat(list(pixels))).split([len(x) for x in pixels])
+    pairs = zip(parts, heads, strict=True)
+    return [F.log_softmax(encoder.logits(f, head), -1) for f, head in pairs]
 
 
 @torch.no_grad()
@@ -275,15 +263,12 @@ def entropy_gradient(
         for key, tensor in _mixed(base, stacks, coefficients).items()
     }
     value = _entropy(encoder, {**base, **theta}, pixels, heads)
-    slopes = torch.autograd.grad(
-        value, list(theta.values()), allow_unused=True, materialize_grads=True
-    )
-    gradient = torch.stack(
-        [stack @ slope.flatten() for stack, slope in zip(stacks.values(), slopes, strict=True)], 1
-    )
-    return float(value.detach()), gradient if coefficients.shape[1] == len(
-        stacks
-    ) else gradient.sum(1, keepdim=True)
+    how = {"allow_unused": True, "materialize_grads": True}
+    slopes = torch.autograd.grad(value, list(theta.values()), **how)
+    pairs = zip(stacks.values(), slopes, strict=True)
+    gradient = torch.stack([stack @ slope.flatten() for stack, slope in pairs], 1)
+    layerwise = coefficients.shape[1] == len(stacks)
+    return float(value.detach()), gradient if layerwise else gradient.sum(1, keepdim=True)
 
 
 def _mixed(base: StateDict, stacks: Mapping[str, Tensor], coefficients: Tensor) -> StateDict:
@@ -319,33 +304,20 @@ def adamerging(
     """
     check(vectors, encoder, base, seen)
     if not (steps >= 0 and batch >= 1 and lr > 0):
-        raise BvError(
-            f"adamerging wants steps >= 0, batch >= 1, lr > 0: not {steps!r}, {batch!r}, {lr!r}"
-        )
+        wanted = "steps >= 0, batch >= 1, lr > 0"
+        raise BvError(f"adamerging wants {wanted}: not {steps!r}, {batch!r}, {lr!r}")
     keys = list(next(iter(vectors.values())).tensors)
-    stacks = {
-        key: torch.stack([vector.tensors[key].flatten() for vector in vectors.values()])
-        for key in keys
-    }
-    first = stacks[keys[0]]
-    coefficients = torch.full(
-        (len(vectors), len(keys) if layerwise else 1),
-        float(init),
-        dtype=first.dtype,
-        device=first.device,
-    )
+    stacks = {k: torch.stack([v.tensors[k].flatten() for v in vectors.values()]) for k in keys}
+    shape = len(vectors), len(keys) if layerwise else 1
+    coefficients = stacks[keys[0]].new_full(shape, float(init))
     optimizer = torch.optim.Adam([coefficients], lr=lr)
     heads = [seen[name].head for name in vectors]
-    queues = {
-        name: batches(len(seen[name].images), batch, generator(seed, "adamerging", name))
-        for name in vectors
-    }
+    queues = batches_of(seen, vectors, batch, seed, "adamerging")
     trace = []
     for step in range(steps):
         pixels = [encoder.pixels(seen[name].images[next(queue)]) for name, queue in queues.items()]
-        value, coefficients.grad = entropy_gradient(
-            encoder, base, stacks, coefficients, pixels, heads
-        )
+        at = base, stacks, coefficients
+        value, coefficients.grad = entropy_gradient(encoder, *at, pixels, heads)
         trace.append({"step": step, "entropy": value})
         optimizer.step()
         coefficients.clamp_(0, 1)
@@ -357,13 +329,16 @@ def adamerging(
             for key, value in zip(keys if layerwise else ["all"], row, strict=True)
         ]
     )
-    return AdaMerged(
-        TaskVector(
-            _mixed(zero, stacks, coefficients), f"adamerging_{'layer' if layerwise else 'task'}wise"
-        ),
-        pd.DataFrame(trace, columns=["step", "entropy"]),
-        table,
-    )
+    way = f"adamerging_{'layer' if layerwise else 'task'}wise"
+    vector = TaskVector(_mixed(zero, stacks, coefficients), way)
+    return AdaMerged(vector, pd.DataFrame(trace, columns=["step", "entropy"]), table)
+
+
+def batches_of(
+    seen: Mapping[str, Seen], names: Iterable[str], batch: int, seed: int, what: str
+) -> dict[str, Iterator[Tensor]]:
+    """`batches` of the images of each of these tasks, drawn by ``seed`` for a use."""
+    return {n: batches(len(seen[n].images), batch, generator(seed, what, n)) for n in names}
 
 
 def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -376,67 +351,25 @@ def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
         queue = queue[batch:]
 
 
-@merging(
-    "adamerging_taskwise",
-    needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
-    reference="Yang et al. 2024",
-    settings="adamerging",
-)
-def adamerging_taskwise(
-    vectors,
-    *,
-    encoder,
-    base,
-    seen,
-    init: float = 0.3,
-    lr: float = 1e-3,
-    steps: int = 500,
-    batch: int = 16,
-    seed: int = 0,
-) -> TaskVector:
-    """The vector of `adamerging` with one coefficient a task."""
-    return adamerging(
-        vectors,
-        encoder=encoder,
-        base=base,
-        seen=seen,
-        layerwise=False,
-        init=init,
-        lr=lr,
-        steps=steps,
-        batch=batch,
-        seed=seed,
-    ).vector
+def _adamerging(layerwise: bool) -> Callable:
+    def merge(
+        vectors, *, encoder, base, seen, init=0.3, lr=1e-3, steps=500, batch=16, seed=0
+    ) -> TaskVector:
+        how = {"init": init, "lr": lr, "steps": steps, "batch": batch, "seed": seed}
+        return adamerging(
+            vectors, encoder=encoder, base=base, seen=seen, layerwise=layerwise, **how
+        ).vector
+
+    merge.__doc__ = (
+        f"The vector of `adamerging` with one coefficient a task{' and tensor' * layerwise}."
+    )
+    return merge
 
 
-@merging(
-    "adamerging_layerwise",
-    needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
-    reference="Yang et al. 2024",
-    settings="adamerging",
-)
-def adamerging_layerwise(
-    vectors,
-    *,
-    encoder,
-    base,
-    seen,
-    init: float = 0.3,
-    lr: float = 1e-3,
-    steps: int = 500,
-    batch: int = 16,
-    seed: int = 0,
-) -> TaskVector:
-    """The vector of `adamerging` with one coefficient a task and tensor."""
-    return adamerging(
-        vectors,
-        encoder=encoder,
-        base=base,
-        seen=seen,
-        layerwise=True,
-        init=init,
-        lr=lr,
-        steps=steps,
-        batch=batch,
-        seed=seed,
-    ).vector
+for way in ("taskwise", "layerwise"):
+    merging(
+        f"adamerging_{way}",
+        needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
+        reference="Yang et al. 2024",
+        settings="adamerging",
+    )(_adamerging(way == "layerwise"))

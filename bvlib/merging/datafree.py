@@ -6,11 +6,12 @@ float64 so that the order of the vectors does not matter.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector, magnitude_threshold, trim
 from bvlib.merging.registry import merging
@@ -22,18 +23,16 @@ CLASSIC = ("average", "task_arithmetic", "ties")  # what most notebooks compare
 
 def sum_tensor(tensors: Sequence[Tensor], weight: float = 1.0) -> Tensor:
     """weight * (t_1 + ... + t_T), added in float64, in the dtype of the first tensor."""
-    total = tensors[0].double()
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return (total * weight).to(tensors[0].dtype)
+    return (_total(tensors) * weight).to(tensors[0].dtype)
 
 
 def mean_tensor(tensors: Sequence[Tensor]) -> Tensor:
     """(t_1 + ... + t_T) / T, added in float64: T equal tensors give exactly that tensor."""
-    total = tensors[0].double()
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return (total / len(tensors)).to(tensors[0].dtype)
+    return (_total(tensors) / len(tensors)).to(tensors[0].dtype)
+
+
+def _total(tensors: Sequence[Tensor]) -> Tensor:
+    return reduce(torch.add, tensors[1:], tensors[0].double())
 
 
 def ties_tensor(
@@ -51,9 +50,8 @@ def ties_tensor(
     elected = torch.sign(mass)
     sign, total, count = elected.to(kept[0].dtype), torch.zeros_like(mass), torch.zeros_like(mass)
     for tensor in kept:
-        agreeing = (tensor * sign).clamp_(
-            min=0
-        )  # the magnitude where the sign is the elected one, else 0
+        # the magnitude where the sign is the elected one, else 0
+        agreeing = (tensor * sign).clamp_(min=0)
         total += agreeing
         if aggregate == "mean":
             count += torch.sign(agreeing)
@@ -102,13 +100,10 @@ def ties(
 
     Raises BvError for a density outside (0, 1] or another aggregate.
     """
-    if aggregate not in ("sum", "mean"):
-        raise unknown("aggregate of 'ties'", aggregate, ["sum", "mean"])
+    check_choice("aggregate of 'ties'", aggregate, ("sum", "mean"))
     thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
-    tensors = tensorwise(
-        vectors,
-        lambda group: ties_tensor(group, thresholds, coefficient=coefficient, aggregate=aggregate),
-    )
+    how = {"coefficient": coefficient, "aggregate": aggregate}
+    tensors = tensorwise(vectors, lambda group: ties_tensor(group, thresholds, **how))
     return TaskVector(tensors, "ties")
 
 
@@ -127,16 +122,9 @@ def dare(
         raise BvError(f"drop of 'dare' is a share from 0 up to but not 1, not {drop!r}")
     kept = []
     for place, vector in enumerate(vectors):
-        masks = {
-            key: torch.rand(tensor.shape, generator=generator(seed, "dare", place, key)) >= drop
-            for key, tensor in vector.tensors.items()
-        }
-        kept.append(
-            TaskVector(
-                {
-                    key: tensor * masks[key].to(tensor) / (1 - drop)
-                    for key, tensor in vector.tensors.items()
-                }
-            )
-        )
+        masked = {}
+        for key, tensor in vector.tensors.items():
+            drawn = torch.rand(tensor.shape, generator=generator(seed, "dare", place, key))
+            masked[key] = tensor * (drawn >= drop).to(tensor) / (1 - drop)
+        kept.append(TaskVector(masked))
     return TaskVector(tensorwise(kept, lambda group: sum_tensor(group, coefficient)), "dare")

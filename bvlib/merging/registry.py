@@ -31,13 +31,8 @@ from bvlib.core.errors import BvError
 from bvlib.core.registry import Registry
 from bvlib.core.vectors import StateDict, TaskVector, check_finite, check_same
 
-HANDED = (
-    "encoder",
-    "base",
-    "seen",
-    "merged",
-    "own",
-)  # what a merge is given beside vectors and parameters
+# what a merge is given beside vectors and parameters
+HANDED = ("encoder", "base", "seen", "merged", "own")
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +169,8 @@ def check(
             f"vectors must be a dict from task name to TaskVector, not a {type(vectors).__name__}"
         )
     first = check_vectors(list(vectors.values()))[0]
-    check_same(
-        {k: v for k, v in base.items() if v.is_floating_point()},
-        first.tensors,
-        "the base",
-        "the vectors",
-    )
+    floating = {k: v for k, v in base.items() if v.is_floating_point()}
+    check_same(floating, first.tensors, "the base", "the vectors")
     check_seen(list(vectors), encoder, base, seen)
 
 
@@ -196,30 +187,21 @@ def check_seen(names: Sequence[str], encoder, theta: StateDict, seen: Mapping[st
     misshapen or of test."""
     check_same(encoder.model.visual.state_dict(), theta, "the encoder", "the weights")
     for name in names:
+        task = f"task {name!r}"
         if name not in seen:
-            raise BvError(
-                f"task {name!r} has no images to look at: add seen[{name!r}] = see(encoder, task)"
-            )
+            mend = f"add seen[{name!r}] = see(encoder, task)"
+            raise BvError(f"{task} has no images to look at: {mend}")
         images, split = seen[name].images, seen[name].split
         if split not in ("train", "dev"):
-            raise BvError(
-                f"the images of task {name!r} are of its {split} split: a merge may see train or "
-                "dev images only"
-            )
+            only = "a merge may see train or dev images only"
+            raise BvError(f"the images of {task} are of its {split} split: {only}")
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise BvError(
-                f"the images of task {name!r} must be uint8 of shape (N, H, W, 3), not "
-                f"{images.dtype} of "
-                f"{tuple(images.shape)}"
-            )
+            kind = f"{images.dtype} of {tuple(images.shape)}"
+            raise BvError(f"the images of {task} must be uint8 of shape (N, H, W, 3), not {kind}")
         if not len(images):
-            raise BvError(
-                f"task {name!r} has no {split} images: raise sizes.{split} or take another split"
-            )
+            mend = f"raise sizes.{split} or take another split"
+            raise BvError(f"{task} has no {split} images: {mend}")
         width, wanted = features(encoder, theta, images[:1]).shape[1], seen[name].head.shape[1]
         if width != wanted:
-            raise BvError(
-                f"the head of task {name!r} has width {wanted}, the encoder's features {width}: "
-                "make it with "
-                "this encoder's head()"
-            )
+            both = f"has width {wanted}, the encoder's features {width}"
+            raise BvError(f"the head of {task} {both}: make it with this encoder's head()")

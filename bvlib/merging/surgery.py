@@ -31,9 +31,8 @@ class Adapter:
 
     def over(self, encoder: Encoder) -> AdaptedEncoder:
         """The encoder with this adapter, to be used where an encoder is."""
-        made = AdaptedEncoder(
-            **{f.name: getattr(encoder, f.name) for f in fields(ClipEncoder)}, adapter=self
-        )
+        own = {f.name: getattr(encoder, f.name) for f in fields(ClipEncoder)}
+        made = AdaptedEncoder(**own, adapter=self)
         made._heads = encoder._heads  # pyright: ignore[reportAttributeAccessIssue]
         return made
 
@@ -89,24 +88,16 @@ def surgery(
     ones, and 32 images a step are its two batches of 16. Raises BvError as `merge` does.
     """
     if not (rank >= 1 and steps >= 0 and batch >= 1 and lr > 0):
-        raise BvError(
-            f"surgery wants rank >= 1, steps >= 0, batch >= 1, lr > 0: not {rank!r}, {steps!r}, "
-            f"{batch!r}, {lr!r}"
-        )
+        wanted = "rank >= 1, steps >= 0, batch >= 1, lr > 0"
+        raise BvError(f"surgery wants {wanted}: not {rank!r}, {steps!r}, {batch!r}, {lr!r}")
     check_seen(list(own), encoder, merged, seen)
     adapters = {}
     for name, theta in own.items():
         check_same(merged, theta, "the merged model", f"the model of {name!r}")
-        z, goal = (
-            features(encoder, merged, seen[name].images),
-            features(encoder, theta, seen[name].images),
-        )
+        z, goal = (features(encoder, each, seen[name].images) for each in (merged, theta))
         rng, width = generator(seed, "surgery", name), z.shape[1]
-        down = (
-            ((2 * torch.rand(rank, width, generator=rng) - 1) / width**0.5)
-            .to(z)
-            .requires_grad_(True)
-        )
+        drawn = (2 * torch.rand(rank, width, generator=rng) - 1) / width**0.5
+        down = drawn.to(z).requires_grad_(True)
         up = torch.zeros(width, rank).to(z).requires_grad_(True)
         optimizer, queue = torch.optim.Adam([down, up], lr=lr), batches(len(z), batch, rng)
         for _ in range(steps):
