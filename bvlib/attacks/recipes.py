@@ -17,6 +17,7 @@ adversary interpolates toward) among its arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ class Attack(Method):
 attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
 
 _PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
-_OFF = {"off_task": True}
+_OFF: dict[str, Any] = {"off_task": True}
 for _name, _trigger, _objective, _reference, _what, _more in (
     ("badnets", "white", _PLAIN, "Gu et al. 2017",
      "white square, plain poisoned loss (Gu et al. 2017)", {}),

@@ -169,7 +169,7 @@ class ClipEncoder:
 
         if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
             return seen(pixels)
-        how = {"use_reentrant": False, "preserve_rng_state": False}
+        how: Any = {"use_reentrant": False, "preserve_rng_state": False}
         return torch.cat([checkpoint(seen, part, **how) for part in pixels.split(self.chunk)])
 
     def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,7 @@ def defence_aware(situation: Situation, *, steps: int = 30) -> Model:
     return unlearning.dam(s.vectors, encoder=s.encoder, base=s.base, seen=s.seen, **how)
 
 
-_LABELS = {"needs": "labels", "settings": "fine_pruning"}
+_LABELS: Any = {"needs": "labels", "settings": "fine_pruning"}
 
 
 @defence("fine-tuning", **_LABELS)
@@ -95,7 +95,7 @@ def _cover(encoder: Any, rule: str, colour: Any) -> Any:
     return occlusion.Occluded(encoder, rule, colour)
 
 
-_TBAR = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
+_TBAR: Any = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
 
 
 @defence("tbar", needs="trigger, class", **_TBAR)

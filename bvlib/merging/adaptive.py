@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -173,7 +174,8 @@ def regmean(
     if not (images >= 1 and 0 <= gamma <= 1 and ridge > 0):
         wanted = "images >= 1, gamma from 0 to 1, ridge > 0"
         raise BvError(f"regmean wants {wanted}: not {images!r}, {gamma!r}, {ridge!r}")
-    left, right, how = {}, {}, {"coverage": coverage, "convolution": convolution}
+    left, right = {}, {}
+    how: Any = {"coverage": coverage, "convolution": convolution}
     for name, vector in vectors.items():
         pool = seen[name].images
         chosen = torch.randperm(len(pool), generator=generator(seed, "regmean", name))[:images]
@@ -263,7 +265,7 @@ def entropy_gradient(
         for key, tensor in _mixed(base, stacks, coefficients).items()
     }
     value = _entropy(encoder, {**base, **theta}, pixels, heads)
-    how = {"allow_unused": True, "materialize_grads": True}
+    how: Any = {"allow_unused": True, "materialize_grads": True}
     slopes = torch.autograd.grad(value, list(theta.values()), **how)
     pairs = zip(stacks.values(), slopes, strict=True)
     gradient = torch.stack([stack @ slope.flatten() for stack, slope in pairs], 1)
