@@ -1,15 +1,18 @@
 # Every target sets up what it needs: `make help` lists them.
 # PYTHON=python3.12   the Python that makes the virtual environment (3.11 or newer)
 # ARGS="--seed 1"     handed to `bv run`
+# JOBS=4              tests that run side by side (each with one thread)
 # PIP_ARGS="..."      handed to `pip install`
 
 PYTHON ?= python3
 PROFILE ?= mini
 ARGS ?=
 PIP_ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 LINT := $(VENV)/.installed-lint
 
@@ -26,7 +29,7 @@ help:
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
 	@echo "make clean-venv  remove $(VENV); runs/, store/ and data/ stay"
-	@echo "Variables: PYTHON=$(PYTHON) PROFILE=$(PROFILE) ARGS=\"--seed 1\" PIP_ARGS=\"...\""
+	@echo "Variables: PYTHON=$(PYTHON) PROFILE=$(PROFILE) ARGS=\"--seed 1\" JOBS=$(JOBS) PIP_ARGS=\"...\""
 
 setup: $(STAMP)
 
@@ -48,11 +51,11 @@ reproduce: $(STAMP)
 	@echo "Done: executed notebooks, figures and tables are in $${BVLIB_RUNS:-runs}/$(PROFILE)/"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 	@echo "Done: quick tests passed (the slow ones: make check)"
 
 check: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
 	echo "A cold mini run, in $$dir" && \
 	export BVLIB_RUNS="$$dir/runs" BVLIB_STORE="$$dir/store" && \

@@ -2,6 +2,9 @@
 
 import os
 
+# one thread each: the golden values are of one, and two would wait for each other beside other jobs
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import bvlib
 
 # isort: split
@@ -18,6 +21,13 @@ from helpers import (
     write_notebook,
     write_profile,
 )
+
+
+def pytest_collection_modifyitems(items):
+    """The files with the longest fixtures first, so that no worker is left alone with one."""
+    first = ["test_notebooks", "test_every_method", "test_paper_profile", "test_detectors"]
+    order = {f"{name}.py": place for place, name in enumerate(first)}
+    items.sort(key=lambda item: order.get(item.path.name, len(first)))
 
 
 @pytest.fixture(scope="session")

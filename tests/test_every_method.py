@@ -23,6 +23,17 @@ from bvlib.run import notebooks
 
 CONTRIBUTING = notebooks.root_folder() / "CONTRIBUTING.md"
 ON_TASK = [name for name, method in attack.items() if not method.off_task]
+SHORT = {  # one or two points of each curve: what is tested here is that the method runs
+    "01": {"coefficients": [0.3]},
+    "03": {"scales": [0.0, 0.5, 1.0]},
+    "04": {"sides": [4], "places": ["bottom-right"], "budgets": [10], "shares": [0.0, 1.0]},
+    "05": {"scales": [0.0, 0.4]},
+    "06": {"coefficients": [0.3]},
+    "07": {"sides": [4], "alphas": [5.0], "references": [5], "shadows": [10]}
+    | {"backdoors": [1], "copies": [1], "shares": [0.0, 0.5]},
+    "08": {"densities": [0.2], "counts": [3], "agreements": [1.0], "coefficients": [0.3]},
+    "09": {"scales": [0.0, 0.4], "known": [1]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,7 @@ def place(tmp_path_factory):
 def cells(name, folder, **parameters):
     """Run a notebook's cells with these parameters; the namespace they leave."""
     (notebook,) = notebooks.find([name])
-    parameters = {"profile": "smoke", "out": str(folder), **parameters}
+    parameters = {"profile": "smoke", "out": str(folder), **SHORT[name], **parameters}
     assert parameters.keys() <= notebook.parameters.keys()
     namespace = {"display": lambda *shown: None}
     for number, code in enumerate(notebook.code):

@@ -194,9 +194,7 @@ def smoke(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
-        patch.setenv(
-            "OMP_NUM_THREADS", "1"
-        )  # golden values are of one thread; no stall beside others
+        patch.setenv("OMP_NUM_THREADS", "1")  # the golden values are of one thread
         records = run()
         out = records[0].out
         results = {
