@@ -1,8 +1,6 @@
 """Small changes of pixels that change what a model says: PGD, and the augmentation of
 BadMerging-Off made of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """An adversary that knows of a defence by subtraction and trains under it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -1,8 +1,6 @@
 """What an attack trains: losses of one fine-tuning step, on clean images and on images with a
 trigger."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -14,8 +14,6 @@ The function gets a trigger and a class and gives the objective of one training 
 adversary interpolates toward) among its arguments.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -10,8 +10,6 @@ the primary way in which vectors differ and for the others; ``multiple_of`` a ru
 equal norm.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

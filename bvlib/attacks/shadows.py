@@ -1,8 +1,6 @@
 """Shadow classes: what an off-task attacker puts in place of the class names of a task that it
 does not know."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

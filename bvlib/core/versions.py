@@ -4,8 +4,6 @@ threads.
 Importing this does not import torch.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import platform

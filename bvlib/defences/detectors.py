@@ -5,8 +5,6 @@ A detector is only as good as what it says of clean models and clean images: run
 twin, the clean merge and the base too, and print both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Injection BV Subtraction, and the one rule by which a defence chooses its strength."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from bvlib.core.encoder import Model

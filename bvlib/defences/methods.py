@@ -1,7 +1,5 @@
 """The defences that tables compare, in their order: each a few lines over its topic's module."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -10,8 +10,6 @@ is outside what this defence promises. The wrapped encoder stands where an encod
     >>> experiments.asr(Occluded(encoder), merged, digits, trigger, target)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

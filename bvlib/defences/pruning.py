@@ -1,8 +1,6 @@
 """Fine-Pruning: units that clean images leave dormant are removed, then the model is tuned (Liu et
 al. 2018)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack

@@ -11,8 +11,6 @@ A new defence is one function of a :class:`Situation` that gives a Model:
 table of notebook ``09``, under its ``label`` where it has one.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ of state dicts; what is random follows from ``seed``. None of the three papers' 
 hand, and no code of LFPM: what is ours is said in each docstring.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

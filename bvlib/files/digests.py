@@ -1,7 +1,5 @@
 """Hashes of plain values: what keys of stored results and names of run folders are made of."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Files that appear whole or not at all, their hashes, and locks that die with their process."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

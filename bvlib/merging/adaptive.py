@@ -6,8 +6,6 @@ images are refused. Every function is determined by its arguments and seed, and 
 behind in the encoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

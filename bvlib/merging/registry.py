@@ -15,8 +15,6 @@ With ``after="ties"`` a method works on top of another one's merge (``merged``, 
 own models (``own``), and gives an adapter for each task.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence

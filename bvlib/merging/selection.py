@@ -1,8 +1,6 @@
 """The k-th largest of very many numbers that are seen in parts and can be gone through again,
 without keeping or sorting them."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Merging by singular values: Iso-C and TSV-Merge, without data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -8,8 +8,6 @@ threshold, the k-th largest |tau| of a whole vector, is found exactly without so
 entries, as a rule in one pass over the files: see :mod:`bvlib.merging.selection`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections import deque

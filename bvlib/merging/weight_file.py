@@ -1,7 +1,5 @@
 """One safetensors file read in spans of entries, without mapping it into memory."""
 
-from __future__ import annotations
-
 import json
 import os
 from contextlib import ExitStack

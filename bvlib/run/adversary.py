@@ -1,8 +1,6 @@
 """What an adversary makes: triggers, backdoored models, backdoor vectors and what is made of
 several of them."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

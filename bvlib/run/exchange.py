@@ -9,8 +9,6 @@ says: whoever made the folder may have put any weights there, so take in only wh
 somebody you trust.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

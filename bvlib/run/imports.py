@@ -7,8 +7,6 @@ dict of the image tower in open_clip's names ("conv1.weight",
 "transformer.resblocks.0.attn.in_proj_weight", …) or a :class:`bvlib.attacks.triggers.Trigger`.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping

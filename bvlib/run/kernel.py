@@ -1,7 +1,5 @@
 """One notebook through papermill, in a fresh kernel of this very Python."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -6,8 +6,6 @@ Names that only a registry knows are looked up on demand, as registries import t
 
 # ruff: noqa: RUF009  (setting() makes a field, as dataclasses.field does)
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field
 from typing import Any

@@ -5,8 +5,6 @@ trainings, triggers and passes over a test split. The profile says how long thes
 times their steps. What notebooks share counts where it is needed first.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

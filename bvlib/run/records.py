@@ -4,8 +4,6 @@ The record of a run lies in `.records/<notebook>.json` of its folder. Checking i
 milliseconds and imports no torch.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

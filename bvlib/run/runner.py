@@ -8,8 +8,6 @@ folder of their own, `seed-0+1a2b3c4d/`. Of a notebook that is up to date, prose
 since shows in its executed copy after a run by `force`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 it, and the lines of a notebook's parameters cell are made from it.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import os

@@ -6,8 +6,6 @@ by RegMean. This module settles what each is made from and calls the pure parts 
 the store, none of them does.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
