@@ -4,8 +4,6 @@ Colours are by what a thing *is*, so the same colour means the same in every fig
 :data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,12 +55,6 @@ def panels(table: pd.DataFrame, by: str, rows: int = 1, **kwargs):
     [(value, rows)] in its order."""
     parts = list(table.groupby(by, sort=False))
     return *grid(len(parts), rows, **kwargs), parts
-
-
-def matrix(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.DataFrame:
-    """A tidy table as a matrix whose rows and columns stay in the order in which they appear."""
-    wide = table.pivot(index=index, columns=columns, values=values)
-    return wide.loc[table[index].unique(), table[columns].unique()]
 
 
 def colours(*roles: str) -> list[str]:

@@ -1,7 +1,5 @@
 """The figures of notebooks 00, 01 and 06: each from the table that is saved beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -9,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from bvlib.study import figures
+from bvlib.study.experiments import Tasks, matrix
 from bvlib.study.figures import ROLES, colours
 from bvlib.worlds.tasks import Task
 
@@ -19,7 +18,7 @@ def first_images(tasks: Sequence[Task], count: int = 12) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "test_index"])
 
 
-def examples(table: pd.DataFrame, tasks: Mapping[str, Task]) -> Figure:
+def examples(table: pd.DataFrame, tasks: Tasks) -> Figure:
     """The test images of a table of :func:`first_images` with their class names, a row a task."""
     picked = [(tasks[name], i) for name, i in zip(table["task"], table["test_index"])]
     images = [task.test.images[i].numpy() for task, i in picked]
@@ -106,8 +105,8 @@ def main_in_full(table: pd.DataFrame) -> Figure:
     """ASR, its zero line and the cost, for every attack and merge."""
     fig, axes = figures.grid(3, width=4.3, height=3.3)
     for ax, (column, (title, top)) in zip(axes, PANELS.items()):
-        matrix = figures.matrix(table, "merging", "attack", column)
-        figures.heatmap(ax, matrix, title, fmt=".1f", reach=top)
+        shown = matrix(table, "merging", "attack", column)
+        figures.heatmap(ax, shown, title, fmt=".1f", reach=top)
     return fig
 
 

@@ -1,13 +1,12 @@
 """The figures of defences, each from the table that is saved as its data."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from bvlib.defences import defence
 from bvlib.study import figures, ibvs
+from bvlib.study.experiments import Percents, matrix
 
 LOOKS = {  # defender: label, role, line
     ibvs.MEAN: ("IBVS, mean vector", "defended", (0, (1, 1))),
@@ -50,7 +49,7 @@ def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
     ax.plot(marked["scale"], marked[y], "D", label="λ that the rule picks", **look)
 
 
-def paths(table: pd.DataFrame, zero: Mapping[str, float], budget: float, own: Sequence[str]):
+def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]):
     """ASR (above) and clean dev accuracy lost (below) along every subtraction, a column an attack.
 
     ``zero`` is the ASR of the clean merge by attack (percent), ``own`` the defenders of single
@@ -71,7 +70,7 @@ def paths(table: pd.DataFrame, zero: Mapping[str, float], budget: float, own: Se
     return fig
 
 
-def frontier(table: pd.DataFrame, zero: Mapping[str, float], budget: float, own: Sequence[str]):
+def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]):
     """ASR against clean dev accuracy lost, each curve a vector subtracted ever more; arguments as
     of :func:`paths`."""
     fig, axes, attacks = figures.panels(table, "attack", width=3.1, height=2.9, sharey=True)
@@ -114,10 +113,10 @@ def by_merging(table: pd.DataFrame):
 def rivals(table: pd.DataFrame, budget: float):
     """ASR (above) and clean accuracy lost (below) under every defence, a column an attack."""
     fig, axes, attacks = figures.panels(table, "attack", 2, width=3.0, height=3.0, sharey=True)
-    role = {"none": "attack"} | {m.label: m.more.get("role", "defended") for m in defence.values()}
+    role = {"none": "attack"} | {m.label: m.more.get("role") for m in defence.values()}
     for above, below, (name, part) in zip(*axes, attacks):
         part = part.iloc[::-1]
-        colours = figures.colours(*part["defence"].map(role))
+        colours = figures.colours(*(role.get(d) or "defended" for d in part["defence"]))
         above.barh(part["defence"], part["ASR"], color=colours, height=0.65)
         above.axvline(part["zero line"].iloc[0], color=figures.ROLES["clean"], lw=1, ls=":")
         above.set(xlabel="ASR (%); dotted: clean merge", xlim=(0, 102), title=name)
@@ -153,7 +152,7 @@ def tested(table: pd.DataFrame):
     axes[0].barh(cleanse["model"], cleanse["anomaly index"].clip(upper=6), color=colour)
     axes[0].axvline(2, color="black", lw=0.8, ls=":")
     axes[0].set(xlabel="anomaly index (flagged above 2)", title="Neural Cleanse")
-    bars = figures.matrix(pruning, "model", "defence", "ASR").sort_index()
+    bars = matrix(pruning, "model", "defence", "ASR").sort_index()
     bars.plot.barh(ax=axes[1], width=0.8, color=["#c9c9c9", "#8fc3a3", "#57a773", "#2e8b57"])
     axes[1].set(xlabel="ASR (%)", ylabel="", xlim=(0, 102), title="Fine-Pruning of merges")
     figures.legend(axes[1], **BELOW)

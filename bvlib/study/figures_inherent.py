@@ -1,7 +1,5 @@
 """The figures of inherent triggers, each from the table that is saved as its data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +7,7 @@ import pandas as pd
 import torch
 
 from bvlib.study import figures
+from bvlib.study.experiments import matrix
 from bvlib.study.inherent import PARTS
 
 HOSTS = ("base", "clean", "own")  # the roles of base, clean merge, own fine-tune
@@ -18,7 +17,7 @@ SHARES = ("base", "attack", "clean", "nothing")  # those of PARTS
 def clean_models(table: pd.DataFrame, title: str):
     """ASR of each patch (inherent, random, injected) on each model without an attack, as bars."""
     fig, (ax,) = figures.grid(1, width=6.6, height=4.4)
-    shown = figures.matrix(table, "model", "trigger", "asr")
+    shown = matrix(table, "model", "trigger", "asr")
     figures.grouped(ax, shown, ("attack", "random", "second"), title=title)
     figures.legend(ax, reverse=True)
     return fig
@@ -42,7 +41,7 @@ def effort(table: pd.DataFrame):
     fig, axes, questions = figures.panels(table, "question", width=3.4, height=2.8, sharey=True)
     look = {"color": figures.colours(*HOSTS), "legend": False}
     for ax, (question, part) in zip(axes, questions):
-        shown, steps = figures.matrix(part, "value", "model", "asr"), question == "steps"
+        shown, steps = matrix(part, "value", "model", "asr"), question == "steps"
         if steps:
             shown.set_axis(shown.index.astype(float)).plot(ax=ax, marker="o", ms=3, **look)
         else:

@@ -1,7 +1,5 @@
 """The figures of backdoor vectors, each drawn from the table that is saved beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -9,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bvlib.study import figures
+from bvlib.study.experiments import matrix
 from bvlib.study.figures import ROLES, colours
 from bvlib.study.sbv import ONE, PLACEBO, SPARSE
 from bvlib.study.transfer import NEAR, rank_correlations
@@ -38,9 +37,9 @@ def transfer(table: pd.DataFrame) -> Figure:
     shown = {"added": "θ_clean + BV", "removed": "θ_backdoored − BV"}
     for line, (column, what) in zip(panels, shown.items()):
         for ax, (axis, part) in zip(line, axes):
-            matrix = figures.matrix(part, "attack", "vector", column)
+            found = matrix(part, "attack", "vector", column)
             look = {"fmt": ".0f", "label": "% of own effect" if ax is line[-1] else ""}
-            figures.heatmap(ax, matrix, f"{axis}: {what}", reach=150, **look)
+            figures.heatmap(ax, found, f"{axis}: {what}", reach=150, **look)
             ax.set(ylabel="trigger of" if ax is line[0] else "")
     return fig
 
@@ -66,8 +65,8 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
 def cosines(table: pd.DataFrame) -> Figure:
     """The matrix of :func:`study.transfer.cosines`, the names in its column "vector"."""
     fig, (ax,) = figures.grid(1, width=7.4, height=5.4)
-    matrix = table.set_index("vector").rename_axis(None)
-    figures.heatmap(ax, matrix, "cosine between backdoor vectors", label="cosine")
+    shown = table.set_index("vector").rename_axis(None)
+    figures.heatmap(ax, shown, "cosine between backdoor vectors", label="cosine")
     return fig
 
 

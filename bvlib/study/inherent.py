@@ -1,8 +1,6 @@
 """Inherent and injected: what clean models do with a trigger, and how much of an attack's success
 was there before the attack (Backdoor Vectors, inherent triggers)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +12,7 @@ from bvlib.core.encoder import Model
 from bvlib.study import experiments
 from bvlib.worlds.tasks import Task
 
-PARTS = (
-    "both (inherent)",
-    "attacked merge only (injected)",
-    "clean merge only",
-    "neither",
-)
+PARTS = ("both (inherent)", "attacked merge only (injected)", "clean merge only", "neither")
 
 
 def obeyed(
@@ -37,18 +30,9 @@ def obeyed(
     rows = []
     for name, model in models.items():
         for shown, trigger in triggers.items():
-            r = experiments.asr(model, task, trigger, target)
-            rows.append(
-                {
-                    **labels,
-                    "model": name,
-                    "trigger": shown,
-                    "asr": r.percent,
-                    "low": r.low,
-                    "high": r.high,
-                    "images": r.count,
-                }
-            )
+            rate = experiments.asr(model, task, trigger, target)
+            found = {**labels, "model": name, "trigger": shown}
+            rows.append({**found, **experiments.row(rate, "asr"), "images": rate.count})
     return pd.DataFrame(rows)
 
 
@@ -61,17 +45,10 @@ def by_size(
 ) -> pd.DataFrame:
     """:func:`obeyed` for patches of several sides in pixels; the column "pixels (%)" is the share
     of the image that they cover."""
-    height, width = task.test.images.shape[1:3]
-    found = [
-        obeyed(
-            models,
-            patches(side),
-            task,
-            target,
-            **{"side": side, "pixels (%)": 100 * side**2 / (height * width)},
-        )
-        for side in sides
-    ]
+    (height, width), found = task.test.images.shape[1:3], []
+    for side in sides:
+        size = {"side": side, "pixels (%)": 100 * side**2 / (height * width)}
+        found.append(obeyed(models, patches(side), task, target, **size))
     return pd.concat(found, ignore_index=True).drop(columns="images")
 
 
@@ -96,10 +73,11 @@ def by_class(
         obeyed(models, triggers, task, c, target=task.classnames[c])
         for c, triggers in patches.items()
     ]
-    table = pd.concat(found).pivot_table(
-        index="target", columns=["model", "trigger"], values="asr", sort=False
+    table = pd.concat(found)
+    table["shown"] = table["model"] + " / " + table["trigger"]
+    return (
+        experiments.matrix(table, "target", "shown", "asr").rename_axis(columns=None).reset_index()
     )
-    return table.set_axis([" / ".join(c) for c in table.columns], axis=1).reset_index()
 
 
 def split(attacked: np.ndarray, clean: np.ndarray) -> dict[str, float]:
@@ -118,12 +96,8 @@ def split(attacked: np.ndarray, clean: np.ndarray) -> dict[str, float]:
     return {
         **{what: 100 * part.mean() for what, part in zip(PARTS, parts)},
         "images": len(clean),
-        "attacked - clean": gain.points,
-        "low": gain.low,
-        "high": gain.high,
-        "inherent share of ASR (%)": share.percent,
-        "share low": share.low,
-        "share high": share.high,
+        **experiments.row(gain, "attacked - clean"),
+        **experiments.row(share, "inherent share of ASR (%)", "share low", "share high"),
     }
 
 
