@@ -53,14 +53,12 @@ def shares(vector: TaskVector, beside: TaskVector, by=kind_of) -> pd.DataFrame:
     columns = ["part", "square", "entries", "dot", "other"]
     total = pd.DataFrame(rows, columns=columns).groupby("part", sort=False).sum()
     lengths = np.sqrt(total["square"] * total["other"])
-    out = pd.DataFrame(
-        {
-            "share of squared norm (%)": 100 * total["square"] / total["square"].sum(),
-            "share of entries (%)": 100 * total["entries"] / total["entries"].sum(),
-            "cosine": total["dot"] / lengths.where(lengths > 0),
-        }
-    )
-    return out.reset_index()
+    found = {
+        "share of squared norm (%)": 100 * total["square"] / total["square"].sum(),
+        "share of entries (%)": 100 * total["entries"] / total["entries"].sum(),
+        "cosine": total["dot"] / lengths.where(lengths > 0),
+    }
+    return pd.DataFrame(found).reset_index()
 
 
 def where(bv: TaskVector, clean: TaskVector) -> pd.DataFrame:

@@ -7,6 +7,7 @@ images.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -31,8 +32,8 @@ def alone_and_merged(
         models = (model(b.theta), merge(b.theta), clean)
         alone, merged, nothing = (hit(m, b, task(b.goal_task)) for m in models)
         found = {"attack": name, "what": attack[name].what, "alone": alone.percent}
-        found |= {**row(merged, "merged"), "same trigger, clean merge": nothing.percent}
-        rows.append(found)
+        found |= row(merged, "merged")
+        rows.append({**found, "same trigger, clean merge": nothing.percent})
     return pd.DataFrame(rows)
 
 
@@ -108,14 +109,11 @@ def dilution(
     and merge."""
     curves = []
     for name, b in backdoors.items():
-        own = {"tasks": {b.task: task(b.task)}, "adversary": task(b.task)}
+        about = {"tasks": {b.task: task(b.task)}, "adversary": task(b.task)}
+        about |= experiments.aim(b, task(b.goal_task))
         for kind, theta in (("attacked", b.theta), ("clean", None)):
-            path = experiments.along(
-                lambda s, theta=theta: merge(theta, "task_arithmetic", coefficient=s),
-                coefficients,
-                **experiments.aim(b, task(b.goal_task)),
-                **own,
-            )
+            merged = partial(merge, theta, "task_arithmetic")
+            path = experiments.along(lambda s, m=merged: m(coefficient=s), coefficients, **about)
             curves.append(path.assign(attack=name, merge=kind))
     return pd.concat(curves, ignore_index=True)
 
@@ -157,11 +155,10 @@ def off_goals(
     """Goals (task, class) of the off-task attack: the usual one (``first``: task, target), two
     more classes of its task, and the same class (or the last) of three more tasks that are not the
     adversary's."""
-    goals = [(first["task"], c) for c in dict.fromkeys([first["target"], *other_classes[:2]])]
-    others = [name for name in tasks if name not in (adversary, first["task"])][:3]
-    return goals + [
-        (name, min(first["target"], len(tasks[name].classnames) - 1)) for name in others
-    ]
+    own, target = first["task"], first["target"]
+    goals = [(own, c) for c in dict.fromkeys([target, *other_classes[:2]])]
+    others = [name for name in tasks if name not in (adversary, own)][:3]
+    return goals + [(name, min(target, len(tasks[name].classnames) - 1)) for name in others]
 
 
 def off_targets(

@@ -9,9 +9,9 @@ from bvlib.attacks.recipes import attack
 from bvlib.core import metrics
 from bvlib.study import experiments
 from bvlib.study.badmerging import Backdoors, Merge
-from bvlib.study.experiments import TaskOf, flips
+from bvlib.study.experiments import Measured, TaskOf, flips
 
-Numbers = dict[str, float | metrics.Rate | metrics.Difference]
+Numbers = dict[str, Measured]
 
 
 def headline(
@@ -96,14 +96,13 @@ def headline_in_full(
     """ASR of the chosen attack and of BadMerging-Off under every merging method of the main table,
     and of every other attack under ``method``."""
     found = {}
-    for each in dict.fromkeys(main["merging"]):
+    for each in main["merging"].unique():
         for name, table in ((chosen, main), ("badmerging-off", off)):
             found[f"ASR {name}, {each}"] = of(table, "ASR", name)[each]
             zero = of(table, "ASR, clean merge", name)[each]
             found[f"ASR {name} trigger, clean merge, {each}"] = zero
-    for name in dict.fromkeys(main["attack"]):
-        if name != chosen:
-            found[f"ASR {name}, merged ({method})"] = of(main, "ASR", name)[method]
+    for name in main.loc[main["attack"] != chosen, "attack"].unique():
+        found[f"ASR {name}, merged ({method})"] = of(main, "ASR", name)[method]
     return found
 
 

@@ -17,7 +17,9 @@ from bvlib.worlds.tasks import Task
 Tasks = Mapping[str, Task]
 TaskOf = Callable[[str], Task]
 Vectors = Mapping[str, TaskVector]
+Models = Mapping[str, Model]
 Percents = Mapping[str, float]
+Measured = metrics.Rate | metrics.Difference
 
 
 def accuracy(model: Model, task: Task, split: str = "test") -> metrics.Rate:
@@ -37,10 +39,7 @@ def mean_accuracy(model: Model, tasks: Tasks, split: str = "test") -> float:
 
 
 def row(
-    value: metrics.Rate | metrics.Difference,
-    name: str = "ASR",
-    low: str = "low",
-    high: str = "high",
+    value: Measured, name: str = "ASR", low: str = "low", high: str = "high"
 ) -> dict[str, float]:
     """The columns that show a rate (percent) or a difference (points) and its interval."""
     middle = value.points if isinstance(value, metrics.Difference) else value.percent
@@ -55,10 +54,8 @@ def matrix(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.Dat
 
 def correct(model: Model, tasks: Tasks, split: str = "test") -> dict[str, np.ndarray]:
     """For every task and image: is it classified correctly? The hits behind CA and BA."""
-    return {
-        name: (model.predict(task, split=split) == getattr(task, split).labels).numpy()
-        for name, task in tasks.items()
-    }
+    found = {name: model.predict(task, split=split) for name, task in tasks.items()}
+    return {name: (found[name] == getattr(tasks[name], split).labels).numpy() for name in tasks}
 
 
 def merge_row(
@@ -80,10 +77,9 @@ def merge_row(
     minus clean merge over those of ``goal``; both with intervals over images.
     """
     before, after = was_correct or correct(clean, tasks), correct(attacked, tasks)
-    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in (before, after))
-    cost = metrics.paired_difference(
-        *(np.concatenate([*each.values()]) for each in (before, after))
-    )
+    both = (before, after)
+    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in both)
+    cost = metrics.paired_difference(*(np.concatenate([*each.values()]) for each in both))
     hits, inherent = (flips(model, backdoor, goal) for model in (attacked, clean))
     gain = metrics.paired_difference(hits, inherent)
     return {
@@ -129,15 +125,7 @@ def aim(backdoor, goal: Task) -> dict:
 
 
 def asr_rows(
-    *,
-    attacked: Model,
-    clean: Model,
-    base: Model,
-    task: Task,
-    trigger,
-    control,
-    target: int,
-    what: str = "merge",
+    *, attacked: Model, clean: Model, base: Model, task: Task, trigger, control, target: int
 ) -> pd.DataFrame:
     """The five rows without which an ASR measures the trigger, not the attack.
 
@@ -146,11 +134,11 @@ def asr_rows(
     same size and place.
     """
     rows = [
-        (f"attacked {what}", "trigger", attacked, trigger),
-        (f"clean {what}", "trigger", clean, trigger),
+        ("attacked merge", "trigger", attacked, trigger),
+        ("clean merge", "trigger", clean, trigger),
         ("base", "trigger", base, trigger),
-        (f"attacked {what}", "random patch", attacked, control),
-        (f"attacked {what}", "no trigger", attacked, None),
+        ("attacked merge", "random patch", attacked, control),
+        ("attacked merge", "no trigger", attacked, None),
     ]
     out = []
     for name, shown, model, pasted in rows:

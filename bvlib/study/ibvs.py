@@ -12,7 +12,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
 from bvlib.defences.ibvs import choose_scale, ibvs
 from bvlib.study import experiments
-from bvlib.study.experiments import Percents, TaskOf, Tasks, Vectors
+from bvlib.study.experiments import Models, Percents, TaskOf, Tasks, Vectors
 from bvlib.worlds.tasks import Task
 
 MEAN, OTHER, SAME = "mean over classes", "another task", "attacker's class"
@@ -28,7 +28,7 @@ def placebos(vector: TaskVector, drift: TaskVector, seed: int) -> dict[str, Task
 
 def paths(
     attacks: Mapping[str, Backdoor],
-    merges: Mapping[str, Model],
+    merges: Models,
     vectors: Mapping[str, Vectors],
     scales: Sequence[float],
     *,

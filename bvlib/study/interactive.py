@@ -158,8 +158,8 @@ class Bench:
             others = self.labels != self.target  # images of the target class need no pass
             theta, seen = theta or self.theta(*setting), (self.images[others], self.head)
             found = self.encoder.predict(theta, *seen, self._placed(place), batch=150)
-            rate = metrics.attack_success_rate(found, self.labels[others], self.target)
-            self.kept[key] = rate
+            asr = metrics.attack_success_rate
+            self.kept[key] = asr(found, self.labels[others], self.target)
         return self.kept[key]
 
 

@@ -14,11 +14,13 @@ from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
 from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.study.experiments import Tasks, accuracy, hit, mean_accuracy, row
+from bvlib.study.experiments import Models, Tasks, accuracy, hit, mean_accuracy, row
 from bvlib.worlds.tasks import Task
 
 PRIMARY = "sign_consistent"  # the rule of the primary comparison, fixed before it was run
 ONE, SPARSE, PLACEBO = "one BV", "one BV, sparse", "placebo"
+Families = Mapping[str, Sequence[TaskVector]]
+"""Backdoor vectors by what they differ by, the attack's own first in each."""
 
 
 def label(rule: str) -> str:
@@ -50,12 +52,7 @@ def by_rule(
 
 
 def candidates(
-    families: Mapping[str, Sequence[TaskVector]],
-    drift: TaskVector,
-    *,
-    density: float,
-    seed: int,
-    **settings,
+    families: Families, drift: TaskVector, *, density: float, seed: int, **settings
 ) -> dict[tuple[str, str], TaskVector]:
     """What is compared, by (vector, what the BVs differ by): one BV, the same sparse, a placebo,
     and every rule.
@@ -78,10 +75,8 @@ def candidates(
 def alike(bvs: Sequence[TaskVector], density: float, agreement: float) -> dict[str, float]:
     """How alike some BVs are: cosine over pairs, entries of one sign (%), and what
     sign-consistency then changes in a sparse mean."""
-    agreed, sparse = (
-        merge_backdoors(PRIMARY, bvs, density=share, agreement=agreement)
-        for share in (1.0, density)
-    )
+    agreed = merge_backdoors(PRIMARY, bvs, density=1.0, agreement=agreement)
+    sparse = merge_backdoors(PRIMARY, bvs, density=density, agreement=agreement)
     pairs = [a.cosine(b) for a in bvs for b in bvs if a is not b]
     mean = merge_backdoors("mean", bvs, density=density)
     return {
@@ -176,13 +171,7 @@ def scale_to_compare(
 
 
 def seen(
-    uploads: Mapping[str, Model],
-    base: StateDict,
-    other: TaskVector,
-    *,
-    backdoor,
-    task: Task,
-    goal: Task,
+    uploads: Models, base: StateDict, other: TaskVector, *, backdoor, task: Task, goal: Task
 ) -> pd.DataFrame:
     """What a merger could see of uploaded models of ``task`` without their clean twins: length of
     the task vector and cosine, beside ``other``, that of another clean model; and what it could

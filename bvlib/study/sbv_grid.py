@@ -14,17 +14,15 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.study.experiments import Tasks, flips, hit, mean_accuracy, row
-from bvlib.study.sbv import ONE, PRIMARY, distinct
+from bvlib.study.sbv import ONE, PRIMARY, Families, distinct
 from bvlib.worlds.tasks import Task
+
+Rated = Callable[[TaskVector], metrics.Rate]
+Names, Shares = Sequence[str], Sequence[float]
 
 
 def grid(
-    families: Mapping[str, Sequence[TaskVector]],
-    asr: Callable[[TaskVector], metrics.Rate],
-    *,
-    rules: Sequence[str] | None = None,
-    counts: Sequence[int],
-    densities: Sequence[float],
+    families: Families, asr: Rated, *, rules: Names = (), counts: Sequence[int], densities: Shares
 ) -> pd.DataFrame:
     """ASR (%) of SBVs at the norm of one BV, by what the BVs differ by, their number, rule and
     density.
@@ -49,12 +47,7 @@ def grid(
 
 
 def by_agreement(
-    families: Mapping[str, Sequence[TaskVector]],
-    asr: Callable[[TaskVector], metrics.Rate],
-    *,
-    agreements: Sequence[float],
-    densities: Sequence[float],
-    count: int = 3,
+    families: Families, asr: Rated, *, agreements: Shares, densities: Shares, count: int = 3
 ) -> pd.DataFrame:
     """ASR (%) of the sign-consistent SBV of ``count`` BVs at the norm of one BV, by the share of
     them that must agree in sign; arguments as for :func:`grid`."""

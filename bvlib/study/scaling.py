@@ -4,13 +4,13 @@
 backdoor over (*Backdoor Vectors*, arXiv 2510.08016). All rates are percent.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
-from bvlib.study.experiments import Tasks, Vectors, accuracy, aim, along, hit, row
+from bvlib.study.experiments import Models, Tasks, Vectors, accuracy, aim, along, hit, row
 from bvlib.worlds.tasks import Task
 
 
@@ -61,9 +61,7 @@ def measures(curve: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def analogy(
-    hosts: Mapping[str, Model], backdoor, noise: TaskVector, *, task: Task, goal: Task
-) -> pd.DataFrame:
+def analogy(hosts: Models, backdoor, noise: TaskVector, *, task: Task, goal: Task) -> pd.DataFrame:
     """θ_host + BV: ASR of the backdoor's trigger on hosts without the BV, with it, and with a
     placebo of its norm; accuracy on the adversary's ``task`` before and after."""
     rows = []

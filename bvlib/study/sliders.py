@@ -116,14 +116,13 @@ class Panel(widgets.VBox):
             said = {"description": description, "continuous_update": False}
             return kind(value, min=low, max=high, **said, **step, **look)
 
+        places = {"options": list(PLACES), "description": "place of the patch"}
         fine, last = {"step": 0.05}, len(bench.shown) - 1
         self.controls = {
             "lambda_bv": slider(start["lambda_bv"], -1, 2, "λ_BV (backdoor)", **fine),
             "coefficient": slider(start["coefficient"], 0, 1, "λ (merging)", **fine),
             "lambda_ibvs": slider(start["lambda_ibvs"], 0, 3, "λ_IBVS (defence)", **fine),
-            "place": widgets.Dropdown(
-                options=list(PLACES), value=start["place"], description="place of the patch", **look
-            ),
+            "place": widgets.Dropdown(value=start["place"], **places, **look),
             "image": slider(start["image"], 0, last, "image", widgets.IntSlider),
         }
         self.bench, self.picture, self.note = bench, widgets.Image(format="png"), widgets.Label()

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from bvlib.core.encoder import Model
 from bvlib.study import experiments
-from bvlib.study.experiments import Tasks, Vectors
+from bvlib.study.experiments import Models, Tasks, Vectors
 
 
 def base_facts(card: Mapping, name: str, profile: str, criteria: Mapping[str, str]) -> pd.DataFrame:
@@ -51,7 +50,7 @@ def closest_classes(head: torch.Tensor, classnames: Sequence[str]) -> dict[str, 
     }
 
 
-def accuracies(models: Mapping[str, Model], own: Mapping[str, Model], tasks: Tasks) -> pd.DataFrame:
+def accuracies(models: Models, own: Models, tasks: Tasks) -> pd.DataFrame:
     """Clean accuracy (%) on test images: a row a task and "mean", a column a model; the last
     column, own, is each task's own model."""
     rows = {name: experiments.accuracies(model, tasks) for name, model in models.items()}

@@ -112,11 +112,11 @@ def transfer(
     rows, (own_added, own_removed) = [], moved(attack.vector)
     for name, vector in vectors.items():
         added, removed = moved(vector)
-        found = {"vector": name, "cosine": attack.vector.cosine(vector)}
-        found |= {"asr_added": added, "added": normalised(added, zero, own_added)}
-        found |= {"asr_removed": removed}
-        rows.append({**found, "removed": normalised(full - removed, 0.0, full - own_removed)})
-    return pd.DataFrame(rows)
+        gain = normalised(added, zero, own_added)
+        loss = normalised(full - removed, 0.0, full - own_removed)
+        rows.append((name, attack.vector.cosine(vector), added, gain, removed, loss))
+    columns = ["vector", "cosine", "asr_added", "added", "asr_removed", "removed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def once(axes: Mapping[str, Mapping]) -> dict[str, TaskVector]:
@@ -157,13 +157,11 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
         "one target (place, seed)": pairs[near],
         "different targets (class, task)": pairs[~near],
     }
-    table = pd.DataFrame(
-        {"vectors": list(groups), "pairs": [len(part) for part in groups.values()]}
-    )
-    for by in ("added", "removed"):
-        pairwise = [part[["cosine", by]].corr("spearman") for part in groups.values()]
-        table[by] = [ranks.iloc[0, 1] for ranks in pairwise]
-    return table
+    rows = []
+    for name, part in groups.items():
+        ranks = part[["cosine", "added", "removed"]].corr("spearman")["cosine"]
+        rows.append((name, len(part), ranks["added"], ranks["removed"]))
+    return pd.DataFrame(rows, columns=["vectors", "pairs", "added", "removed"])
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
