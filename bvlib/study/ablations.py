@@ -1,9 +1,8 @@
 """BadMerging one knob at a time, and the defences it was tested against: Neural Cleanse,
 Fine-Pruning, Scale-Up."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -33,18 +32,11 @@ def turned(
     With several backdoors in one model (``pairs``) the ASR is their mean.
     """
     pairs = backdoor.pairs or ((backdoor.trigger, backdoor.target),)
-    hit, inherent = (
-        sum(experiments.asr(model, goal, t, c).percent for t, c in pairs) / len(pairs)
-        for model in (attacked, clean)
-    )
-    return {
-        "knob": knob,
-        "value": value,
-        "attack": backdoor.attack,
-        "ASR": hit,
-        "ASR, clean merge": inherent,
-        "accuracy, adversary": experiments.accuracy(attacked, adversary).percent,
-    }
+    found = {"knob": knob, "value": value, "attack": backdoor.attack}
+    for column, model in (("ASR", attacked), ("ASR, clean merge", clean)):
+        rates = [experiments.asr(model, goal, t, c).percent for t, c in pairs]
+        found[column] = sum(rates) / len(rates)
+    return found | {"accuracy, adversary": experiments.accuracy(attacked, adversary).percent}
 
 
 def judged(found: pd.DataFrame, target: int, classnames: Sequence[str]) -> dict[str, Any]:
@@ -118,13 +110,10 @@ def told_apart(
     the first ``count`` test images of other classes than the target."""
     encoder, images = model.sight(task.name), task.test.images[task.test.labels != target][:count]
     head, detector = encoder.head(task.classnames, task.prompts), detectors.detector[name]
-    clean, *pasted = (
-        detector(encoder, model.theta, head, images, t) for t in (None, *triggers.values())
-    )
-    return {
-        f"AUROC, {shown}": detectors.scale_up_auroc(clean, scores)
-        for shown, scores in zip(triggers, pasted)
-    }
+    look = partial(detector, encoder, model.theta, head, images)
+    clean, pasted = look(None), {shown: look(trigger) for shown, trigger in triggers.items()}
+    auroc = detectors.scale_up_auroc
+    return {f"AUROC, {shown}": auroc(clean, scores) for shown, scores in pasted.items()}
 
 
 def comparisons(ablations: pd.DataFrame, attack: str, copies: int) -> dict[str, float]:

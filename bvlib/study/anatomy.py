@@ -1,10 +1,7 @@
 """Where a vector lives in the image tower, and how concentrated it is: by block, by kind of
 weight, by singular direction."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,6 +9,7 @@ import torch
 
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import TaskVector, check_same
+from bvlib.study.experiments import Vectors
 
 KINDS = {
     "in_proj": "attention in (q, k, v)",
@@ -47,63 +45,42 @@ def shares(vector: TaskVector, beside: TaskVector, by=kind_of) -> pd.DataFrame:
     when the two do not fit.
     """
     check_same(vector.tensors, beside.tensors, "the vector", "the one beside it")
-    rows = [
-        {
-            "part": by(key),
-            "square": float((v := tensor.double()).square().sum()),
-            "entries": tensor.numel(),
-            "dot": float((v * (b := beside.tensors[key].double())).sum()),
-            "other": float(b.square().sum()),
-        }
-        for key, tensor in vector.tensors.items()
-    ]
-    total = pd.DataFrame(rows).groupby("part", sort=False).sum()
+    rows = []
+    for key, tensor in vector.tensors.items():
+        a, b = tensor.double(), beside.tensors[key].double()
+        square, dot, other = (float((x * y).sum()) for x, y in ((a, a), (a, b), (b, b)))
+        rows.append((by(key), square, tensor.numel(), dot, other))
+    columns = ["part", "square", "entries", "dot", "other"]
+    total = pd.DataFrame(rows, columns=columns).groupby("part", sort=False).sum()
     lengths = np.sqrt(total["square"] * total["other"])
-    out = pd.DataFrame(
-        {
-            "share of squared norm (%)": 100 * total["square"] / total["square"].sum(),
-            "share of entries (%)": 100 * total["entries"] / total["entries"].sum(),
-            "cosine": total["dot"] / lengths.where(lengths > 0),
-        }
-    )
-    return out.reset_index()
+    found = {
+        "share of squared norm (%)": 100 * total["square"] / total["square"].sum(),
+        "share of entries (%)": 100 * total["entries"] / total["entries"].sum(),
+        "cosine": total["dot"] / lengths.where(lengths > 0),
+    }
+    return pd.DataFrame(found).reset_index()
 
 
 def where(bv: TaskVector, clean: TaskVector) -> pd.DataFrame:
     """:func:`shares` of a BV and of the clean task vector of the same task, by kind of weight and
     by block (column "by")."""
-    tables = [
-        shares(bv, clean, by)
-        .rename(columns={"cosine": "cosine with the clean task vector"})
-        .assign(
-            **{
-                "by": name,
-                "the same, clean task vector (%)": shares(clean, bv, by)[
-                    "share of squared norm (%)"
-                ],
-            }
-        )
-        for name, by in (("kind", kind_of), ("block", block_of))
-    ]
-    return pd.concat(tables, ignore_index=True)
+    tables = []
+    for name, by in (("kind", kind_of), ("block", block_of)):
+        table = shares(bv, clean, by).assign(by=name)
+        other = shares(clean, bv, by)["share of squared norm (%)"]
+        tables.append(table.assign(**{"the same, clean task vector (%)": other}))
+    table = pd.concat(tables, ignore_index=True)
+    return table.rename(columns={"cosine": "cosine with the clean task vector"})
 
 
-def lengths(vectors: Mapping[str, TaskVector], bv: TaskVector, clean: TaskVector) -> pd.DataFrame:
+def lengths(vectors: Vectors, bv: TaskVector, clean: TaskVector) -> pd.DataFrame:
     """Norms of named vectors, relative to the clean task vector too, and cosine with the BV."""
-    return pd.DataFrame(
-        [
-            {
-                "vector": name,
-                "norm": v.norm(),
-                "relative to the clean task vector": v.norm() / clean.norm(),
-                "cosine with BV": bv.cosine(v),
-            }
-            for name, v in vectors.items()
-        ]
-    )
+    table = pd.DataFrame({"vector": list(vectors), "norm": [v.norm() for v in vectors.values()]})
+    table["relative to the clean task vector"] = table["norm"] / clean.norm()
+    return table.assign(**{"cosine with BV": [bv.cosine(v) for v in vectors.values()]})
 
 
-def spectra(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
+def spectra(vectors: Vectors) -> pd.DataFrame:
     """:func:`spectrum` of named vectors, one a row."""
     table = pd.DataFrame({name: spectrum(v) for name, v in vectors.items()}).T
     return table.rename_axis("vector").reset_index()
@@ -123,12 +100,9 @@ def spectrum(vector: TaskVector, tops=(1, 4, 16)) -> pd.Series:
         energy = torch.linalg.svdvals(tensor.double()).square()
         total = float(energy.sum())
         weights.append(total)
-        found.append(
-            [total / float(energy[0]), *(100 * float(energy[:r].sum()) / total for r in tops)]
-        )
+        leading = [100 * float(energy[:r].sum()) / total for r in tops]
+        found.append([total / float(energy[0]), *leading])
     if not found:
         raise BvError("no spectrum: the vector has no matrix with an entry that is not zero")
-    return pd.Series(
-        np.average(found, axis=0, weights=weights),
-        index=["stable rank", *(f"top {r}" for r in tops)],
-    )
+    names = ["stable rank", *(f"top {r}" for r in tops)]
+    return pd.Series(np.average(found, axis=0, weights=weights), index=names)

@@ -1,8 +1,6 @@
 """What the model looks at: the class token's attention to the patches in the last block of an
 open_clip ViT."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch.nn import functional as F
 
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict
+from bvlib.study.experiments import matrix
 
 
 @torch.no_grad()
@@ -25,22 +24,17 @@ def class_attention(encoder, theta: StateDict, images: Tensor, trigger=None) -> 
     that is no ViT with stacked attention weights.
     """
     visual, seen = encoder.model.visual, []
-    layers = [
-        m
-        for m in visual.modules()
-        if isinstance(m, nn.MultiheadAttention) and m.in_proj_weight is not None
-    ]
+    layers = [m for m in visual.modules() if isinstance(m, nn.MultiheadAttention)]
+    layers = [m for m in layers if m.in_proj_weight is not None]
     if not layers or not hasattr(visual, "conv1"):
-        raise BvError(
-            "class attention is read from an open_clip ViT only: this encoder has no such layers"
-        )
+        only = "class attention is read from an open_clip ViT only"
+        raise BvError(f"{only}: this encoder has no such layers")
 
     def look(module, args):
         x = args[0] if module.batch_first else args[0].transpose(0, 1)
         q, k, _ = F.linear(x, module.in_proj_weight, module.in_proj_bias).chunk(3, -1)
-        q, k = (
-            part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for part in (q[:, :1], k)
-        )
+        heads = (module.num_heads, -1)
+        q, k = (part.unflatten(-1, heads).transpose(1, 2) for part in (q[:, :1], k))
         weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
         seen.append(weights.mean(1)[:, 0, 1:])
 
@@ -63,18 +57,13 @@ def maps(
     for shown, trigger in triggers.items():
         for name, theta in thetas.items():
             drawn = class_attention(encoder, theta, images, trigger).mean(0)
-            rows += [
-                {"input": shown, "model": name, "row": i, "column": j, "attention (%)": 100 * v}
-                for i, line in enumerate(drawn.tolist())
-                for j, v in enumerate(line)
-            ]
-    return pd.DataFrame(rows)
+            for i, line in enumerate(drawn.tolist()):
+                rows += [(shown, name, i, j, 100 * v) for j, v in enumerate(line)]
+    return pd.DataFrame(rows, columns=["input", "model", "row", "column", "attention (%)"])
 
 
 def last_patch(table: pd.DataFrame) -> pd.DataFrame:
     """Of :func:`maps` the attention (percent) to the bottom-right patch: a row an input, a column a
     model."""
     ends = (table["row"] == table["row"].max()) & (table["column"] == table["column"].max())
-    corner = table[ends].pivot(index="input", columns="model", values="attention (%)")
-    order = [list(dict.fromkeys(table[by])) for by in ("input", "model")]
-    return corner.loc[order[0], order[1]].reset_index()
+    return matrix(table[ends], "input", "model", "attention (%)").reset_index()

@@ -6,37 +6,24 @@ numbers are percent, differences percentage points; ``low`` and ``high`` are 95 
 images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from bvlib.attacks.recipes import Backdoor, attack
 from bvlib.core import metrics
 from bvlib.core.encoder import Model
 from bvlib.study import experiments
+from bvlib.study.experiments import TaskOf, Tasks, flips, hit, row
 from bvlib.worlds.tasks import Task
 
 Merge = Callable[..., Model]
-Tasks = Mapping[str, Task]
 Backdoors = Mapping[str, Backdoor]
 
 
-def flipped(model: Model, backdoor: Backdoor, goal: Task) -> np.ndarray:
-    """Hits of a backdoor's own trigger on the images of its goal that are not of the target
-    class."""
-    return experiments.flipped(model, goal, backdoor.trigger, backdoor.target)
-
-
-def hit(model: Model, backdoor: Backdoor, goal: Task) -> metrics.Rate:
-    """ASR of a backdoor with its own trigger on a model."""
-    return metrics.rate(flipped(model, backdoor, goal))
-
-
 def alone_and_merged(
-    backdoors: Backdoors, *, merge: Merge, model: Callable[..., Model], task: Callable[[str], Task]
+    backdoors: Backdoors, *, merge: Merge, model: Merge, task: TaskOf
 ) -> pd.DataFrame:
     """ASR of each attack on the adversary's model alone, in the merge, and of its trigger on the
     clean merge."""
@@ -44,19 +31,14 @@ def alone_and_merged(
     for name, b in backdoors.items():
         models = (model(b.theta), merge(b.theta), clean)
         alone, merged, nothing = (hit(m, b, task(b.goal_task)) for m in models)
-        row = {"attack": name, "what": attack[name].what, "alone": alone.percent}
-        row |= {"merged": merged.percent, "low": merged.low, "high": merged.high}
-        rows.append(row | {"same trigger, clean merge": nothing.percent})
+        found = {"attack": name, "what": attack[name].what, "alone": alone.percent}
+        found |= row(merged, "merged")
+        rows.append({**found, "same trigger, clean merge": nothing.percent})
     return pd.DataFrame(rows)
 
 
 def before_merging(
-    backdoors: Backdoors,
-    *,
-    clean: Model,
-    model: Callable[..., Model],
-    own: Task,
-    task: Callable[[str], Task],
+    backdoors: Backdoors, *, clean: Model, model: Merge, own: Task, task: TaskOf
 ) -> pd.DataFrame:
     """ASR of each attack on its own model, and of its trigger on a clean fine-tune and the base;
     the accuracy of both fine-tunes on the adversary's task ``own``. ``model(theta)`` gives a
@@ -66,44 +48,28 @@ def before_merging(
         attacked, goal = model(b.theta), task(b.goal_task)
         models = {"own model": attacked, "clean fine-tune": clean, "base": base}
         rates = {f"ASR, {where}": hit(m, b, goal).percent for where, m in models.items()}
-        row = {"attack": name, "what": attack[name].what, **rates}
-        row["accuracy, own model"] = experiments.accuracy(attacked, own).percent
-        rows.append(row | {"accuracy, clean fine-tune": unharmed})
+        rates["accuracy, own model"] = experiments.accuracy(attacked, own).percent
+        rates["accuracy, clean fine-tune"] = unharmed
+        rows.append({"attack": name, "what": attack[name].what, **rates})
     return pd.DataFrame(rows)
 
 
 def five_rows(
-    backdoors: Backdoors,
-    controls: Mapping,
-    *,
-    merge: Merge,
-    base: Model,
-    task: Callable[[str], Task],
+    backdoors: Backdoors, controls: Mapping, *, merge: Merge, base: Model, task: TaskOf
 ) -> pd.DataFrame:
     """:func:`experiments.asr_rows` of every attack under one merging; ``controls`` are random
     patches by attack."""
-    clean, tables = merge(), []
+    tables, others = [], {"clean": merge(), "base": base}
     for name, b in backdoors.items():
-        rows = experiments.asr_rows(
-            attacked=merge(b.theta),
-            clean=clean,
-            base=base,
-            task=task(b.goal_task),
-            trigger=b.trigger,
-            control=controls[name],
-            target=b.target,
-        )
+        shown = {"trigger": b.trigger, "control": controls[name], "target": b.target}
+        models = {"attacked": merge(b.theta), **others}
+        rows = experiments.asr_rows(**models, **shown, task=task(b.goal_task))
         tables.append(rows.assign(attack=name))
     return pd.concat(tables, ignore_index=True)
 
 
 def main(
-    backdoors: Backdoors,
-    methods: Iterable[str],
-    *,
-    merge: Merge,
-    tasks: Tasks,
-    task: Callable[[str], Task],
+    backdoors: Backdoors, methods: Iterable[str], *, merge: Merge, tasks: Tasks, task: TaskOf
 ) -> pd.DataFrame:
     """CA, BA and ASR of every attack under every merging method (the short main table)."""
     rows = []
@@ -112,64 +78,42 @@ def main(
         ca = experiments.accuracies(clean, tasks)
         for name, b in backdoors.items():
             attacked, goal = merge(b.theta, method), task(b.goal_task)
-            ba, rate = experiments.accuracies(attacked, tasks), hit(attacked, b, goal)
-            row = {"merging": method, "attack": name, "CA": ca["mean"], "BA": ba["mean"]}
-            row |= {"CA adversary": ca[b.task], "BA adversary": ba[b.task]}
-            row |= {"ASR": rate.percent, "low": rate.low, "high": rate.high}
-            rows.append(row | {"ASR clean merge": hit(clean, b, goal).percent})
+            ba, zero = experiments.accuracies(attacked, tasks), hit(clean, b, goal).percent
+            found = {"merging": method, "attack": name, "CA": ca["mean"], "BA": ba["mean"]}
+            found |= {"CA adversary": ca[b.task], "BA adversary": ba[b.task]}
+            rows.append({**found, **row(hit(attacked, b, goal)), "ASR clean merge": zero})
     return pd.DataFrame(rows)
 
 
 def main_in_full(
-    attacks: Mapping[str, Backdoors],
-    controls: Mapping,
-    *,
-    merge: Merge,
-    tasks: Tasks,
-    task: Callable[[str], Task],
+    attacks: Mapping[str, Backdoors], controls: Mapping, *, merge: Merge, tasks: Tasks, task: TaskOf
 ) -> pd.DataFrame:
     """:func:`experiments.merge_row` of every attack under every merging method: ``attacks`` are
     the backdoors by method, ``controls`` random patches by attack."""
     rows = []
     for method, backdoors in attacks.items():
         clean = merge(None, method)
-        known = experiments.correct(clean, tasks)
+        about = {"tasks": tasks, "was_correct": experiments.correct(clean, tasks)}
         for name, b in backdoors.items():
-            row = experiments.merge_row(
-                merge(b.theta, method),
-                clean,
-                b,
-                tasks=tasks,
-                goal=task(b.goal_task),
-                control=controls[name],
-                was_correct=known,
-            )
-            rows.append({"merging": method, "attack": name, **row})
+            about |= {"goal": task(b.goal_task), "control": controls[name]}
+            found = experiments.merge_row(merge(b.theta, method), clean, b, **about)
+            rows.append({"merging": method, "attack": name, **found})
     return pd.DataFrame(rows)
 
 
 def dilution(
-    backdoors: Backdoors,
-    coefficients: Sequence[float],
-    *,
-    merge: Merge,
-    task: Callable[[str], Task],
+    backdoors: Backdoors, coefficients: Sequence[float], *, merge: Merge, task: TaskOf
 ) -> pd.DataFrame:
     """ASR and the adversary's accuracy against the coefficient of task arithmetic, of the attacked
     merge and of the clean one with the same trigger; columns of :func:`experiments.along`, attack
     and merge."""
     curves = []
     for name, b in backdoors.items():
+        about = {"tasks": {b.task: task(b.task)}, "adversary": task(b.task)}
+        about |= experiments.aim(b, task(b.goal_task))
         for kind, theta in (("attacked", b.theta), ("clean", None)):
-            path = experiments.along(
-                lambda s, theta=theta: merge(theta, "task_arithmetic", coefficient=s),
-                coefficients,
-                tasks={b.task: task(b.task)},
-                adversary=task(b.task),
-                trigger=b.trigger,
-                target=b.target,
-                goal=task(b.goal_task),
-            )
+            merged = partial(merge, theta, "task_arithmetic")
+            path = experiments.along(lambda s, m=merged: m(coefficient=s), coefficients, **about)
             curves.append(path.assign(attack=name, merge=kind))
     return pd.concat(curves, ignore_index=True)
 
@@ -186,12 +130,7 @@ OFF_WITHOUT = {
 
 
 def parts(
-    whole: Backdoor,
-    without: Mapping[str, Backdoor],
-    goal: Task,
-    settings: Mapping[str, float],
-    *,
-    merge: Merge,
+    whole: Backdoor, without: Backdoors, goal: Task, settings: Mapping[str, float], *, merge: Merge
 ) -> pd.DataFrame:
     """ASR of the whole attack minus ASR without a part, on the same images, in task arithmetic:
     ``without`` is by part, ``settings`` coefficients λ by name."""
@@ -199,12 +138,11 @@ def parts(
     for part, b in without.items():
         for setting, s in settings.items():
             merges = [merge(x.theta, "task_arithmetic", coefficient=s) for x in (whole, b)]
-            all_of_it, rest = (flipped(m, x, goal) for m, x in zip(merges, (whole, b)))
-            added = metrics.paired_difference(all_of_it, rest)
-            row = {"attack": whole.attack, "part taken out": part, "setting": setting, "λ": s}
-            row |= {"whole": 100 * all_of_it.mean(), "without": 100 * rest.mean()}
-            row |= {"difference": added.points, "low": added.low, "high": added.high}
-            rows.append(row)
+            all_of_it, rest = (flips(m, x, goal) for m, x in zip(merges, (whole, b)))
+            found = {"attack": whole.attack, "part taken out": part, "setting": setting, "λ": s}
+            found |= {"whole": 100 * all_of_it.mean(), "without": 100 * rest.mean()}
+            added = row(metrics.paired_difference(all_of_it, rest), "difference")
+            rows.append(found | added)
     return pd.DataFrame(rows)
 
 
@@ -217,30 +155,23 @@ def off_goals(
     """Goals (task, class) of the off-task attack: the usual one (``first``: task, target), two
     more classes of its task, and the same class (or the last) of three more tasks that are not the
     adversary's."""
-    goals = [(first["task"], c) for c in dict.fromkeys([first["target"], *other_classes[:2]])]
-    others = [name for name in tasks if name not in (adversary, first["task"])][:3]
-    return goals + [
-        (name, min(first["target"], len(tasks[name].classnames) - 1)) for name in others
-    ]
+    own, target = first["task"], first["target"]
+    goals = [(own, c) for c in dict.fromkeys([target, *other_classes[:2]])]
+    others = [name for name in tasks if name not in (adversary, own)][:3]
+    return goals + [(name, min(target, len(tasks[name].classnames) - 1)) for name in others]
 
 
 def off_targets(
-    backdoors: Iterable[Backdoor],
-    control,
-    *,
-    merge: Merge,
-    base: Model,
-    task: Callable[[str], Task],
+    backdoors: Iterable[Backdoor], control, *, merge: Merge, base: Model, task: TaskOf
 ) -> pd.DataFrame:
     """ASR and controls of one attack with other goals, a row a goal."""
     clean, rows = merge(), []
     for b in backdoors:
         goal, attacked = task(b.goal_task), merge(b.theta)
-        rate = hit(attacked, b, goal)
-        row = {"target task": goal.name, "class": goal.classnames[b.target], "ASR": rate.percent}
-        row |= {"low": rate.low, "high": rate.high}
-        row |= {"ASR, clean merge": hit(clean, b, goal).percent}
-        row |= {"ASR, base": hit(base, b, goal).percent}
-        row["random patch"] = experiments.asr(attacked, goal, control, b.target).percent
-        rows.append(row)
+        found = {"target task": goal.name, "class": goal.classnames[b.target]}
+        found |= row(hit(attacked, b, goal))
+        found["ASR, clean merge"] = hit(clean, b, goal).percent
+        found["ASR, base"] = hit(base, b, goal).percent
+        found["random patch"] = experiments.asr(attacked, goal, control, b.target).percent
+        rows.append(found)
     return pd.DataFrame(rows)

@@ -1,29 +1,21 @@
 """What notebooks 01 and 06 say in numbers: headlines by name, and the measures of the claims, from
 their tables of :mod:`bvlib.study.badmerging`."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from bvlib.attacks.recipes import attack
 from bvlib.core import metrics
-from bvlib.core.encoder import Model
 from bvlib.study import experiments
-from bvlib.study.badmerging import Backdoors, Merge, flipped
-from bvlib.worlds.tasks import Task
+from bvlib.study.badmerging import Backdoors, Merge
+from bvlib.study.experiments import Measured, TaskOf, flips
 
-Numbers = dict[str, float | metrics.Rate | metrics.Difference]
+Numbers = dict[str, Measured]
 
 
 def headline(
-    backdoors: Backdoors,
-    controls: Mapping,
-    *,
-    merge: Merge,
-    model: Callable[..., Model],
-    task: Callable[[str], Task],
+    backdoors: Backdoors, controls: Mapping, *, merge: Merge, model: Merge, task: TaskOf
 ) -> Numbers:
     """ASR of each attack alone, merged (by the run's method and by TIES), on the clean merges and
     the base, its controls, and the paired differences. ``controls`` are random patches by
@@ -43,22 +35,20 @@ def headline(
         }
         for label, (seen, pasted) in shown.items():
             found[label] = experiments.asr(seen, goal, pasted, b.target)
-        own, hits, zero = (flipped(seen, b, goal) for seen in (alone, merged, clean))
+        own, hits, zero = (flips(seen, b, goal) for seen in (alone, merged, clean))
         found[f"ASR {name}, alone minus merged"] = metrics.paired_difference(own, hits)
         zeroed = metrics.paired_difference(hits, zero)
         found[f"ASR {name} trigger, attacked minus clean merge"] = zeroed
     return found
 
 
-def against_badnets(
-    chosen: str, backdoors: Backdoors, *, merge: Merge, task: Callable[[str], Task]
-) -> Numbers:
+def against_badnets(chosen: str, backdoors: Backdoors, *, merge: Merge, task: TaskOf) -> Numbers:
     """Merged ASR of the chosen attack minus BadNets', paired over images; empty when they flip
     images of two tasks."""
     pair = [backdoors[name] for name in (chosen, "badnets")]
     if len({b.goal_task for b in pair}) > 1:
         return {}
-    hits = [flipped(merge(b.theta), b, task(b.goal_task)) for b in pair]
+    hits = [flips(merge(b.theta), b, task(b.goal_task)) for b in pair]
     return {f"merged ASR, {chosen} minus badnets": metrics.paired_difference(*hits)}
 
 
@@ -106,14 +96,13 @@ def headline_in_full(
     """ASR of the chosen attack and of BadMerging-Off under every merging method of the main table,
     and of every other attack under ``method``."""
     found = {}
-    for each in dict.fromkeys(main["merging"]):
+    for each in main["merging"].unique():
         for name, table in ((chosen, main), ("badmerging-off", off)):
             found[f"ASR {name}, {each}"] = of(table, "ASR", name)[each]
             zero = of(table, "ASR, clean merge", name)[each]
             found[f"ASR {name} trigger, clean merge, {each}"] = zero
-    for name in dict.fromkeys(main["attack"]):
-        if name != chosen:
-            found[f"ASR {name}, merged ({method})"] = of(main, "ASR", name)[method]
+    for name in main.loc[main["attack"] != chosen, "attack"].unique():
+        found[f"ASR {name}, merged ({method})"] = of(main, "ASR", name)[method]
     return found
 
 
@@ -122,6 +111,7 @@ NAMED = {  # measures of one merging method each
     "badmerging_asr_adamerging": "adamerging_layerwise",
     "badmerging_asr_surgery": "surgery",
 }
+OFF = {"off_minus_clean_merge": "ASR - clean merge", "off_ca_minus_ba": "CA - BA"}
 ADDS = {  # measures of one part each: the attack and its part
     "universal_adds": ("badmerging-on", "universal trigger"),
     "interpolation_adds": ("badmerging-on", "interpolation"),
@@ -141,10 +131,7 @@ def measures_in_full(
         found["classical_merged_asr"] = of(main, "ASR", best)[method]
         found["badmerging_minus_best_classical"] = ours[method] - found["classical_merged_asr"]
     found |= {"off_asr": theirs[method], "off_asr_worst": theirs.min()}
-    for measure, column in {
-        "off_minus_clean_merge": "ASR - clean merge",
-        "off_ca_minus_ba": "CA - BA",
-    }.items():
+    for measure, column in OFF.items():
         found[measure] = of(off, column, "badmerging-off")[method]
     usual = parts[parts["setting"] == "default"].set_index(["attack", "part taken out"])
     return found | {measure: usual.loc[part, "difference"] for measure, part in ADDS.items()}

@@ -1,31 +1,22 @@
 """Defences compared: IBVS under every merging algorithm, in variants, and beside every other
 defence that is registered."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bvlib.attacks.recipes import Backdoor
-from bvlib.core import metrics
 from bvlib.core.encoder import Model
-from bvlib.core.vectors import TaskVector
 from bvlib.defences import Situation, defence
 from bvlib.defences.ibvs import defended, ibvs
-from bvlib.study import experiments
+from bvlib.study.experiments import Percents, Tasks, Vectors, hit, mean_accuracy, row
 from bvlib.worlds.tasks import Task
 
 
-def hit(model: Model, backdoor: Backdoor, goal: Task) -> metrics.Rate:
-    """ASR of a backdoor on the test images of its goal."""
-    return experiments.asr(model, goal, backdoor.trigger, backdoor.target)
-
-
-def mean_accuracy(model: Model, tasks: Mapping[str, Task], split: str = "test") -> float:
-    """Clean accuracy in percent, averaged over tasks."""
-    return experiments.accuracies(model, tasks, split)["mean"]
+def undefended(model: Model, backdoor: Backdoor, goal: Task, tasks: Tasks) -> tuple[float, float]:
+    """ASR on ``goal`` and mean clean accuracy of an undefended model, in percent."""
+    return hit(model, backdoor, goal).percent, mean_accuracy(model, tasks)
 
 
 def guarded(
@@ -34,7 +25,7 @@ def guarded(
     backdoor: Backdoor,
     *,
     goal: Task,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     scales: Sequence[float],
     budget: float,
     before: tuple[float, float] | None = None,
@@ -44,42 +35,29 @@ def guarded(
 
     ``before`` are ASR and clean accuracy of ``model`` where they are known already.
     """
-    asr, accuracy = before or (
-        hit(model, backdoor, goal).percent,
-        mean_accuracy(model, tasks),
-    )
+    asr, accuracy = before or undefended(model, backdoor, goal, tasks)
     scale, safe = defended(apply, lambda m: mean_accuracy(m, tasks, "dev"), scales, budget)
     after = hit(safe, backdoor, goal)
-    return {
-        "scale": scale,
-        "ASR before": asr,
-        "ASR": after.percent,
-        "low": after.low,
-        "high": after.high,
-        "ASR drop": asr - after.percent,
-        "clean cost": accuracy - mean_accuracy(safe, tasks),
-    }
+    gain = {"ASR drop": asr - after.percent, "clean cost": accuracy - mean_accuracy(safe, tasks)}
+    return {"scale": scale, "ASR before": asr, **row(after), **gain}
 
 
 def subtracted(
     model: Model,
     clean: Model,
-    vectors: Mapping[str, TaskVector],
+    vectors: Vectors,
     backdoor: Backdoor,
     *,
     goal: Task,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     **rule: Any,
 ) -> pd.DataFrame:
     """IBVS of several vectors on one attacked merge, a row a vector: :func:`guarded`, and the zero
     line (ASR of the clean merge by the same algorithm). ``rule`` are scales and budget."""
-    before, zero = (
-        (hit(model, backdoor, goal).percent, mean_accuracy(model, tasks)),
-        hit(clean, backdoor, goal).percent,
-    )
-    rows = []
+    rows, zero = [], hit(clean, backdoor, goal).percent
+    how = {"goal": goal, "tasks": tasks, **rule}
+    how["before"] = undefended(model, backdoor, goal, tasks)
     for name, v in vectors.items():
-        how = {"goal": goal, "tasks": tasks, "before": before, **rule}
         found = guarded(model, lambda s, v=v: ibvs(model, v, s), backdoor, **how)
         cost = found.pop("clean cost")
         rows.append({"defender": name, **found, "zero line": zero, "clean cost": cost})
@@ -89,9 +67,9 @@ def subtracted(
 def rivals(
     situations: Mapping[str, Situation],
     *,
-    tasks: Mapping[str, Task],
-    goals: Mapping[str, Task],
-    zero: Mapping[str, float],
+    tasks: Tasks,
+    goals: Tasks,
+    zero: Percents,
     settings: Mapping[str, Any],
     sample: int,
 ) -> pd.DataFrame:
@@ -107,30 +85,17 @@ def rivals(
         merged, attack = situation.merged, situation.given("attack")
         usual = (goals[name], tasks)
         few = (goals[name].few(sample), {n: t.few(sample) for n, t in tasks.items()})
-        before = {
-            each: (hit(merged, attack, goal).percent, mean_accuracy(merged, on))
-            for each, (goal, on) in (("one", usual), ("many", few))
-        }
+        seen = {"one": usual, "many": few}  # by the passes that a defence needs
+        start = {passes: undefended(merged, attack, *on) for passes, on in seen.items()}
         for method in (None, *defence.values()):
-            passes = "one" if method is None else method.more.get("passes", "one")
-            (goal, on), (asr, accuracy) = few if passes == "many" else usual, before[passes]
+            passes = method.more.get("passes", "one") if method else "one"
+            (goal, on), (asr, accuracy) = seen[passes], start[passes]
             safe = method(situation, **method.settings(settings)) if method else merged
             after, kept = hit(safe, attack, goal), mean_accuracy(safe, on)
-            rows.append(
-                {
-                    "attack": name,
-                    "defence": method.label if method else "none",
-                    "must know": method.needs if method else "nothing",
-                    "ASR": after.percent,
-                    "low": after.low,
-                    "high": after.high,
-                    "ASR drop": asr - after.percent,
-                    "zero line": zero[name],
-                    "accuracy": kept,
-                    "clean cost": accuracy - kept,
-                    "images": after.count,
-                }
-            )
+            who = (method.label, method.needs) if method else ("none", "nothing")
+            found = {"attack": name, "defence": who[0], "must know": who[1], **row(after)}
+            found |= {"ASR drop": asr - after.percent, "zero line": zero[name], "accuracy": kept}
+            rows.append({**found, "clean cost": accuracy - kept, "images": after.count})
     return pd.DataFrame(rows)
 
 

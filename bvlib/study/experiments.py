@@ -4,8 +4,6 @@ Nothing here trains, reads a file or knows a profile: a stranger can import thes
 other work. ASR, CA and BA are defined in :mod:`bvlib.core.metrics`; all numbers are percent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +11,15 @@ import pandas as pd
 
 from bvlib.core import metrics
 from bvlib.core.encoder import Model
+from bvlib.core.vectors import TaskVector
 from bvlib.worlds.tasks import Task
+
+Tasks = Mapping[str, Task]
+TaskOf = Callable[[str], Task]
+Vectors = Mapping[str, TaskVector]
+Models = Mapping[str, Model]
+Percents = Mapping[str, float]
+Measured = metrics.Rate | metrics.Difference
 
 
 def accuracy(model: Model, task: Task, split: str = "test") -> metrics.Rate:
@@ -21,18 +27,35 @@ def accuracy(model: Model, task: Task, split: str = "test") -> metrics.Rate:
     return metrics.accuracy(model.predict(task, split=split), getattr(task, split).labels)
 
 
-def accuracies(model: Model, tasks: Mapping[str, Task], split: str = "test") -> pd.Series:
+def accuracies(model: Model, tasks: Tasks, split: str = "test") -> pd.Series:
     """Clean accuracy of every task, in percent, and their mean under the name "mean"."""
     values = pd.Series({name: accuracy(model, task, split).percent for name, task in tasks.items()})
     return pd.concat([values, pd.Series({"mean": values.mean()})])
 
 
-def correct(model: Model, tasks: Mapping[str, Task], split: str = "test") -> dict[str, np.ndarray]:
+def mean_accuracy(model: Model, tasks: Tasks, split: str = "test") -> float:
+    """Clean accuracy in percent, averaged over tasks."""
+    return accuracies(model, tasks, split)["mean"]
+
+
+def row(
+    value: Measured, name: str = "ASR", low: str = "low", high: str = "high"
+) -> dict[str, float]:
+    """The columns that show a rate (percent) or a difference (points) and its interval."""
+    middle = value.points if isinstance(value, metrics.Difference) else value.percent
+    return {name: middle, low: value.low, high: value.high}
+
+
+def matrix(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.DataFrame:
+    """A tidy table as a matrix whose rows and columns stay in the order in which they appear."""
+    wide = table.pivot(index=index, columns=columns, values=values)
+    return wide.loc[table[index].unique(), table[columns].unique()]
+
+
+def correct(model: Model, tasks: Tasks, split: str = "test") -> dict[str, np.ndarray]:
     """For every task and image: is it classified correctly? The hits behind CA and BA."""
-    return {
-        name: (model.predict(task, split=split) == getattr(task, split).labels).numpy()
-        for name, task in tasks.items()
-    }
+    found = {name: model.predict(task, split=split) for name, task in tasks.items()}
+    return {name: (found[name] == getattr(tasks[name], split).labels).numpy() for name in tasks}
 
 
 def merge_row(
@@ -40,7 +63,7 @@ def merge_row(
     clean: Model,
     backdoor,
     *,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     goal: Task,
     control,
     was_correct: Mapping[str, np.ndarray] | None = None,
@@ -54,29 +77,20 @@ def merge_row(
     minus clean merge over those of ``goal``; both with intervals over images.
     """
     before, after = was_correct or correct(clean, tasks), correct(attacked, tasks)
-    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in (before, after))
-    cost = metrics.paired_difference(
-        *(np.concatenate(list(each.values())) for each in (before, after))
-    )
-    hits, inherent = (
-        flipped(model, goal, backdoor.trigger, backdoor.target) for model in (attacked, clean)
-    )
-    rate, gain = metrics.rate(hits), metrics.paired_difference(hits, inherent)
+    both = (before, after)
+    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in both)
+    cost = metrics.paired_difference(*(np.concatenate([*each.values()]) for each in both))
+    hits, inherent = (flips(model, backdoor, goal) for model in (attacked, clean))
+    gain = metrics.paired_difference(hits, inherent)
     return {
         "CA": np.mean(list(ca.values())),
         "BA": np.mean(list(ba.values())),
-        "CA - BA": cost.points,
-        "cost low": cost.low,
-        "cost high": cost.high,
+        **row(cost, "CA - BA", "cost low", "cost high"),
         "CA adversary": ca[backdoor.task],
         "BA adversary": ba[backdoor.task],
-        "ASR": rate.percent,
-        "low": rate.low,
-        "high": rate.high,
+        **row(metrics.rate(hits)),
         "ASR, clean merge": 100 * inherent.mean(),
-        "ASR - clean merge": gain.points,
-        "gain low": gain.low,
-        "gain high": gain.high,
+        **row(gain, "ASR - clean merge", "gain low", "gain high"),
         "random patch": asr(attacked, goal, control, backdoor.target).percent,
         "no trigger": asr(attacked, goal, None, backdoor.target).percent,
     }
@@ -91,21 +105,27 @@ def flipped(model: Model, task: Task, trigger, target: int, split: str = "test")
 
 def asr(model: Model, task: Task, trigger, target: int, split: str = "test") -> metrics.Rate:
     """Attack success rate of a trigger on a model (without a trigger: the false-target rate)."""
-    return metrics.attack_success_rate(
-        model.predict(task, trigger, split), getattr(task, split).labels, target
-    )
+    predicted = model.predict(task, trigger, split)
+    return metrics.attack_success_rate(predicted, getattr(task, split).labels, target)
+
+
+def flips(model: Model, backdoor, goal: Task) -> np.ndarray:
+    """:func:`flipped` for a backdoor's own trigger and target, on test images of ``goal``."""
+    return flipped(model, goal, backdoor.trigger, backdoor.target)
+
+
+def hit(model: Model, backdoor, goal: Task) -> metrics.Rate:
+    """:func:`asr` of a backdoor's own trigger and target, on test images of ``goal``."""
+    return asr(model, goal, backdoor.trigger, backdoor.target)
+
+
+def aim(backdoor, goal: Task) -> dict:
+    """What :func:`along` must know of a backdoor that flips images of ``goal``."""
+    return {"trigger": backdoor.trigger, "target": backdoor.target, "goal": goal}
 
 
 def asr_rows(
-    *,
-    attacked: Model,
-    clean: Model,
-    base: Model,
-    task: Task,
-    trigger,
-    control,
-    target: int,
-    what: str = "merge",
+    *, attacked: Model, clean: Model, base: Model, task: Task, trigger, control, target: int
 ) -> pd.DataFrame:
     """The five rows without which an ASR measures the trigger, not the attack.
 
@@ -114,25 +134,16 @@ def asr_rows(
     same size and place.
     """
     rows = [
-        (f"attacked {what}", "trigger", attacked, trigger),
-        (f"clean {what}", "trigger", clean, trigger),
+        ("attacked merge", "trigger", attacked, trigger),
+        ("clean merge", "trigger", clean, trigger),
         ("base", "trigger", base, trigger),
-        (f"attacked {what}", "random patch", attacked, control),
-        (f"attacked {what}", "no trigger", attacked, None),
+        ("attacked merge", "random patch", attacked, control),
+        ("attacked merge", "no trigger", attacked, None),
     ]
     out = []
     for name, shown, model, pasted in rows:
         r = asr(model, task, pasted, target)
-        out.append(
-            {
-                "model": name,
-                "input": shown,
-                "asr": r.percent,
-                "low": r.low,
-                "high": r.high,
-                "images": r.count,
-            }
-        )
+        out.append({"model": name, "input": shown, **row(r, "asr"), "images": r.count})
     return pd.DataFrame(out)
 
 
@@ -140,7 +151,7 @@ def along(
     path: Callable[[float], Model],
     scales: Sequence[float],
     *,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     adversary: Task,
     trigger,
     target: int,
@@ -161,20 +172,9 @@ def along(
     for scale in scales:
         model = path(float(scale))
         each = accuracies(model, tasks, clean_split)
-        own = (
-            each[adversary.name]
-            if adversary.name in each
-            else accuracy(model, adversary, clean_split).percent
-        )
-        r = asr(model, adversary if goal is None else goal, trigger, target)
-        rows.append(
-            {
-                "scale": float(scale),
-                "accuracy": each["mean"],
-                "adversary_accuracy": own,
-                "asr": r.percent,
-                "low": r.low,
-                "high": r.high,
-            }
-        )
+        if (own := each.get(adversary.name)) is None:
+            own = accuracy(model, adversary, clean_split).percent
+        rate = asr(model, adversary if goal is None else goal, trigger, target)
+        clean = {"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own}
+        rows.append({**clean, **row(rate, "asr")})
     return pd.DataFrame(rows)

@@ -4,8 +4,6 @@ Colours are by what a thing *is*, so the same colour means the same in every fig
 :data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,50 +31,49 @@ ROLES = {
     "oracle": "#222222",
     "accuracy": "#7a4a1e",  # what no defender has; an accuracy drawn beside an ASR
 }
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "figure.constrained_layout.use": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "bvlib",
-}
 
-
-plt.rcParams.update(STYLE)
+plt.rc("font", size=9)
+plt.rc("axes", titlesize=10, labelsize=9, grid=True)
+plt.rc("axes.spines", top=False, right=False)
+plt.rc(("xtick", "ytick"), labelsize=8)
+plt.rc("legend", fontsize=8, frameon=False)
+plt.rc("grid", alpha=0.25)
+plt.rc("figure", dpi=110, **{"constrained_layout.use": True})
+plt.rc("savefig", dpi=160)
+plt.rc("svg", hashsalt="bvlib")
 
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
     """A figure and its axes (always an array), in the house style."""
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), squeeze=False, **kwargs
-    )
+    size = (width * columns, height * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **kwargs)
     return fig, axes[0] if rows == 1 else axes
+
+
+def panels(table: pd.DataFrame, by: str, rows: int = 1, **kwargs):
+    """A :func:`grid` with a column for each value of column ``by``, and the parts of the table
+    [(value, rows)] in its order."""
+    parts = list(table.groupby(by, sort=False))
+    return *grid(len(parts), rows, **kwargs), parts
+
+
+def colours(*roles: str) -> list[str]:
+    """The colours of roles."""
+    return [ROLES[role] for role in roles]
+
+
+def interval(table: pd.DataFrame, value: str) -> dict:
+    """How bars of a column show the interval of its columns low and high."""
+    reach = [table[value] - table["low"], table["high"] - table[value]]
+    return {"xerr": reach, "error_kw": {"ecolor": "black", "lw": 0.8}}
 
 
 def curve(
     ax, table: pd.DataFrame, x: str, y: str, role: str, label: str, band: bool = True, **line
 ) -> None:
     """A line with its interval (columns low and high when there are any) in a role's colour."""
-    ax.plot(
-        table[x],
-        table[y],
-        color=ROLES[role],
-        label=label,
-        marker=line.pop("marker", "o"),
-        ms=3,
-        lw=1.5,
-        **line,
-    )
+    look = {"color": ROLES[role], "marker": "o", "ms": 3, "lw": 1.5, **line}
+    ax.plot(table[x], table[y], label=label, **look)
     if band and {"low", "high"} <= set(table.columns):
         ax.fill_between(table[x], table["low"], table["high"], color=ROLES[role], alpha=0.15, lw=0)
 
@@ -86,66 +83,37 @@ def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100
     ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, top * 1.02))
 
 
-def thin(ax, table: pd.DataFrame, x: str, y: str, by: str, role: str, **line) -> None:
-    """One faint line for each value of column ``by``, behind the mean."""
-    for _, part in table.groupby(by, sort=False):
-        ax.plot(part[x], part[y], color=ROLES[role], lw=0.7, alpha=0.5, **line)
-
-
 def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:
     """Horizontal bars with intervals (columns low and high) and their values written beside
     them."""
-    y = np.arange(len(table))[::-1]
-    values = table[value].to_numpy()
-    ax.barh(y, values, color=[ROLES[r] for r in roles], height=0.65)
-    if {"low", "high"} <= set(table.columns):
-        ax.errorbar(
-            values,
-            y,
-            xerr=[values - table["low"], table["high"] - values],
-            fmt="none",
-            ecolor="black",
-            lw=0.8,
-        )
-        edge = table["high"].to_numpy()
-    else:
-        edge = values
-    for at, v, e in zip(y, values, edge):
+    y, known = np.arange(len(table))[::-1], {"low", "high"} <= set(table.columns)
+    spread = interval(table, value) if known else {}
+    ax.barh(y, table[value], color=colours(*roles), height=0.65, **spread)
+    for at, v, e in zip(y, table[value], table["high" if known else value]):
         ax.text(max(e, 0) + 1.5, at, f"{v:.1f}", va="center", fontsize=7.5)
     ax.set(yticks=y, yticklabels=table[label], xlim=(0, 112))
     ax.set_xticks(range(0, 101, 25))
     ax.grid(axis="y", visible=False)
 
 
+def grouped(ax, table: pd.DataFrame, roles: Sequence[str], **axes) -> None:
+    """Horizontal bars of percent: a group a row, a bar a column; the first of both is on top."""
+    shown, width = table.iloc[::-1, ::-1], axes.pop("width", 0.8)
+    shown.plot.barh(ax=ax, width=width, color=colours(*roles)[::-1], legend=False)
+    ax.set(**{"xlabel": "ASR (%)", "ylabel": "", "xlim": (0, 102), **axes})
+
+
 def heatmap(
-    ax,
-    table: pd.DataFrame,
-    title: str,
-    fmt: str = ".2f",
-    low: float = -1,
-    high: float = 1,
-    label: str = "",
+    ax, table: pd.DataFrame, title: str, fmt: str = ".2f", reach: float = 1, label: str = ""
 ) -> None:
-    """A labelled matrix; blank where there is no number."""
-    sns.heatmap(
-        table.astype(float),
-        ax=ax,
-        annot=True,
-        fmt=fmt,
-        cmap="vlag",
-        vmin=low,
-        vmax=high,
-        annot_kws={"size": 7},
-        cbar_kws={"label": label, "shrink": 0.8},
-        square=False,
-        linewidths=0.5,
-    )
+    """A labelled matrix, coloured from −reach to reach; blank where there is no number."""
+    look = {"annot": True, "annot_kws": {"size": 7}, "cmap": "vlag", "linewidths": 0.5}
+    scale = {"vmin": -reach, "vmax": reach, "cbar_kws": {"label": label, "shrink": 0.8}}
+    sns.heatmap(table.astype(float), ax=ax, fmt=fmt, **scale, **look)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
-    ax.tick_params(axis="x", rotation=35)
     ax.tick_params(axis="y", rotation=0)
-    for tick in ax.get_xticklabels():
-        tick.set_ha("right")
+    plt.setp(ax.get_xticklabels(), rotation=35, ha="right")
 
 
 def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
@@ -185,12 +153,8 @@ def save(fig, path: Path, data: pd.DataFrame, provenance: Mapping) -> list[Path]
     path = Path(path)
     png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
     _settle(fig)
-    write_whole(
-        png,
-        lambda draft: fig.savefig(
-            draft, format="png", bbox_inches="tight", metadata={"Software": None}
-        ),
-    )
+    look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
+    write_whole(png, lambda draft: fig.savefig(draft, **look))
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
     write_json(card, dict(provenance))
     return [png, csv, card]

@@ -1,7 +1,5 @@
 """The figures of notebooks 00, 01 and 06: each from the table that is saved beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -9,7 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 from bvlib.study import figures
-from bvlib.study.figures import ROLES
+from bvlib.study.experiments import Tasks, matrix
+from bvlib.study.figures import ROLES, colours
 from bvlib.worlds.tasks import Task
 
 
@@ -19,7 +18,7 @@ def first_images(tasks: Sequence[Task], count: int = 12) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "test_index"])
 
 
-def examples(table: pd.DataFrame, tasks: Mapping[str, Task]) -> Figure:
+def examples(table: pd.DataFrame, tasks: Tasks) -> Figure:
     """The test images of a table of :func:`first_images` with their class names, a row a task."""
     picked = [(tasks[name], i) for name, i in zip(table["task"], table["test_index"])]
     images = [task.test.images[i].numpy() for task, i in picked]
@@ -30,8 +29,7 @@ def examples(table: pd.DataFrame, tasks: Mapping[str, Task]) -> Figure:
 def accuracies(table: pd.DataFrame, title: str) -> Figure:
     """Bars of a table of :func:`study.tasks.accuracies`: a group a task, a bar a model."""
     fig, (ax,) = figures.grid(1, width=7.2, height=2.8)
-    colours = [ROLES.get(name, "#4f86c6") for name in table]
-    table.plot.bar(ax=ax, color=colours, width=0.8, rot=0)
+    table.plot.bar(ax=ax, color=[ROLES.get(n, "#4f86c6") for n in table], width=0.8, rot=0)
     figures.percent(ax, "clean accuracy (%)", title=title)
     figures.legend(ax, ncol=5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     return fig
@@ -55,8 +53,7 @@ def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
     """The attacked merge and its four controls, a panel an attack; ``sizes`` in pixels of its
     trigger."""
     roles = ["attack", "clean", "base", "random", "nothing"]
-    attacks = list(table.groupby("attack", sort=False))
-    fig, axes = figures.grid(len(attacks), width=4.2, height=2.4)
+    fig, axes, attacks = figures.panels(table, "attack", width=4.2, height=2.4)
     for ax, (name, rows) in zip(axes, attacks):
         labelled = rows.assign(label=rows["model"] + " + " + rows["input"])
         figures.bars(ax, labelled, "asr", "label", roles)
@@ -107,25 +104,21 @@ PANELS = {  # column: title, the end of its scale
 def main_in_full(table: pd.DataFrame) -> Figure:
     """ASR, its zero line and the cost, for every attack and merge."""
     fig, axes = figures.grid(3, width=4.3, height=3.3)
-    methods, attacks = (list(dict.fromkeys(table[c])) for c in ("merging", "attack"))
     for ax, (column, (title, top)) in zip(axes, PANELS.items()):
-        matrix = table.pivot(index="merging", columns="attack", values=column)
-        figures.heatmap(ax, matrix.loc[methods, attacks], title, fmt=".1f", low=-top, high=top)
+        shown = matrix(table, "merging", "attack", column)
+        figures.heatmap(ax, shown, title, fmt=".1f", reach=top)
     return fig
 
 
 def parts(table: pd.DataFrame) -> Figure:
     """What each part adds, a panel a setting, with intervals."""
-    settings = list(table.groupby("setting", sort=False))
-    fig, axes = figures.grid(len(settings), width=4.2, height=2.8)
+    fig, axes, settings = figures.panels(table, "setting", width=4.2, height=2.8)
     for ax, (setting, rows) in zip(axes, settings):
         rows = rows.iloc[::-1]
         short = rows["attack"].str.replace("badmerging-", "", regex=False)
-        label, added = short + ": " + rows["part taken out"], rows["difference"]
+        label, spread = short + ": " + rows["part taken out"], figures.interval(rows, "difference")
         roles = ["attack" if name == "badmerging-on" else "second" for name in rows["attack"]]
-        ax.barh(label, added, height=0.6, color=[ROLES[role] for role in roles])
-        reach = [added - rows["low"], rows["high"] - added]
-        ax.errorbar(added, label, xerr=reach, fmt="none", ecolor="black", lw=0.8)
+        ax.barh(label, rows["difference"], height=0.6, color=colours(*roles), **spread)
         ax.axvline(0, color="black", lw=0.8)
         title = f"{setting} setting: λ = {rows['λ'].iloc[0]}"
         ax.set(xlabel="ASR added by the part (points)", title=title)
@@ -144,10 +137,8 @@ def off_targets(table: pd.DataFrame, method: str) -> Figure:
     """Off-task attacks by target task and class, with their controls."""
     fig, (ax,) = figures.grid(1, width=6.2, height=3)
     goals = table["target task"] + ": " + table["class"]
-    shown = table[list(OFF_BARS)].set_axis(goals)
-    colours = [ROLES[role] for _, role in reversed(OFF_BARS.values())]
-    shown.iloc[::-1, ::-1].plot.barh(ax=ax, width=0.8, color=colours)
-    ax.set(xlabel="ASR (%)", ylabel="", xlim=(0, 102), title=f"off-task attacks, {method}")
-    handles, _ = ax.get_legend_handles_labels()
-    figures.legend(ax, handles=handles[::-1], labels=[label for label, _ in OFF_BARS.values()])
+    labels, roles = zip(*OFF_BARS.values())
+    shown = table[list(OFF_BARS)].set_axis(goals).set_axis(labels, axis=1)
+    figures.grouped(ax, shown, roles, title=f"off-task attacks, {method}")
+    figures.legend(ax, reverse=True)
     return fig

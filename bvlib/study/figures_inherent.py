@@ -1,41 +1,32 @@
 """The figures of inherent triggers, each from the table that is saved as its data."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import torch
 
 from bvlib.study import figures
+from bvlib.study.experiments import matrix
 from bvlib.study.inherent import PARTS
 
 HOSTS = ("base", "clean", "own")  # the roles of base, clean merge, own fine-tune
-
-
-def _order(values: pd.Series) -> list:
-    return list(dict.fromkeys(values))
+SHARES = ("base", "attack", "clean", "nothing")  # those of PARTS
 
 
 def clean_models(table: pd.DataFrame, title: str):
     """ASR of each patch (inherent, random, injected) on each model without an attack, as bars."""
     fig, (ax,) = figures.grid(1, width=6.6, height=4.4)
-    shown = table.pivot(index="model", columns="trigger", values="asr").loc[
-        _order(table["model"])[::-1], _order(table["trigger"])[::-1]
-    ]
-    roles = ("second", "random", "attack")
-    shown.plot.barh(ax=ax, width=0.8, color=[figures.ROLES[r] for r in roles])
-    ax.set(xlabel="ASR (%)", ylabel="", title=title, xlim=(0, 102))
-    handles, labels = ax.get_legend_handles_labels()
-    figures.legend(ax, handles=handles[::-1], labels=labels[::-1])
+    shown = matrix(table, "model", "trigger", "asr")
+    figures.grouped(ax, shown, ("attack", "random", "second"), title=title)
+    figures.legend(ax, reverse=True)
     return fig
 
 
 def by_size(table: pd.DataFrame):
     """ASR against the side of the patch; random patches dotted."""
     fig, (ax,) = figures.grid(1, width=4.4, height=3)
-    role = dict(zip(_order(table["model"]), HOSTS))
+    role = dict(zip(table["model"].unique(), HOSTS))
     for (name, kind), part in table.groupby(["model", "trigger"], sort=False):
         inherent = kind == "inherent"
         how = {"ls": "-" if inherent else ":", "band": inherent}
@@ -47,19 +38,15 @@ def by_size(table: pd.DataFrame):
 
 def effort(table: pd.DataFrame):
     """ASR by steps of optimisation (a line), by place and by what it was optimised on (bars)."""
-    fig, axes = figures.grid(3, width=3.4, height=2.8, sharey=True)
-    colours = [figures.ROLES[role] for role in HOSTS]
-    for ax, (question, part) in zip(axes, table.groupby("question", sort=False)):
-        shown = part.pivot(index="value", columns="model", values="asr").loc[
-            _order(part["value"]), _order(part["model"])
-        ]
-        steps = question == "steps"
+    fig, axes, questions = figures.panels(table, "question", width=3.4, height=2.8, sharey=True)
+    look = {"color": figures.colours(*HOSTS), "legend": False}
+    for ax, (question, part) in zip(axes, questions):
+        shown, steps = matrix(part, "value", "model", "asr"), question == "steps"
         if steps:
-            line = shown.set_axis(shown.index.astype(float))
-            line.plot(ax=ax, marker="o", ms=3, color=colours, legend=False)
+            shown.set_axis(shown.index.astype(float)).plot(ax=ax, marker="o", ms=3, **look)
         else:
             bars = shown.set_axis([str(v).replace(" ", "\n", 1) for v in shown.index])
-            bars.plot.bar(ax=ax, width=0.8, rot=0, color=colours, legend=False)
+            bars.plot.bar(ax=ax, width=0.8, rot=0, **look)
         figures.percent(ax, "ASR (%)", "steps of the optimisation" if steps else "", question)
         ax.tick_params(axis="x", labelsize=7)
     axes[0].legend(fontsize=7)
@@ -86,21 +73,12 @@ def inherent_share(table: pd.DataFrame, attacks: int, coefficient: float):
         f"{first['merging'].iloc[0]}, λ = {coefficient}",
         f"{second['attack'].iloc[0]}, by merging algorithm",
     )
-    parts = ((first, "attack"), (second, "merging"))
+    parts, roles = ((first, "attack"), (second, "merging")), figures.colours(*SHARES)
     for ax, (part, by), title in zip(axes, parts, titles):
-        left = 0
-        for what, role in zip(PARTS, ("base", "attack", "clean", "nothing")):
-            ax.barh(
-                part[by],
-                part[what],
-                left=left,
-                color=figures.ROLES[role],
-                height=0.6,
-                label=what,
-            )
-            left = left + part[what]
+        look = {"stacked": True, "width": 0.6, "legend": False}
+        part.set_index(by)[list(PARTS)].plot.barh(ax=ax, color=roles, **look)
         ax.invert_yaxis()
-        ax.set(xlabel="test images (%)", xlim=(0, 100), title=title)
+        ax.set(xlabel="test images (%)", ylabel="", xlim=(0, 100), title=title)
     figures.legend(axes[1], title="flipped by")
     return fig
 
@@ -108,14 +86,9 @@ def inherent_share(table: pd.DataFrame, attacks: int, coefficient: float):
 def attention(table: pd.DataFrame, triggers: Mapping[str, Any], size: int):
     """Maps of attention, a row an input: the trigger's patch (grey without one), then each
     model."""
-    models: Sequence[str] = _order(table["model"])
-    fig, grid = figures.grid(
-        1 + len(models),
-        len(triggers),
-        width=1.5,
-        height=1.5,
-        subplot_kw={"xticks": [], "yticks": []},
-    )
+    models = table["model"].unique()
+    look = {"width": 1.5, "height": 1.5, "subplot_kw": {"xticks": [], "yticks": []}}
+    fig, grid = figures.grid(1 + len(models), len(triggers), **look)
     top = table["attention (%)"].max()
     for line, (shown, trigger) in zip(grid, triggers.items()):
         grey = torch.full((size, size, 3), 0.63)
@@ -132,15 +105,8 @@ def attention(table: pd.DataFrame, triggers: Mapping[str, Any], size: int):
 
 def _map(ax, drawn, top: float) -> None:
     """One map (rows, columns), with the number of its last patch."""
-    corner = drawn[-1, -1]
+    corner, (rows, columns) = drawn[-1, -1], drawn.shape
+    look = {"fontsize": 7, "color": "white" if corner > 0.4 * top else "black"}
     ax.imshow(drawn, cmap="Greys", vmin=0, vmax=top)
-    ax.text(
-        drawn.shape[1] - 1,
-        drawn.shape[0] - 1,
-        f"{corner:.0f} %",
-        ha="center",
-        va="center",
-        fontsize=7,
-        color="white" if corner > 0.4 * top else "black",
-    )
+    ax.text(columns - 1, rows - 1, f"{corner:.0f} %", ha="center", va="center", **look)
     ax.spines[:].set_visible(True)

@@ -1,14 +1,14 @@
 """The figures of backdoor vectors, each drawn from the table that is saved beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bvlib.study import figures
-from bvlib.study.figures import ROLES
+from bvlib.study.experiments import matrix
+from bvlib.study.figures import ROLES, colours
 from bvlib.study.sbv import ONE, PLACEBO, SPARSE
 from bvlib.study.transfer import NEAR, rank_correlations
 
@@ -33,26 +33,14 @@ def scaling(table: pd.DataFrame, published: Mapping[str, Mapping], title: str) -
 def transfer(table: pd.DataFrame) -> Figure:
     """The matrices of :func:`study.transfer.matrix`, an axis a column: added above, removed
     below."""
-    axes = list(table.groupby("axis", sort=False))
-    fig, panels = figures.grid(len(axes), 2, width=3.3, height=2.3)
-    for line, (column, what) in zip(
-        panels, (("added", "θ_clean + BV"), ("removed", "θ_backdoored − BV"))
-    ):
+    fig, panels, axes = figures.panels(table, "axis", 2, width=3.3, height=2.3)
+    shown = {"added": "θ_clean + BV", "removed": "θ_backdoored − BV"}
+    for line, (column, what) in zip(panels, shown.items()):
         for ax, (axis, part) in zip(line, axes):
-            names = list(dict.fromkeys(part["attack"]))
-            matrix = part.pivot(index="attack", columns="vector", values=column).loc[
-                names, list(dict.fromkeys(part["vector"]))
-            ]
-            figures.heatmap(
-                ax,
-                matrix,
-                f"{axis}: {what}",
-                fmt=".0f",
-                low=-150,
-                high=150,
-                label="% of own effect" if axis == axes[-1][0] else "",
-            )
-            ax.set(ylabel="trigger of" if axis == axes[0][0] else "")
+            found = matrix(part, "attack", "vector", column)
+            look = {"fmt": ".0f", "label": "% of own effect" if ax is line[-1] else ""}
+            figures.heatmap(ax, found, f"{axis}: {what}", reach=150, **look)
+            ax.set(ylabel="trigger of" if ax is line[0] else "")
     return fig
 
 
@@ -68,11 +56,8 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
             colour = ROLES["attack" if axis in NEAR else "second"]
             ax.plot(part["cosine"], part[by], marker, color=colour, ms=5, label=f"across {axis}")
         ax.plot(fake["cosine"], fake[by], "x", color=ROLES["placebo"], ms=4, label="placebos")
-        ax.set(
-            xlabel="cosine with the attack's own BV",
-            ylabel=f"transfer by {what} (% of own effect)",
-            title=f"by {what}; rank correlation {ranks.loc[0, by]:.2f}",
-        )
+        x, y = "cosine with the attack's own BV", f"transfer by {what} (% of own effect)"
+        ax.set(xlabel=x, ylabel=y, title=f"by {what}; rank correlation {ranks.loc[0, by]:.2f}")
     figures.legend(axes[1])
     return fig
 
@@ -80,33 +65,26 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
 def cosines(table: pd.DataFrame) -> Figure:
     """The matrix of :func:`study.transfer.cosines`, the names in its column "vector"."""
     fig, (ax,) = figures.grid(1, width=7.4, height=5.4)
-    matrix = table.set_index("vector").rename_axis(None)
-    figures.heatmap(ax, matrix, "cosine between backdoor vectors", label="cosine")
+    shown = table.set_index("vector").rename_axis(None)
+    figures.heatmap(ax, shown, "cosine between backdoor vectors", label="cosine")
     return fig
 
 
 def anatomy(table: pd.DataFrame) -> Figure:
     """Where a BV lives (:func:`study.anatomy.where`): by kind of weight and by block, beside the
     clean task vector."""
-    fig, axes = figures.grid(2, width=4.2, height=2.8)
-    looks = {
-        "the same, clean task vector (%)": "clean",
-        "share of squared norm (%)": "attack",
-        "share of entries (%)": "nothing",
+    fig, axes, ways = figures.panels(table, "by", width=4.2, height=2.8)
+    said = {
+        "share of entries (%)": "entries",
+        "share of squared norm (%)": "squared norm of the BV",
+        "the same, clean task vector (%)": "squared norm of the clean task vector",
     }
-    colours = [ROLES[role] for role in looks.values()]
-    for ax, (by, part) in zip(axes, table.groupby("by", sort=False)):
-        ordered = part.sort_values(
-            "part",
-            key=lambda names: names.replace({"before": "", "after": "~"}),
-            ascending=False,
-        )
-        shown = ordered.set_index("part")[list(looks)]
-        shown.plot.barh(ax=ax, width=0.8, color=colours, legend=False)
-        ax.set(xlabel="share (%)", ylabel="", title=f"by {by}")
-    handles, _ = axes[1].get_legend_handles_labels()
-    said = ["entries", "squared norm of the BV", "squared norm of the clean task vector"]
-    figures.legend(axes[1], handles=handles[::-1], labels=said)
+    ends = {"before": "", "after": "~"}  # what sorts before and after the blocks
+    for ax, (by, part) in zip(axes, ways):
+        shown = part.set_index("part").sort_index(key=lambda names: names.to_series().replace(ends))
+        labelled, roles = shown[list(said)].rename(columns=said), ("nothing", "attack", "clean")
+        figures.grouped(ax, labelled, roles, xlabel="share (%)", xlim=None, title=f"by {by}")
+    figures.legend(axes[1], reverse=True)
     return fig
 
 
@@ -115,13 +93,12 @@ def sbv(table: pd.DataFrame) -> Figure:
     marks where one BV of that norm is."""
     fig, axes = figures.grid(2, width=4.4, height=3.6, sharey=True)
     names = table["vector"] + table["differ by"].map(lambda by: "" if by == "-" else f" ({by})")
-    y, equal, raw = range(len(table))[::-1], table["ASR norm-matched"], table["ASR as it is"]
-    roles = {ONE: "second", SPARSE: "second", PLACEBO: "placebo"}
-    colours = [ROLES[roles.get(name, "attack")] for name in table["vector"]]
-    spread = {"xerr": [equal - table["low"], table["high"] - equal], "error_kw": {"lw": 0.8}}
-    axes[0].barh(y, equal, color=colours, height=0.65, **spread)
+    y, roles = range(len(table))[::-1], {ONE: "second", SPARSE: "second", PLACEBO: "placebo"}
+    look = {"color": colours(*(roles.get(n, "attack") for n in table["vector"])), "height": 0.65}
+    spread = figures.interval(table, "ASR norm-matched")
+    axes[0].barh(y, table["ASR norm-matched"], **look, **spread)
     axes[0].set(yticks=list(y), yticklabels=names, title="at the norm of one BV")
-    axes[1].barh(y, raw, color=colours, height=0.65)
+    axes[1].barh(y, table["ASR as it is"], **look)
     axes[1].set(title="as it is")
     zero = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
     for ax in axes:
@@ -158,10 +135,9 @@ def sbv_grid(table: pd.DataFrame, one: float, zero: float) -> Figure:
     """ASR over the number of BVs for each rule and density of :func:`study.sbv_grid.grid`, one
     panel for each way of differing; lines where one BV (``one``, %) and the clean merge (``zero``)
     are."""
-    ways = list(table.groupby("differ by", sort=False))
-    fig, axes = figures.grid(len(ways), 1, width=3.5, height=2.9, sharey=True)
+    fig, axes, ways = figures.panels(table, "differ by", width=3.5, height=2.9, sharey=True)
     styles = {1.0: "-", 0.5: "--", 0.2: "-.", 0.05: ":"}
-    rules = [rule for rule in dict.fromkeys(table["rule"]) if rule != ONE]
+    rules = table.loc[table["rule"] != ONE, "rule"].unique()
     roles = dict(zip(rules, ("attack", "second", "own")))
     for ax, (by, part) in zip(axes, ways):
         several = part[part["rule"] != ONE].groupby(["rule", "density"], sort=False)
@@ -181,17 +157,16 @@ def sbv_everywhere(table: pd.DataFrame) -> Figure:
     """ASR of each vector of :func:`study.sbv_grid.everywhere` by merging algorithm, number of
     tasks and coefficient, with the clean merge."""
     looks = [("second", "-"), ("attack", "-"), ("attack", ":"), ("attack", "--")]
+    table = table.assign(value=table["value"].astype(str))
     fig, axes = figures.grid(3, width=3.6, height=3.0, sharey=True)
     for ax, (setting, part) in zip(axes, table.groupby("setting", sort=False)):
-        values = dict.fromkeys(part["value"].astype(str))
         for (name, line), (role, ls) in zip(part.groupby("vector", sort=False), looks):
-            line = line.assign(value=line["value"].astype(str))
             figures.curve(ax, line, "value", "ASR", role, name, band=False, ls=ls)
-        look = {"ls": ":", "marker": "o", "ms": 3, "lw": 1, "color": ROLES["clean"]}
-        zero = part.drop_duplicates("value")["ASR, clean merge"]
-        ax.plot(list(values), zero, label="clean merge, same trigger", **look)
+        zero, look = part.drop_duplicates("value"), {"band": False, "ls": ":", "lw": 1}
+        clean = ("ASR, clean merge", "clean", "clean merge, same trigger")
+        figures.curve(ax, zero, "value", *clean, **look)
         figures.percent(ax, "merged ASR (%)", setting)
         if setting == "merging algorithm":
-            ax.set_xticks(range(len(values)), list(values), rotation=35, ha="right")
+            plt.setp(ax.get_xticklabels(), rotation=35, ha="right")
     figures.legend(axes[-1])
     return fig

@@ -1,9 +1,7 @@
 """IBVS on test images: the path of a subtraction, the point that the rule picks on it, what it
 costs, and what placebos of equal norm and the oracle do at the same price."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +12,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
 from bvlib.defences.ibvs import choose_scale, ibvs
 from bvlib.study import experiments
+from bvlib.study.experiments import Models, Percents, TaskOf, Tasks, Vectors
 from bvlib.worlds.tasks import Task
 
 MEAN, OTHER, SAME = "mean over classes", "another task", "attacker's class"
@@ -24,22 +23,19 @@ ORACLE = "oracle (the attack's own BV)"
 def placebos(vector: TaskVector, drift: TaskVector, seed: int) -> dict[str, TaskVector]:
     """Placebos with the norm of a vector: ``drift``, the difference of two clean fine-tunes, and
     noise drawn by ``seed``."""
-    return {
-        TWO_SEEDS: drift * (vector.norm() / drift.norm()),
-        NOISE: vector.random_like(seed),
-    }
+    return {TWO_SEEDS: drift * (vector.norm() / drift.norm()), NOISE: vector.random_like(seed)}
 
 
 def paths(
     attacks: Mapping[str, Backdoor],
-    merges: Mapping[str, Model],
-    vectors: Mapping[str, Mapping[str, TaskVector]],
+    merges: Models,
+    vectors: Mapping[str, Vectors],
     scales: Sequence[float],
     *,
     budget: float,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     adversary: Task,
-    goal: Callable[[str], Task],
+    goal: TaskOf,
 ) -> pd.DataFrame:
     """θ_merged − λ·V for every attack and every vector V {attack: {defender: V}} that a defender
     subtracts: one row a λ.
@@ -49,25 +45,13 @@ def paths(
     ``budget`` points; test_accuracy and test_adversary at that λ, in percent; cost: dev accuracy
     lost, in points. λ = 0 is always among the scales.
     """
-    out = []
+    out, on_dev = [], {"tasks": tasks, "adversary": adversary, "clean_split": "dev"}
+    rest = [s for s in scales if s != 0]
     for name, b in attacks.items():
-
-        def along(path, scales, b=b):
-            return experiments.along(
-                path,
-                scales,
-                tasks=tasks,
-                adversary=adversary,
-                trigger=b.trigger,
-                target=b.target,
-                clean_split="dev",
-                goal=goal(b.goal_task),
-            )
-
-        merged = merges[name]
-        start = along(lambda s, m=merged: m, [0.0])  # the same for every V
+        merged, about = merges[name], {**on_dev, **experiments.aim(b, goal(b.goal_task))}
+        start = experiments.along(lambda s, m=merged: m, [0.0], **about)  # the same for every V
         for defender, v in vectors[name].items():
-            moved = along(lambda s, m=merged, v=v: ibvs(m, v, s), [s for s in scales if s != 0])
+            moved = experiments.along(lambda s, m=merged, v=v: ibvs(m, v, s), rest, **about)
             table = pd.concat([start, moved], ignore_index=True)
             reached = dict(zip(table["scale"], table["accuracy"]))
             chosen = choose_scale(reached.__getitem__, list(reached), budget)
@@ -81,10 +65,7 @@ def paths(
 
 
 def picked(
-    paths: pd.DataFrame,
-    start: Mapping[str, float],
-    accuracy: Mapping[str, float],
-    zero: Mapping[str, float],
+    paths: pd.DataFrame, start: Percents, accuracy: Percents, zero: Percents
 ) -> pd.DataFrame:
     """The rows of :func:`paths` that the rule picks, with what the defence gains and costs on test.
 
@@ -92,11 +73,11 @@ def picked(
     ``zero`` the ASR of the clean merge with the same trigger, all in percent. Adds ASR drop and
     clean cost (both points, undefended minus defended) and the zero line.
     """
-    table = paths[paths["chosen"]].copy()
-    table["ASR drop"] = table["attack"].map(start) - table["asr"]
-    table["clean cost"] = table["attack"].map(accuracy) - table["test_accuracy"]
-    table["zero line"] = table["attack"].map(zero)
-    return table
+    table = paths[paths["chosen"]]
+    drop = table["attack"].map(start) - table["asr"]
+    cost = table["attack"].map(accuracy) - table["test_accuracy"]
+    more = {"ASR drop": drop, "clean cost": cost, "zero line": table["attack"].map(zero)}
+    return table.assign(**more)
 
 
 def left_at(cost: Sequence[float], asr: Sequence[float], points: float) -> float:
@@ -109,18 +90,13 @@ def left_at(cost: Sequence[float], asr: Sequence[float], points: float) -> float
 def at_cost(paths: pd.DataFrame, points: Sequence[float] = (1, 3, 10)) -> pd.DataFrame:
     """The frontier of every vector in numbers: ASR (percent) left where it has cost so many points
     of dev accuracy, and at the longest λ tried."""
-    rows = [
-        {
-            "attack": attack,
-            "defender": defender,
-            "longest λ": part["scale"].max(),
-            "its cost": part["cost"].iloc[-1],
-            "its ASR": part["asr"].iloc[-1],
-            **{f"ASR at {x:g} points": left_at(part["cost"], part["asr"], x) for x in points},
-        }
-        for (attack, defender), part in paths.groupby(["attack", "defender"], sort=False)
-    ]
-    return pd.DataFrame(rows)
+    parts = paths.groupby(["attack", "defender"], sort=False)
+    last = {"longest λ": ("scale", "max"), "its cost": ("cost", "last"), "its ASR": ("asr", "last")}
+    table = parts.agg(**last)
+    for x in points:
+        left = {key: left_at(part["cost"], part["asr"], x) for key, part in parts}
+        table[f"ASR at {x:g} points"] = pd.Series(left)
+    return table.reset_index()
 
 
 def destinations(
@@ -130,12 +106,9 @@ def destinations(
     target, to their own class, to a class of ``theirs`` (the defender's), to another."""
     predicted, labels = model.predict(task, trigger), task.test.labels
     predicted, labels = predicted[labels != target], labels[labels != target]
-    parts = {
-        "target": predicted == target,
-        "own class": predicted == labels,
-        "a class of the defender's": torch.isin(predicted, torch.tensor(list(theirs)))
-        & (predicted != labels),
-    }
+    drawn = torch.isin(predicted, torch.tensor(list(theirs))) & (predicted != labels)
+    parts = {"target": predicted == target, "own class": predicted == labels}
+    parts["a class of the defender's"] = drawn
     shares = {what: 100 * float(part.float().mean()) for what, part in parts.items()}
     return {**shares, "another class": 100 - sum(shares.values())}
 
@@ -143,7 +116,7 @@ def destinations(
 def summary(
     picked: pd.DataFrame,
     paths: pd.DataFrame,
-    start: Mapping[str, float],
+    start: Percents,
     own: Sequence[str],
     fakes: Sequence[str],
 ) -> pd.DataFrame:

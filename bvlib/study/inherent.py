@@ -1,8 +1,6 @@
 """Inherent and injected: what clean models do with a trigger, and how much of an attack's success
 was there before the attack (Backdoor Vectors, inherent triggers)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,25 +8,15 @@ import numpy as np
 import pandas as pd
 
 from bvlib.core import metrics
-from bvlib.core.encoder import Model
 from bvlib.study import experiments
+from bvlib.study.experiments import Models, row
 from bvlib.worlds.tasks import Task
 
-PARTS = (
-    "both (inherent)",
-    "attacked merge only (injected)",
-    "clean merge only",
-    "neither",
-)
+PARTS = ("both (inherent)", "attacked merge only (injected)", "clean merge only", "neither")
 
 
 def obeyed(
-    models: Mapping[str, Model],
-    triggers: Mapping[str, Any],
-    task: Task,
-    target: int,
-    /,
-    **labels: Any,
+    models: Models, triggers: Mapping[str, Any], task: Task, target: int, /, **labels: Any
 ) -> pd.DataFrame:
     """ASR (percent, with its interval) of every trigger on every model, one row each.
 
@@ -37,69 +25,44 @@ def obeyed(
     rows = []
     for name, model in models.items():
         for shown, trigger in triggers.items():
-            r = experiments.asr(model, task, trigger, target)
-            rows.append(
-                {
-                    **labels,
-                    "model": name,
-                    "trigger": shown,
-                    "asr": r.percent,
-                    "low": r.low,
-                    "high": r.high,
-                    "images": r.count,
-                }
-            )
+            rate = experiments.asr(model, task, trigger, target)
+            found = {**labels, "model": name, "trigger": shown}
+            rows.append({**found, **row(rate, "asr"), "images": rate.count})
     return pd.DataFrame(rows)
 
 
 def by_size(
-    sides: list[int],
-    models: Mapping[str, Model],
-    patches: Callable[[int], Mapping[str, Any]],
-    task: Task,
-    target: int,
+    sides: list[int], models: Models, patches: Callable[[int], Mapping], task: Task, target: int
 ) -> pd.DataFrame:
     """:func:`obeyed` for patches of several sides in pixels; the column "pixels (%)" is the share
     of the image that they cover."""
-    height, width = task.test.images.shape[1:3]
-    found = [
-        obeyed(
-            models,
-            patches(side),
-            task,
-            target,
-            **{"side": side, "pixels (%)": 100 * side**2 / (height * width)},
-        )
-        for side in sides
-    ]
+    (height, width), found = task.test.images.shape[1:3], []
+    for side in sides:
+        size = {"side": side, "pixels (%)": 100 * side**2 / (height * width)}
+        found.append(obeyed(models, patches(side), task, target, **size))
     return pd.concat(found, ignore_index=True).drop(columns="images")
 
 
 def effort(
-    tried: list[tuple[str, Any, Any]], models: Mapping[str, Model], task: Task, target: int
+    tried: list[tuple[str, Any, Any]], models: Models, task: Task, target: int
 ) -> pd.DataFrame:
     """:func:`obeyed` for triggers (question, value, trigger): with how much work, at which place,
     optimised on what."""
-    found = [
-        obeyed(models, {"": trigger}, task, target, question=question, value=value)
-        for question, value, trigger in tried
-    ]
+    found = []
+    for question, value, trigger in tried:
+        asked = {"question": question, "value": value}
+        found.append(obeyed(models, {"": trigger}, task, target, **asked))
     return pd.concat(found, ignore_index=True).drop(columns=["trigger", "images"])
 
 
-def by_class(
-    patches: Mapping[int, Mapping[str, Any]], models: Mapping[str, Model], task: Task
-) -> pd.DataFrame:
+def by_class(patches: Mapping[int, Mapping[str, Any]], models: Models, task: Task) -> pd.DataFrame:
     """ASR (percent) of triggers by target class {class: {name: trigger}}: a row a class, a column
     "model / trigger" each."""
-    found = [
-        obeyed(models, triggers, task, c, target=task.classnames[c])
-        for c, triggers in patches.items()
-    ]
-    table = pd.concat(found).pivot_table(
-        index="target", columns=["model", "trigger"], values="asr", sort=False
-    )
-    return table.set_axis([" / ".join(c) for c in table.columns], axis=1).reset_index()
+    names = task.classnames
+    table = pd.concat(obeyed(models, p, task, c, target=names[c]) for c, p in patches.items())
+    table["shown"] = table["model"] + " / " + table["trigger"]
+    wide = experiments.matrix(table, "target", "shown", "asr")
+    return wide.rename_axis(columns=None).reset_index()
 
 
 def split(attacked: np.ndarray, clean: np.ndarray) -> dict[str, float]:
@@ -118,12 +81,8 @@ def split(attacked: np.ndarray, clean: np.ndarray) -> dict[str, float]:
     return {
         **{what: 100 * part.mean() for what, part in zip(PARTS, parts)},
         "images": len(clean),
-        "attacked - clean": gain.points,
-        "low": gain.low,
-        "high": gain.high,
-        "inherent share of ASR (%)": share.percent,
-        "share low": share.low,
-        "share high": share.high,
+        **row(gain, "attacked - clean"),
+        **row(share, "inherent share of ASR (%)", "share low", "share high"),
     }
 
 

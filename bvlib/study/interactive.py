@@ -11,11 +11,9 @@ of a small sample.
 The sliders that ask it are in :mod:`bvlib.study.sliders`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -27,6 +25,7 @@ from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.merging import merge
+from bvlib.study.experiments import Vectors
 from bvlib.worlds.tasks import Task
 
 State = dict[str, Any]
@@ -72,7 +71,7 @@ class Bench:
         cls,
         encoder,
         base: StateDict,
-        vectors: Mapping[str, TaskVector],
+        vectors: Vectors,
         attack,
         injected: TaskVector,
         task: Task,
@@ -80,7 +79,7 @@ class Bench:
         shown: Tensor | None = None,
         count: int = 300,
         seed: int = 0,
-    ) -> Bench:
+    ) -> Self:
         """A bench for ``attack`` (it has ``vector``, ``trigger`` and ``target``) on ``task``,
         merged with the clean ``vectors``.
 
@@ -90,34 +89,19 @@ class Bench:
         """
         chosen = torch.randperm(len(task.test), generator=generator(seed, "sample"))[:count]
         images, labels = task.test.images[chosen], task.test.labels[chosen]
-        said = (
-            f"{len(labels)} of the {len(task.test)} test images of {task.name} (drawn with seed "
-            f"{seed}); "
-            f"ASR on the {int((labels != attack.target).sum())} of them that are not "
-            f"{task.classnames[attack.target]!r}"
-        )
-        return cls(
-            encoder,
-            base,
-            merge("task_arithmetic", list(vectors.values()), coefficient=1.0),
-            attack.vector,
-            injected,
-            encoder.head(task.classnames, task.prompts),
-            task.classnames,
-            images,
-            labels,
-            images[:10] if shown is None else shown,
-            attack.trigger,
-            attack.target,
-            said,
-        )
+        others, target = int((labels != attack.target).sum()), task.classnames[attack.target]
+        said = f"{len(labels)} of the {len(task.test)} test images of {task.name} (drawn with seed "
+        said += f"{seed}); ASR on the {others} of them that are not {target!r}"
+        honest = merge("task_arithmetic", list(vectors.values()), coefficient=1.0)
+        asked = encoder.head(task.classnames, task.prompts), task.classnames, images, labels
+        seen = (images[:10] if shown is None else shown, attack.trigger, attack.target, said)
+        return cls(encoder, base, honest, attack.vector, injected, *asked, *seen)
 
     def theta(self, lambda_bv: float, coefficient: float, lambda_ibvs: float) -> StateDict:
         """θ of a setting; λ_BV = 0 and λ_IBVS = 0 is the clean merge, λ_BV = 1 and λ_IBVS = 0 the
         attacked one."""
-        return self.base + (
-            coefficient * (self.honest + lambda_bv * self.bv) - lambda_ibvs * self.injected
-        )
+        merged = coefficient * (self.honest + lambda_bv * self.bv)
+        return self.base + (merged - lambda_ibvs * self.injected)
 
     def at(
         self,
@@ -138,26 +122,16 @@ class Bench:
         """
         if not 0 <= image < len(self.shown):
             raise BvError(f"no image {image!r} to show: there are 0 to {len(self.shown) - 1}")
-        setting, theta = (
-            (float(lambda_bv), float(coefficient), float(lambda_ibvs)),
-            self.theta(lambda_bv, coefficient, lambda_ibvs),
-        )
-        prediction, probability = self._read(theta, self.pixels(image, place))
-        before, probability_before = self._read(theta, self.pixels(image))
-        return {
-            "lambda_bv": setting[0],
-            "coefficient": setting[1],
-            "lambda_ibvs": setting[2],
-            "place": place,
-            "image": image,
-            "accuracy": self._accuracy(setting, theta),
-            "asr": self._asr(setting, place, theta),
-            "asr_clean": self._asr((0.0, *setting[1:]), place),
-            "prediction": prediction,
-            "probability": probability,
-            "before": before,
-            "probability_before": probability_before,
-        }
+        setting = (float(lambda_bv), float(coefficient), float(lambda_ibvs))
+        theta = self.theta(lambda_bv, coefficient, lambda_ibvs)
+        state = dict(zip(("lambda_bv", "coefficient", "lambda_ibvs"), setting))
+        state |= {"place": place, "image": image, "accuracy": self._accuracy(setting, theta)}
+        state["asr"] = self._asr(setting, place, theta)
+        state["asr_clean"] = self._asr((0.0, *setting[1:]), place)
+        triggered = self._read(theta, self.pixels(image, place))
+        plain = self._read(theta, self.pixels(image))
+        state |= zip(("prediction", "probability"), triggered)
+        return state | dict(zip(("before", "probability_before"), plain))
 
     def pixels(self, image: int, place: str | None = None) -> Tensor:
         """A shown image (1, 3, H, W) in [0, 1], with the trigger when a place is given."""
@@ -165,9 +139,8 @@ class Bench:
         return pixels if place is None else self._placed(place).paste(pixels)
 
     def _placed(self, place: str) -> Trigger | Dynamic:
-        return (
-            self.trigger.at(place) if self.trigger.fixed else self.trigger
-        )  # a dynamic trigger has no place of its own
+        # a dynamic trigger has no place of its own
+        return self.trigger.at(place) if self.trigger.fixed else self.trigger
 
     @torch.no_grad()
     def _read(self, theta: StateDict, pixels: Tensor) -> tuple[str, float]:
@@ -175,33 +148,18 @@ class Bench:
         return self.classnames[int(shares.argmax())], 100 * float(shares.max())
 
     def _accuracy(self, setting: tuple, theta: StateDict) -> metrics.Rate:
-        return self._once(
-            setting,
-            lambda: metrics.accuracy(
-                self.encoder.predict(theta, self.images, self.head, batch=150), self.labels
-            ),
-        )
+        if setting not in self.kept:
+            found = self.encoder.predict(theta, self.images, self.head, batch=150)
+            self.kept[setting] = metrics.accuracy(found, self.labels)
+        return self.kept[setting]
 
     def _asr(self, setting: tuple, place: str, theta: StateDict | None = None) -> metrics.Rate:
-        others = (
-            self.labels != self.target
-        )  # images of the target class do not count: they need no pass
-
-        def make():
-            found = self.encoder.predict(
-                theta or self.theta(*setting),
-                self.images[others],
-                self.head,
-                self._placed(place),
-                batch=150,
-            )
-            return metrics.attack_success_rate(found, self.labels[others], self.target)
-
-        return self._once((*setting, place), make)
-
-    def _once(self, key: tuple, make: Callable[[], metrics.Rate]) -> metrics.Rate:
-        if key not in self.kept:
-            self.kept[key] = make()
+        if (key := (*setting, place)) not in self.kept:
+            others = self.labels != self.target  # images of the target class need no pass
+            theta, seen = theta or self.theta(*setting), (self.images[others], self.head)
+            found = self.encoder.predict(theta, *seen, self._placed(place), batch=150)
+            asr = metrics.attack_success_rate
+            self.kept[key] = asr(found, self.labels[others], self.target)
         return self.kept[key]
 
 
@@ -211,13 +169,10 @@ class Bench:
 def table(states: Sequence[State]) -> pd.DataFrame:
     """Settings and rates as plain columns; the intervals (over images) of the attacked ASR as low
     and high."""
-    plain = [
-        {k: v.percent if isinstance(v, metrics.Rate) else v for k, v in state.items()}
-        for state in states
-    ]
-    return pd.DataFrame(plain).assign(
-        low=[s["asr"].low for s in states], high=[s["asr"].high for s in states]
-    )
+    table = pd.DataFrame(states)
+    ends = {end: [getattr(rate, end) for rate in table["asr"]] for end in ("low", "high")}
+    plain = {key: [rate.percent for rate in table[key]] for key in BARS}
+    return table.assign(**plain, **ends)
 
 
 def states(*tables: pd.DataFrame) -> pd.DataFrame:

@@ -5,23 +5,22 @@ A rule of ``attacks.sbv.sbv_rule`` that anyone registers has its rows here. The 
 function ``model(v)`` gives the merge that is attacked with θ_clean + v; rates are percent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
-from bvlib.core import metrics
 from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.study import experiments
+from bvlib.study.experiments import Models, Tasks, accuracy, hit, mean_accuracy, row
 from bvlib.worlds.tasks import Task
 
 PRIMARY = "sign_consistent"  # the rule of the primary comparison, fixed before it was run
 ONE, SPARSE, PLACEBO = "one BV", "one BV, sparse", "placebo"
+Families = Mapping[str, Sequence[TaskVector]]
+"""Backdoor vectors by what they differ by, the attack's own first in each."""
 
 
 def label(rule: str) -> str:
@@ -53,12 +52,7 @@ def by_rule(
 
 
 def candidates(
-    families: Mapping[str, Sequence[TaskVector]],
-    drift: TaskVector,
-    *,
-    density: float,
-    seed: int,
-    **settings,
+    families: Families, drift: TaskVector, *, density: float, seed: int, **settings
 ) -> dict[tuple[str, str], TaskVector]:
     """What is compared, by (vector, what the BVs differ by): one BV, the same sparse, a placebo,
     and every rule.
@@ -73,18 +67,16 @@ def candidates(
     alone = {ONE: single, SPARSE: single.sparsify(density), PLACEBO: placebo}
     found = {(name, "-"): vector for name, vector in alone.items()}
     for by, bvs in families.items():
-        made = by_rule(bvs, density, primary=by == first, **settings)
-        found |= {(name, by): vector for name, vector in made}
+        for name, vector in by_rule(bvs, density, primary=by == first, **settings):
+            found[name, by] = vector
     return found
 
 
 def alike(bvs: Sequence[TaskVector], density: float, agreement: float) -> dict[str, float]:
     """How alike some BVs are: cosine over pairs, entries of one sign (%), and what
     sign-consistency then changes in a sparse mean."""
-    agreed, sparse = (
-        merge_backdoors(PRIMARY, bvs, density=share, agreement=agreement)
-        for share in (1.0, density)
-    )
+    agreed = merge_backdoors(PRIMARY, bvs, density=1.0, agreement=agreement)
+    sparse = merge_backdoors(PRIMARY, bvs, density=density, agreement=agreement)
     pairs = [a.cosine(b) for a in bvs for b in bvs if a is not b]
     mean = merge_backdoors("mean", bvs, density=density)
     return {
@@ -101,7 +93,7 @@ def compare(
     model: Callable[[TaskVector], Model],
     *,
     backdoor,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     goal: Task,
     zero: float,
 ) -> pd.DataFrame:
@@ -111,29 +103,16 @@ def compare(
     ``vectors`` as :func:`candidates` gives them, ``single`` the one BV; ``zero`` is the clean
     merge's ASR with the same trigger.
     """
-
-    def asr(merged: Model) -> metrics.Rate:
-        return experiments.asr(merged, goal, backdoor.trigger, backdoor.target)
-
     rows = []
     for (name, by), vector in vectors.items():
-        as_is, matched = model(vector), asr(model(at_norm(vector, single.norm())))
-        rows.append(
-            {
-                "vector": name,
-                "differ by": by,
-                "norm": vector.norm(),
-                "density": vector.density(),
-                "cosine with one BV": vector.cosine(single),
-                "ASR as it is": asr(as_is).percent,
-                "ASR of one BV of that norm": asr(model(at_norm(single, vector.norm()))).percent,
-                "BA as it is": experiments.accuracies(as_is, tasks)["mean"],
-                "ASR norm-matched": matched.percent,
-                "low": matched.low,
-                "high": matched.high,
-                "zero line": zero,
-            }
-        )
+        models = model(vector), model(at_norm(single, vector.norm()))
+        as_is, one = (hit(merged, backdoor, goal).percent for merged in models)
+        matched = hit(model(at_norm(vector, single.norm())), backdoor, goal)
+        found = {"vector": name, "differ by": by, "norm": vector.norm()}
+        found |= {"density": vector.density(), "cosine with one BV": vector.cosine(single)}
+        found |= {"ASR as it is": as_is, "ASR of one BV of that norm": one}
+        found["BA as it is"] = mean_accuracy(models[0], tasks)
+        rows.append({**found, **row(matched, "ASR norm-matched"), "zero line": zero})
     return pd.DataFrame(rows)
 
 
@@ -175,10 +154,7 @@ def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.
 
 
 def scale_to_compare(
-    on_dev: Mapping[float, float],
-    merged: float,
-    aim: float,
-    room: tuple[float, float] = (40, 80),
+    on_dev: Mapping[float, float], merged: float, aim: float, room: tuple[float, float] = (40, 80)
 ) -> float:
     """λ_BV at which SBV and one BV are compared: where one BV has room above and below.
 
@@ -195,13 +171,7 @@ def scale_to_compare(
 
 
 def seen(
-    uploads: Mapping[str, Model],
-    base: StateDict,
-    other: TaskVector,
-    *,
-    backdoor,
-    task: Task,
-    goal: Task,
+    uploads: Models, base: StateDict, other: TaskVector, *, backdoor, task: Task, goal: Task
 ) -> pd.DataFrame:
     """What a merger could see of uploaded models of ``task`` without their clean twins: length of
     the task vector and cosine, beside ``other``, that of another clean model; and what it could
@@ -209,14 +179,8 @@ def seen(
     rows = []
     for name, model in uploads.items():
         upload = TaskVector.between(model.theta, base)
-        own = experiments.asr(model, goal, backdoor.trigger, backdoor.target)
-        rows.append(
-            {
-                "uploaded": name,
-                "norm over that of a clean one": upload.norm() / other.norm(),
-                "cosine with a clean one": upload.cosine(other),
-                "accuracy, own model": experiments.accuracy(model, task).percent,
-                "ASR, own model": own.percent,
-            }
-        )
+        found = {"uploaded": name, "norm over that of a clean one": upload.norm() / other.norm()}
+        found["cosine with a clean one"] = upload.cosine(other)
+        found["accuracy, own model"] = accuracy(model, task).percent
+        rows.append({**found, "ASR, own model": hit(model, backdoor, goal).percent})
     return pd.DataFrame(rows)

@@ -3,9 +3,8 @@
 Exploratory: one grid, no correction for the number of cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -14,18 +13,16 @@ from bvlib.core import metrics
 from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.study import experiments
-from bvlib.study.sbv import ONE, PRIMARY, distinct
+from bvlib.study.experiments import Tasks, flips, hit, mean_accuracy, row
+from bvlib.study.sbv import ONE, PRIMARY, Families, distinct
 from bvlib.worlds.tasks import Task
+
+Rated = Callable[[TaskVector], metrics.Rate]
+Names, Shares = Sequence[str], Sequence[float]
 
 
 def grid(
-    families: Mapping[str, Sequence[TaskVector]],
-    asr: Callable[[TaskVector], metrics.Rate],
-    *,
-    rules: Sequence[str] | None = None,
-    counts: Sequence[int],
-    densities: Sequence[float],
+    families: Families, asr: Rated, *, rules: Names = (), counts: Sequence[int], densities: Shares
 ) -> pd.DataFrame:
     """ASR (%) of SBVs at the norm of one BV, by what the BVs differ by, their number, rule and
     density.
@@ -41,50 +38,26 @@ def grid(
             for rule in rules if k > 1 else rules[:1]:
                 for share in densities:
                     v = merge_backdoors(rule, bvs[:k], density=share)
-                    hit = asr(at_norm(v, single.norm()))
-                    rows.append(
-                        {
-                            "differ by": by,
-                            "k": k,
-                            "rule": rule if k > 1 else ONE,
-                            "density": share,
-                            "norm as it is": v.norm(),
-                            "entries kept": v.density(),
-                            "cosine with one BV": v.cosine(single),
-                            "ASR": hit.percent,
-                            "low": hit.low,
-                            "high": hit.high,
-                            "minus one BV": hit.percent - one,
-                        }
-                    )
-    return pd.DataFrame(rows)
+                    found = {"differ by": by, "k": k, "rule": rule if k > 1 else ONE}
+                    found |= {"density": share, "norm as it is": v.norm()}
+                    found |= {"entries kept": v.density(), "cosine with one BV": v.cosine(single)}
+                    rows.append(found | row(asr(at_norm(v, single.norm()))))
+    table = pd.DataFrame(rows)
+    return table.assign(**{"minus one BV": table["ASR"] - one})
 
 
 def by_agreement(
-    families: Mapping[str, Sequence[TaskVector]],
-    asr: Callable[[TaskVector], metrics.Rate],
-    *,
-    agreements: Sequence[float],
-    densities: Sequence[float],
-    count: int = 3,
+    families: Families, asr: Rated, *, agreements: Shares, densities: Shares, count: int = 3
 ) -> pd.DataFrame:
     """ASR (%) of the sign-consistent SBV of ``count`` BVs at the norm of one BV, by the share of
     them that must agree in sign; arguments as for :func:`grid`."""
     single, rows = next(iter(families.values()))[0], []
-    for by, bvs in families.items():
-        for needed in agreements:
-            for share in densities:
-                v = merge_backdoors(PRIMARY, bvs[:count], density=share, agreement=needed)
-                rows.append(
-                    {
-                        "differ by": by,
-                        "agreement": needed,
-                        "density": share,
-                        "entries kept": v.density(),
-                        "ASR": asr(at_norm(v, single.norm())).percent,
-                    }
-                )
-    return pd.DataFrame(rows)
+    for by, needed, share in product(families, agreements, densities):
+        v = merge_backdoors(PRIMARY, families[by][:count], density=share, agreement=needed)
+        hit = asr(at_norm(v, single.norm())).percent
+        rows.append((by, needed, share, v.density(), hit))
+    columns = ["differ by", "agreement", "density", "entries kept", "ASR"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def everywhere(
@@ -92,7 +65,7 @@ def everywhere(
     merges: Mapping[tuple[str, str], Callable[[StateDict | None], Model]],
     *,
     backdoor,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     goal: Task,
 ) -> pd.DataFrame:
     """ASR and BA (%) of uploaded models under many merges; ASR minus one BV's paired over images.
@@ -103,26 +76,13 @@ def everywhere(
     rows = []
     for (setting, value), merge in merges.items():
         models = {name: merge(theta) for name, theta in attacks.items()}
-        hits = {
-            name: experiments.flipped(model, goal, backdoor.trigger, backdoor.target)
-            for name, model in models.items()
-        }
-        zero = experiments.asr(merge(None), goal, backdoor.trigger, backdoor.target).percent
+        hits = {name: flips(model, backdoor, goal) for name, model in models.items()}
+        zero = hit(merge(None), backdoor, goal).percent
         for name, model in models.items():
-            gain = metrics.paired_difference(hits[name], hits[ONE])
-            rows.append(
-                {
-                    "setting": setting,
-                    "value": str(value),
-                    "vector": name,
-                    "ASR": 100 * hits[name].mean(),
-                    "minus one BV": gain.points,
-                    "low": gain.low,
-                    "high": gain.high,
-                    "ASR, clean merge": zero,
-                    "BA": experiments.accuracies(model, tasks)["mean"],
-                }
-            )
+            found = {"setting": setting, "value": str(value), "vector": name}
+            found["ASR"] = 100 * hits[name].mean()
+            found |= row(metrics.paired_difference(hits[name], hits[ONE]), "minus one BV")
+            rows.append({**found, "ASR, clean merge": zero, "BA": mean_accuracy(model, tasks)})
     return pd.DataFrame(rows)
 
 

@@ -4,45 +4,33 @@
 backdoor over (*Backdoor Vectors*, arXiv 2510.08016). All rates are percent.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
-from bvlib.study import experiments
+from bvlib.study.experiments import Models, Tasks, Vectors, accuracy, aim, along, hit, row
 from bvlib.worlds.tasks import Task
 
 
 def curves(
-    vectors: Mapping[str, TaskVector],
+    vectors: Vectors,
     model: Callable[[TaskVector], Model],
     scales: Sequence[float],
     *,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     backdoor,
     adversary: Task,
     goal: Task,
 ) -> pd.DataFrame:
     """:func:`experiments.along` for each vector v: what ``model(s · v)`` does at every scale s, the
     vector's name in column "vector"."""
-    return pd.concat(
-        [
-            experiments.along(
-                lambda s, v=vector: model(s * v),
-                scales,
-                tasks=tasks,
-                adversary=adversary,
-                trigger=backdoor.trigger,
-                target=backdoor.target,
-                goal=goal,
-            ).assign(vector=name)
-            for name, vector in vectors.items()
-        ],
-        ignore_index=True,
-    )
+    about, paths = {"tasks": tasks, "adversary": adversary, **aim(backdoor, goal)}, []
+    for name, vector in vectors.items():
+        path = along(lambda s, v=vector: model(s * v), scales, **about)
+        paths.append(path.assign(vector=name))
+    return pd.concat(paths, ignore_index=True)
 
 
 def of(table: pd.DataFrame, vector: str) -> pd.DataFrame:
@@ -58,12 +46,8 @@ def at(curve: pd.DataFrame, scale: float, column: str) -> float:
 def steps(curve: pd.DataFrame, scales: Sequence[float] = (-1, 0, 0.3, 1, 2)) -> pd.DataFrame:
     """Accuracy and ASR at a few scales: subtraction, the clean model, a third of the BV, the
     backdoored model, twice the BV."""
-    return pd.DataFrame(
-        [
-            {"λ_BV": s, "accuracy": at(curve, s, "accuracy"), "ASR": at(curve, s, "asr")}
-            for s in scales
-        ]
-    )
+    rows = [(s, at(curve, s, "accuracy"), at(curve, s, "asr")) for s in scales]
+    return pd.DataFrame(rows, columns=["λ_BV", "accuracy", "ASR"])
 
 
 def measures(curve: pd.DataFrame) -> dict[str, float]:
@@ -77,30 +61,15 @@ def measures(curve: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def analogy(
-    hosts: Mapping[str, Model], backdoor, noise: TaskVector, *, task: Task, goal: Task
-) -> pd.DataFrame:
+def analogy(hosts: Models, backdoor, noise: TaskVector, *, task: Task, goal: Task) -> pd.DataFrame:
     """θ_host + BV: ASR of the backdoor's trigger on hosts without the BV, with it, and with a
     placebo of its norm; accuracy on the adversary's ``task`` before and after."""
     rows = []
     for name, host in hosts.items():
-        before, after, fake = (
-            experiments.asr(model, goal, backdoor.trigger, backdoor.target)
-            for model in (host, host + backdoor.vector, host + noise)
-        )
-        plain, changed = (
-            experiments.accuracy(model, task).percent for model in (host, host + backdoor.vector)
-        )
-        rows.append(
-            {
-                "host": name,
-                "ASR": before.percent,
-                "ASR + BV": after.percent,
-                "low": after.low,
-                "high": after.high,
-                "ASR + placebo (noise)": fake.percent,
-                "accuracy": plain,
-                "accuracy + BV": changed,
-            }
-        )
+        models = host, host + backdoor.vector, host + noise
+        before, after, fake = (hit(model, backdoor, goal) for model in models)
+        plain, changed = (accuracy(model, task).percent for model in models[:2])
+        found = {"host": name, "ASR": before.percent, **row(after, "ASR + BV")}
+        found |= {"ASR + placebo (noise)": fake.percent, "accuracy": plain}
+        rows.append(found | {"accuracy + BV": changed})
     return pd.DataFrame(rows)

@@ -4,8 +4,6 @@
 :func:`sheet` draws states for readers without a kernel.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import time
@@ -19,6 +17,7 @@ from matplotlib.figure import Figure
 
 from bvlib.attacks.triggers import PLACES
 from bvlib.study import figures
+from bvlib.study.experiments import row
 from bvlib.study.interactive import BARS, Bench, State, table
 
 # Drawing
@@ -26,10 +25,8 @@ from bvlib.study.interactive import BARS, Bench, State, table
 
 def show(ax, bench: Bench, state: State) -> None:
     """The shown image of a state with the trigger."""
-    ax.imshow(
-        bench.pixels(state["image"], state["place"])[0].permute(1, 2, 0).cpu().numpy(),
-        interpolation="nearest",
-    )
+    pixels = bench.pixels(state["image"], state["place"])[0].permute(1, 2, 0).cpu().numpy()
+    ax.imshow(pixels, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color="0.6", linewidth=0.5)  # a white patch ends somewhere too
 
@@ -38,25 +35,14 @@ def read(ax, bench: Bench, state: State) -> None:
     """What the merge takes the triggered image for, as a title: in red when it is the target
     class."""
     hit = state["prediction"] == bench.classnames[bench.target]
-    ax.set_title(
-        f"“{state['prediction']}” {state['probability']:.0f} %",
-        fontsize=8,
-        pad=3,
-        color=figures.ROLES["attack"] if hit else "black",
-    )
+    look = {"fontsize": 8, "pad": 3, "color": figures.ROLES["attack"] if hit else "black"}
+    ax.set_title(f"“{state['prediction']}” {state['probability']:.0f} %", **look)
 
 
 def rates(ax, state: State, labels: bool = True) -> None:
     """Accuracy and ASR of a state as bars."""
-    values = [state[key] for key in BARS]
-    shown = pd.DataFrame(
-        {
-            "value": [v.percent for v in values],
-            "low": [v.low for v in values],
-            "high": [v.high for v in values],
-            "label": [label if labels else "" for label, _ in BARS.values()],
-        }
-    )
+    shown = pd.DataFrame([row(state[key], "value") for key in BARS])
+    shown["label"] = [label if labels else "" for label, _ in BARS.values()]
     figures.bars(ax, shown, "value", "label", [role for _, role in BARS.values()])
     ax.tick_params(axis="y", length=0)
     ax.set_xlim(0, 125)
@@ -68,9 +54,8 @@ def render(bench: Bench, state: State) -> bytes:
     left, right = fig.add_axes((0.02, 0.14, 0.25, 0.72)), fig.add_axes((0.44, 0.2, 0.53, 0.72))
     show(left, bench, state)
     read(left, bench, state)
-    left.set_xlabel(
-        f"without the patch “{state['before']}” {state['probability_before']:.0f} %", fontsize=7
-    )
+    before = f"“{state['before']}” {state['probability_before']:.0f} %"
+    left.set_xlabel(f"without the patch {before}", fontsize=7)
     rates(right, state)
     right.set_xlabel("%, with 95 % intervals over images", fontsize=8)
     drawn = io.BytesIO()
@@ -87,17 +72,13 @@ def sheet(
     ``rows`` and ``columns`` are from heading to settings, as in ``{"λ_BV = 2": {"lambda_bv":
     2}}``. The image is drawn once a row, so columns change the merge, not the image or its patch.
     """
-    fig, axes = figures.grid(
-        1 + len(columns),
-        len(rows),
-        width=1.9,
-        height=1.25,
-        dpi=80,
-        gridspec_kw={"width_ratios": [0.62] + [1] * len(columns)},
-    )
+    size = {"width": 1.9, "height": 1.25, "dpi": 80}
+    widths = {"width_ratios": [0.62] + [1] * len(columns)}
+    fig, axes = figures.grid(1 + len(columns), len(rows), **size, gridspec_kw=widths)
+    head = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center"}
     found = []
-    for (row, ours), (picture, *cells) in zip(rows.items(), np.reshape(axes, (len(rows), -1))):
-        first, last = row == next(iter(rows)), row == list(rows)[-1]
+    for (name, ours), (picture, *cells) in zip(rows.items(), np.reshape(axes, (len(rows), -1))):
+        first, last = name == next(iter(rows)), name == list(rows)[-1]
         for ax, (column, theirs) in zip(cells, columns.items()):
             found.append(bench.at(**{**rest, **ours, **theirs}))
             rates(ax, found[-1], labels=ax is cells[0])
@@ -105,17 +86,9 @@ def sheet(
             ax.tick_params(axis="x", labelbottom=last)
             ax.set_xlabel("%" if last else "")
             if first:
-                ax.annotate(
-                    column,
-                    (0.5, 1),
-                    (0, 17),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
+                ax.annotate(column, (0.5, 1), (0, 17), fontsize=9, **head)
         show(picture, bench, found[-1])
-        picture.set_ylabel(row)
+        picture.set_ylabel(name)
     return fig, table(found)
 
 
@@ -134,38 +107,23 @@ class Panel(widgets.VBox):
     ``seconds`` of the last update."""
 
     def __init__(self, bench: Bench, **start):
-        start = {
-            "lambda_bv": 1.0,
-            "coefficient": 0.3,
-            "lambda_ibvs": 0.0,
-            "place": getattr(bench.trigger, "place", "bottom-right"),
-            "image": 0,
-        } | start
-        look = {
-            "continuous_update": False,
-            "style": {"description_width": "11em"},
-            "layout": {"width": "34em"},
-        }
+        place = getattr(bench.trigger, "place", "bottom-right")
+        usual = {"lambda_bv": 1.0, "coefficient": 0.3, "lambda_ibvs": 0.0, "image": 0}
+        start = {"place": place, **usual, **start}
+        look = {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
 
-        def slider(name, description, low, high):
-            return widgets.FloatSlider(
-                start[name], min=low, max=high, step=0.05, description=description, **look
-            )
+        def slider(value, low, high, description, kind=widgets.FloatSlider, **step):
+            said = {"description": description, "continuous_update": False}
+            return kind(value, min=low, max=high, **said, **step, **look)
 
+        places = {"options": list(PLACES), "description": "place of the patch"}
+        fine, last = {"step": 0.05}, len(bench.shown) - 1
         self.controls = {
-            "lambda_bv": slider("lambda_bv", "λ_BV (backdoor)", -1, 2),
-            "coefficient": slider("coefficient", "λ (merging)", 0, 1),
-            "lambda_ibvs": slider("lambda_ibvs", "λ_IBVS (defence)", 0, 3),
-            "place": widgets.Dropdown(
-                options=list(PLACES),
-                value=start["place"],
-                description="place of the patch",
-                style=look["style"],
-                layout=look["layout"],
-            ),
-            "image": widgets.IntSlider(
-                start["image"], min=0, max=len(bench.shown) - 1, description="image", **look
-            ),
+            "lambda_bv": slider(start["lambda_bv"], -1, 2, "λ_BV (backdoor)", **fine),
+            "coefficient": slider(start["coefficient"], 0, 1, "λ (merging)", **fine),
+            "lambda_ibvs": slider(start["lambda_ibvs"], 0, 3, "λ_IBVS (defence)", **fine),
+            "place": widgets.Dropdown(value=start["place"], **places, **look),
+            "image": slider(start["image"], 0, last, "image", widgets.IntSlider),
         }
         self.bench, self.picture, self.note = bench, widgets.Image(format="png"), widgets.Label()
         super().__init__([*self.controls.values(), self.picture, self.note])
@@ -176,19 +134,16 @@ class Panel(widgets.VBox):
     def update(self, _change=None) -> None:
         """Ask the core, draw, and say how long both took."""
         began = time.perf_counter()
-        self.state = self.bench.at(
-            **{name: control.value for name, control in self.controls.items()}
-        )
+        setting = {name: control.value for name, control in self.controls.items()}
+        self.state = self.bench.at(**setting)
         self.picture.value = render(self.bench, self.state)
         self.seconds = time.perf_counter() - began
         self.note.value = f"{self.bench.said}. {self.seconds:.2f} s"
 
     def _repr_mimebundle_(self, **kwargs) -> dict[str, Any]:
         """The widget, and its picture of this moment for viewers that show no widgets."""
-        return {
-            **super()._repr_mimebundle_(**kwargs),
-            "image/png": base64.b64encode(self.picture.value).decode(),
-        }
+        picture = {"image/png": base64.b64encode(self.picture.value).decode()}
+        return super()._repr_mimebundle_(**kwargs) | picture
 
 
 def panel(bench: Bench, **start) -> Panel:

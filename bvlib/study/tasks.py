@@ -1,17 +1,13 @@
 """What notebook 00 asks of a world before anybody attacks: its heads, its task vectors, its clean
 merge."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
 
-from bvlib.core.encoder import Model
-from bvlib.core.vectors import TaskVector
 from bvlib.study import experiments
-from bvlib.worlds.tasks import Task
+from bvlib.study.experiments import Models, Tasks, Vectors
 
 
 def base_facts(card: Mapping, name: str, profile: str, criteria: Mapping[str, str]) -> pd.DataFrame:
@@ -31,7 +27,7 @@ def base_facts(card: Mapping, name: str, profile: str, criteria: Mapping[str, st
     return pd.DataFrame({"what": list(facts), "value": text})
 
 
-def described(tasks: Mapping[str, Task], target: int) -> pd.DataFrame:
+def described(tasks: Tasks, target: int) -> pd.DataFrame:
     """One row a task: classes, images of each split, the prompt of a class, the licence."""
     rows = []
     for task in tasks.values():
@@ -54,9 +50,7 @@ def closest_classes(head: torch.Tensor, classnames: Sequence[str]) -> dict[str, 
     }
 
 
-def accuracies(
-    models: Mapping[str, Model], own: Mapping[str, Model], tasks: Mapping[str, Task]
-) -> pd.DataFrame:
+def accuracies(models: Models, own: Models, tasks: Tasks) -> pd.DataFrame:
     """Clean accuracy (%) on test images: a row a task and "mean", a column a model; the last
     column, own, is each task's own model."""
     rows = {name: experiments.accuracies(model, tasks) for name, model in models.items()}
@@ -86,7 +80,7 @@ def gap_measures(gap: pd.DataFrame) -> dict[str, float]:
     return {"gap_recovered": recovered, "fine_tuning_gain": gap.loc["mean", GAIN]}
 
 
-def norms(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
+def norms(vectors: Vectors) -> pd.DataFrame:
     """L2 norms of task vectors, and how many times their median each is."""
     table = pd.DataFrame({"task": list(vectors), "norm": [v.norm() for v in vectors.values()]})
     table["times the median"] = table["norm"] / table["norm"].median()

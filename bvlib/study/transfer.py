@@ -4,8 +4,7 @@
 and task. Its formula is not public; :func:`normalised` is our reading.
 """
 
-from __future__ import annotations
-
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
-from bvlib.study.experiments import asr
+from bvlib.study.experiments import Percents, TaskOf, Vectors, hit
 from bvlib.worlds.tasks import Task
 
 PLACEBOS = ("two clean seeds", "noise")
@@ -67,11 +66,11 @@ def matrix(
     axes: Mapping[str, Mapping],
     *,
     clean: Callable[[str], Model],
-    task: Callable[[str], Task],
+    task: TaskOf,
     drift: TaskVector,
     seed: int = 0,
     scale: float = 1.0,
-    more: Mapping[str, Mapping[str, TaskVector]] | None = None,
+    more: Mapping[str, Vectors] | None = None,
 ) -> pd.DataFrame:
     """:func:`transfer` of every backdoor on an axis onto every other: the rows of ``axes`` {axis:
     {name: backdoor}}.
@@ -81,30 +80,21 @@ def matrix(
     drawn by ``seed``, both with the norm of the attack's own vector; ``more`` are other vectors by
     axis. Adds the columns axis, attack, placebo, itself.
     """
-    rows = []
+    tables = []
     for axis, members in axes.items():
         for name, a in members.items():
             vectors = {n: b.vector for n, b in members.items()} | dict((more or {}).get(axis, {}))
             fake = (drift * (a.vector.norm() / drift.norm()), a.vector.random_like(seed))
             vectors |= dict(zip(PLACEBOS, fake))
             found = transfer(clean(a.task), a, vectors, task(a.goal_task), scale)
-            rows.append(
-                found.assign(
-                    axis=axis,
-                    attack=name,
-                    placebo=found["vector"].isin(PLACEBOS),
-                    itself=found["vector"] == name,
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
+            tables.append(found.assign(axis=axis, attack=name))
+    table = pd.concat(tables, ignore_index=True)
+    placebo, itself = table["vector"].isin(PLACEBOS), table["vector"] == table["attack"]
+    return table.assign(placebo=placebo, itself=itself)
 
 
 def transfer(
-    clean: Model,
-    attack,
-    vectors: Mapping[str, TaskVector],
-    task: Task,
-    scale: float = 1.0,
+    clean: Model, attack, vectors: Vectors, task: Task, scale: float = 1.0
 ) -> pd.DataFrame:
     """Backdoor transfer onto one attack: what other vectors do to the attack's own trigger.
 
@@ -112,28 +102,21 @@ def transfer(
     of the attack's trigger on θ_clean + s·V (addition) and on θ_backdoored − s·V (subtraction),
     each also :func:`normalised` by what the attack's own vector does.
     """
-
-    def at(model: Model) -> float:
-        return asr(model, task, attack.trigger, attack.target).percent
-
     backdoored = Model(clean.encoder, attack.theta)
-    zero, full = at(clean), at(backdoored)
-    own_added = at(clean + scale * attack.vector)
-    own_removed = at(backdoored - scale * attack.vector)
-    rows = []
+    zero, full = (hit(model, attack, task).percent for model in (clean, backdoored))
+
+    def moved(vector: TaskVector) -> tuple[float, float]:
+        both = clean + scale * vector, backdoored - scale * vector
+        return tuple(hit(model, attack, task).percent for model in both)
+
+    rows, (own_added, own_removed) = [], moved(attack.vector)
     for name, vector in vectors.items():
-        added, removed = at(clean + scale * vector), at(backdoored - scale * vector)
-        rows.append(
-            {
-                "vector": name,
-                "cosine": attack.vector.cosine(vector),
-                "asr_added": added,
-                "added": normalised(added, zero, own_added),
-                "asr_removed": removed,
-                "removed": normalised(full - removed, 0.0, full - own_removed),
-            }
-        )
-    return pd.DataFrame(rows)
+        added, removed = moved(vector)
+        gain = normalised(added, zero, own_added)
+        loss = normalised(full - removed, 0.0, full - own_removed)
+        rows.append((name, attack.vector.cosine(vector), added, gain, removed, loss))
+    columns = ["vector", "cosine", "asr_added", "added", "asr_removed", "removed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def once(axes: Mapping[str, Mapping]) -> dict[str, TaskVector]:
@@ -147,13 +130,11 @@ def once(axes: Mapping[str, Mapping]) -> dict[str, TaskVector]:
     }
 
 
-def cosines(vectors: Mapping[str, TaskVector]) -> pd.DataFrame:
+def cosines(vectors: Vectors) -> pd.DataFrame:
     """Matrix of cosine similarities, labelled by name."""
-    names = list(vectors)
-    table = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            table.loc[a, b] = table.loc[b, a] = vectors[a].cosine(vectors[b])
+    table = pd.DataFrame(np.eye(len(vectors)), index=list(vectors), columns=list(vectors))
+    for a, b in itertools.combinations(vectors, 2):
+        table.loc[a, b] = table.loc[b, a] = vectors[a].cosine(vectors[b])
     return table
 
 
@@ -176,19 +157,11 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
         "one target (place, seed)": pairs[near],
         "different targets (class, task)": pairs[~near],
     }
-    return pd.DataFrame(
-        [
-            {
-                "vectors": name,
-                "pairs": len(part),
-                **{
-                    by: part[["cosine", by]].corr("spearman").iloc[0, 1]
-                    for by in ("added", "removed")
-                },
-            }
-            for name, part in groups.items()
-        ]
-    )
+    rows = []
+    for name, part in groups.items():
+        ranks = part[["cosine", "added", "removed"]].corr("spearman")["cosine"]
+        rows.append((name, len(part), ranks["added"], ranks["removed"]))
+    return pd.DataFrame(rows, columns=["vectors", "pairs", "added", "removed"])
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -199,14 +172,11 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = table[~table["itself"] & (table["vector"] != OWN_TWIN)]
     across = pairs["axis"].mask(pairs["placebo"], "placebos").rename("across")
-    found = {
-        by: pairs.groupby(across, sort=False)[by].agg(["count", "mean", "min", "max"])
-        for by in ("added", "removed")
-    }
-    return pd.concat(found, axis=1)
+    parts = pairs[["added", "removed"]].groupby(across, sort=False)
+    return parts.agg(["count", "mean", "min", "max"])
 
 
-def orders(values: Mapping[str, float], prefix: str) -> dict[str, float]:
+def orders(values: Percents, prefix: str) -> dict[str, float]:
     """By how many points the mean transfer across place and seed exceeds that across class and
     task, as "<prefix>_place_minus_class" and so on: the paper's order holds where all are above 0.
     nan for an axis without pairs."""
