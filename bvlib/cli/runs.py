@@ -147,9 +147,8 @@ def report(profile: str, seeds: list[int] | None, form: str, check: bool, refere
         told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
         click.echo(told)
         end_with(lines)
-    gather = summary.gather_committed if reference else summary.gather
     render = getattr(summary, f"as_{form}")
-    click.echo(render(gather(profile, seeds)))
+    click.echo(render(summary.gather(profile, seeds, own=not reference)))
 
 
 @main.command()
