@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bvlib.report.claims import CLAIMS
 from bvlib.report.reference import SECONDS
-from bvlib.report.tables import markdown, seeds_in_words
+from bvlib.report.tables import aligned, markdown, seeds_in_words
 
 
 def names_of(dicts: Iterable[dict[str, Any]]) -> list[str]:
@@ -33,35 +32,27 @@ def as_json(report: dict[str, Any]) -> str:
 
 def as_text(report: dict[str, Any]) -> str:
     """The report for a terminal: aligned columns."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [header, *rows]
-        ]
-        return [title, *("  " + line for line in lines), ""]
-
-    return "\n".join([_title(report), "", *_blocks(report, block)]).rstrip()
+    lines = [_title(report), ""]
+    for title, *table in _tables(report):
+        lines += [title, *("  " + line for line in aligned(*table)), ""]
+    return "\n".join(lines).rstrip()
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """The report as Markdown tables."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        return [f"## {title}", "", *markdown(header, rows), ""]
-
-    return "\n".join([f"# {_title(report)}", "", *_blocks(report, block)])
+    lines = [f"# {_title(report)}", ""]
+    for title, *table in _tables(report):
+        lines += [f"## {title}", "", *markdown(*table), ""]
+    return "\n".join(lines)
 
 
 def _title(report: dict[str, Any]) -> str:
     name, seeds, reference = report["profile"], report["seeds"], report["reference"]
     alone = "no intervals" if report["committed"] else "intervals over images, 95 %"
+    whose = "committed reference: " * report["committed"]
+    title = f"Profile {name}, {whose}{_over(seeds, alone)}"
     if not seeds:
         title = f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
-    else:
-        title = f"Profile {name}, {'committed reference: ' * report['committed']}"
-        title += _over(seeds, alone)
     if reference:
         title += f"; committed reference: {_over(reference['seeds'], 'no intervals')}"
     return title
@@ -72,40 +63,53 @@ def _over(seeds: list[int], alone: str) -> str:
     return f"{seeds_in_words(seeds)} ({alone if len(seeds) == 1 else several})"
 
 
-def _blocks(report: dict[str, Any], block: Any) -> list[str]:
-    own, reference = bool(report["seeds"]), report["reference"]
-    lines: list[str] = []
-    sides = [_side(report, "yours" if reference else "obtained", each=not reference)] if own else []
-    sides += [_side(reference, "reference")] if reference else []
+Table = tuple[str, list[str], list[list[str]]]  # title, titles of the columns, rows
+
+
+def _tables(report: dict[str, Any]) -> Iterator[Table]:
+    """What a report shows, in order."""
+    reference = report["reference"]
+    sides = {"yours" if reference else "obtained": report} if report["seeds"] else {}
+    sides |= {"reference": reference} if reference else {}
     if sides:
-        titles = ["name", *(title for own_titles, _ in sides for title in own_titles)]
-        rows = []
-        for name in names_of(cells for _, cells in reversed(sides)):
-            row = [cells.get(name, ["-"] * len(own_titles)) for own_titles, cells in sides]
-            rows.append([name, *itertools.chain(*row)])
-        lines += block("Headline", titles, rows)
+        yield _headline(sides)
     for parameter, key in SECONDS.items():
-        if other := report[key]:
-            titles, cells = _side(other, f"second {parameter}")
-            joint = "on" if parameter == "base" else "with"
-            title = f"Headline {joint} a second {parameter} ({other[parameter]})"
-            rows = [
-                [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
-                for name, entry in other["headline"].items()
-            ]
-            lines += block(title, ["name", f"first {parameter}, same seeds", *titles], rows)
-    tested = f"{len(report['claims'])} tested, one primary test each"
-    title = f"Claims ({tested}; a direction needs two seeds or more)"
-    lines += block(title, *_claims(report["claims"], own, reference))
+        if report[key]:
+            yield _second(parameter, report[key])
+    yield _claims(sides or {"obtained": report})
     if report["awaiting"]:
-        waiting = report["awaiting"].items()
-        lines += ["Awaiting redraw (committed figures and tables made by earlier versions)", ""]
-        lines += [*(f"  {name}: {', '.join(reasons)}" for name, reasons in waiting), ""]
+        title = "Awaiting redraw (committed figures and tables made by earlier versions)"
+        reasons = [[f"{name}: {', '.join(told)}"] for name, told in report["awaiting"].items()]
+        yield title, ["notebook: what has changed"], reasons
     if report["seconds"]:
-        rows = [[name, f"{seconds:.0f}"] for name, seconds in report["seconds"].items()]
-        rows.append(["all", f"{sum(report['seconds'].values()):.0f}"])
-        lines += block("Seconds from nothing", ["notebook", "seconds"], rows)
-    return lines
+        seconds = report["seconds"] | {"all": sum(report["seconds"].values())}
+        rows = [[name, f"{each:.0f}"] for name, each in seconds.items()]
+        yield "Seconds from nothing", ["notebook", "seconds"], rows
+
+
+def _headline(sides: dict[str, dict[str, Any]]) -> Table:
+    """Your own numbers beside the committed ones, whose names come first."""
+    titles, columns = ["name"], []
+    for title, part in sides.items():
+        own, cells = _side(part, title, each=title != "yours")
+        titles, columns = titles + own, [*columns, (cells, ["-"] * len(own))]
+    names = names_of(cells for cells, _ in reversed(columns))
+    rows = [
+        [name, *(c for cells, none in columns for c in cells.get(name, none))] for name in names
+    ]
+    return "Headline", titles, rows
+
+
+def _second(parameter: str, other: dict[str, Any]) -> Table:
+    """The numbers with a second base or adversary, beside those of the first."""
+    titles, cells = _side(other, f"second {parameter}")
+    joint = "on" if parameter == "base" else "with"
+    rows = [
+        [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
+        for name, entry in other["headline"].items()
+    ]
+    title = f"Headline {joint} a second {parameter} ({other[parameter]})"
+    return title, ["name", f"first {parameter}, same seeds", *titles], rows
 
 
 def _side(
@@ -121,27 +125,20 @@ def _side(
     return [title, "interval", *([seeds_in_words(part["seeds"])] if each else [])], cells
 
 
-def _claims(
-    own_claims: list[dict], own: bool, reference: dict[str, Any] | None
-) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of the claims; your own columns are left out when there is a reference and
-    no run."""
-    titles = ["claim"]
-    rows = [[c["id"] + " (designed in)" * c["designed_in"]] for c in own_claims]
-    sides = []
-    if own or not reference:
-        sides.append(("status", "yours" if reference else "obtained", own_claims))
-    if reference:
-        sides.append(("reference status", "reference", reference["claims"]))
-    for status, obtained, entries in sides:
-        titles += [status, f"{obtained} (interval)"]
-        for row, entry in zip(rows, entries, strict=True):
-            span = _span(entry)
-            between = f" ({span})" if span != "-" else ""
+def _claims(sides: dict[str, dict[str, Any]]) -> Table:
+    """Each claim with its status and value, on each side."""
+    titles, rows = ["claim"], [[c.id + " (designed in)" * c.designed_in] for c in CLAIMS]
+    for title, part in sides.items():
+        status = "reference status" if title == "reference" else "status"
+        titles += [status, f"{title} (interval)"]
+        for row, entry in zip(rows, part["claims"], strict=True):
+            between = f" ({_span(entry)})" if _span(entry) != "-" else ""
             row += [entry["status"], _number(entry["obtained"]) + between]
     for row, claim in zip(rows, CLAIMS, strict=True):
         row += [claim.expected, claim.test]
-    return [*titles, "expected (paper, on CLIP)", "test"], rows
+    tested = f"{len(CLAIMS)} tested, one primary test each"
+    title = f"Claims ({tested}; a direction needs two seeds or more)"
+    return title, [*titles, "expected (paper, on CLIP)", "test"], rows
 
 
 def _number(value: float | None, unit: str = "") -> str:
