@@ -72,10 +72,18 @@ def _tables(report: dict[str, Any]) -> Iterator[Table]:
     sides = {"yours" if reference else "obtained": report} if report["seeds"] else {}
     sides |= {"reference": reference} if reference else {}
     if sides:
-        yield _headline(sides)
+        parts = [_side(part, title, each=title != "yours") for title, part in sides.items()]
+        yield "Headline", *_beside(parts)
     for parameter, key in SECONDS.items():
-        if report[key]:
-            yield _second(parameter, report[key])
+        if other := report[key]:
+            joint = "on" if parameter == "base" else "with"
+            title = f"Headline {joint} a second {parameter} ({other[parameter]})"
+            means = {
+                name: [_number(other["first"].get(name), entry["unit"])]
+                for name, entry in other["headline"].items()
+            }
+            first = [f"first {parameter}, same seeds"], means
+            yield title, *_beside([first, _side(other, f"second {parameter}")])
     yield _claims(sides or {"obtained": report})
     if report["awaiting"]:
         title = "Awaiting redraw (committed figures and tables made by earlier versions)"
@@ -87,34 +95,20 @@ def _tables(report: dict[str, Any]) -> Iterator[Table]:
         yield "Seconds from nothing", ["notebook", "seconds"], rows
 
 
-def _headline(sides: dict[str, dict[str, Any]]) -> Table:
-    """Your own numbers beside the committed ones, whose names come first."""
-    titles, columns = ["name"], []
-    for title, part in sides.items():
-        own, cells = _side(part, title, each=title != "yours")
-        titles, columns = titles + own, [*columns, (cells, ["-"] * len(own))]
-    names = names_of(cells for cells, _ in reversed(columns))
-    rows = [
-        [name, *(c for cells, none in columns for c in cells.get(name, none))] for name in names
-    ]
-    return "Headline", titles, rows
+Side = tuple[list[str], dict[str, list[str]]]  # titles of the columns, {name: cells}
 
 
-def _second(parameter: str, other: dict[str, Any]) -> Table:
-    """The numbers with a second base or adversary, beside those of the first."""
-    titles, cells = _side(other, f"second {parameter}")
-    joint = "on" if parameter == "base" else "with"
-    rows = [
-        [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
-        for name, entry in other["headline"].items()
-    ]
-    title = f"Headline {joint} a second {parameter} ({other[parameter]})"
-    return title, ["name", f"first {parameter}, same seeds", *titles], rows
+def _beside(sides: list[Side]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of sides beside each other; names of the last side come first."""
+    titles, rows = ["name"], {name: [name] for name in names_of(c for _, c in reversed(sides))}
+    for own, cells in sides:
+        titles += own
+        for name, row in rows.items():
+            row += cells.get(name, ["-"] * len(own))
+    return titles, list(rows.values())
 
 
-def _side(
-    part: dict[str, Any], title: str, each: bool = True
-) -> tuple[list[str], dict[str, list[str]]]:
+def _side(part: dict[str, Any], title: str, each: bool = True) -> Side:
     """Titles and {name: cells} of one summary: the mean, its interval, and each seed's value if
     there are several."""
     each = each and len(part["seeds"]) > 1
