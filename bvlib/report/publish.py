@@ -122,25 +122,16 @@ def stack_tables(
 def _drawn(folder: Path) -> list[Path]:
     """Figures or tables of a run, sorted, without those of notebooks that have not come to their
     end."""
-
-    def ended(path: Path) -> bool:
-        card = path.with_suffix(".json")
-        if not card.is_file():
-            return True
-        return (folder.parent / f"{read_json(card)['notebook']}.json").is_file()
-
-    return list(filter(ended, sorted(folder.glob("*"))))
+    ended = {None, *(path.stem for path in folder.parent.glob("[0-9]*.json"))}
+    by = {card.stem: read_json(card)["notebook"] for card in folder.glob("*.json")}
+    return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ended]
 
 
 def _copy(run: Path, folder: Path) -> None:
     """Figures, tables and executed notebooks of one run, in place of those that were there."""
-    made = {
-        "figures": _drawn(run / "figures"),
-        "tables": _drawn(run / "tables"),
-        "notebooks": sorted(run.glob("[0-9]*.ipynb")),
-    }
-    for part, paths in made.items():
-        target = folder / ("" if part == "figures" else part)
+    made = {folder: _drawn(run / "figures"), folder / "tables": _drawn(run / "tables")}
+    made[folder / "notebooks"] = sorted(run.glob("[0-9]*.ipynb"))
+    for target, paths in made.items():
         target.mkdir(parents=True, exist_ok=True)
         for old in target.glob("*.*"):
             if old.is_file() and old.name != "expected.json":
