@@ -71,21 +71,19 @@ def data_prepare(
     """Prepare dataset NAME from a folder or from what torchvision downloads; with --paper from
     what `bv data fetch` brought."""
     how = {option: value for option, value in how.items() if value is not None}
+    if how and not paper:
+        raise BvError(f"--{next(iter(how))} goes with --paper: the other sets are 32 px and whole")
+    if torchvision and paper:
+        mend = f"bv data fetch {name} brings the files"
+        raise BvError(f"--torchvision does not go with --paper: {mend}")
     if not paper:
         from bvlib.worlds.prepare import prepare
 
-        if how:
-            first = next(iter(how))
-            raise BvError(f"--{first} goes with --paper: the other sets are 32 px and whole")
         prepare(name, source=source, torchvision=torchvision)
         return
     from bvlib.worlds import images
     from bvlib.worlds.papers import data
 
-    if torchvision:
-        raise BvError(
-            f"--torchvision does not go with --paper: bv data fetch {name} brings the files"
-        )
     source = source or images.data_folder() / "raw"
     cache = data.prepare(name, source, data.folder(), progress=data.bars(), **how)
     click.echo(f"wrote {cache}")

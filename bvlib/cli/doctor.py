@@ -8,56 +8,50 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 
 import click
 
 from bvlib.cli.main import main
+from bvlib.run import notebooks, settings
 
-NEEDED = {  # module: distribution
-    "torch": "torch",
-    "open_clip": "open_clip_torch",
-    "papermill": "papermill",
-    "ipykernel": "ipykernel",
-    "pandas": "pandas",
-    "sklearn": "scikit-learn",
-    "matplotlib": "matplotlib",
-    "safetensors": "safetensors",
-}
+NEEDED = ("torch", "papermill", "ipykernel", "pandas", "matplotlib", "safetensors")
+OF_ANOTHER_NAME = {"open_clip": "open_clip_torch", "sklearn": "scikit-learn"}
+SAID = {True: "ok", False: "MISSING", None: "-"}
 
 
 @main.command()
 def doctor() -> None:
     """Check this machine and installation; exits 1 if something needed is missing."""
     broken = False
-
-    def line(good: bool | None, what: str, detail: str) -> None:
-        nonlocal broken
+    for good, what, detail in _checks():
         broken = broken or good is False
-        click.echo(f"{ {True: 'ok', False: 'MISSING', None: '-'}[good]:8} {what:16} {detail}")
+        click.echo(f"{SAID[good]:8} {what:16} {detail}")
+    raise SystemExit(1 if broken else 0)
 
-    line(sys.version_info >= (3, 11), "python", f"{platform.python_version()} ({sys.executable})")
-    for module, name in NEEDED.items():
+
+def _checks() -> Iterator[tuple[bool | None, str, str]]:
+    """Is it good (None: neither good nor bad), what was looked at, and what was found."""
+    yield sys.version_info >= (3, 11), "python", f"{platform.python_version()} ({sys.executable})"
+    for module, name in [*zip(NEEDED, NEEDED), *OF_ANOTHER_NAME.items()]:
         try:
             if module == "open_clip":
-                importlib.import_module("bvlib.core.encoder")
+                importlib.import_module("bvlib.worlds.bases")  # prepares torchvision
             importlib.import_module(module)
-            line(True, name, importlib.metadata.version(name))
+            yield True, name, importlib.metadata.version(name)
         except Exception as error:  # a broken install raises anything
-            line(False, name, f"{type(error).__name__}: {error}".splitlines()[0])
+            yield False, name, f"{type(error).__name__}: {error}".splitlines()[0]
     if torch := sys.modules.get("torch"):
         there = torch.cuda.is_available()
-        line(None, "gpu", torch.cuda.get_device_name(0) if there else "none (the CPU will do)")
-        line(None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")
-    from bvlib.run import notebooks, settings
-
+        yield None, "gpu", torch.cuda.get_device_name(0) if there else "none (the CPU will do)"
+        yield None, "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores"
     names, data = notebooks.available(), os.environ.get("BVLIB_DATA")
-    line(bool(names), "notebooks", f"{len(names)} in {notebooks.notebooks_folder()}")
-    line(bool(settings.names()), "profiles", ", ".join(settings.names()))
-    line(None, "BVLIB_DATA", data or "not set (needed for real images only)")
+    yield bool(names), "notebooks", f"{len(names)} in {notebooks.notebooks_folder()}"
+    yield bool(settings.names()), "profiles", ", ".join(settings.names())
+    yield None, "BVLIB_DATA", data or "not set (needed for real images only)"
     root, partial = notebooks.root_folder(), notebooks.store_folder() / "partial"
     if kept := [path.stat().st_size for path in partial.glob("*.safetensors")]:
         what = f"{len(kept)} trainings, {sum(kept) / 1e9:.1f} GB in {partial}"
-        line(None, "unfinished", f"{what}: bv run goes on with them, or delete it")
+        yield None, "unfinished", f"{what}: bv run goes on with them, or delete it"
     free = shutil.disk_usage(root).free / 2**30
-    line(os.access(root, os.W_OK), "writable", f"{root}, {free:.1f} GiB free")
-    raise SystemExit(1 if broken else 0)
+    yield os.access(root, os.W_OK), "writable", f"{root}, {free:.1f} GiB free"

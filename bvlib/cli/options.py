@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+import yaml
 
 from bvlib.core.errors import BvError
+from bvlib.core.registry import load_plugins
+from bvlib.run.notebooks import plugin_files
+
+WORDS = {"true": True, "false": False, "none": None, "null": None}  # values, however spelt
 
 
 def complain(*lines: Any) -> None:
@@ -19,18 +26,20 @@ def complain(*lines: Any) -> None:
         click.echo(f"bv: {line}", err=True)
 
 
+def end_with(lines: Collection[str]) -> NoReturn:
+    """Say lines on stderr and exit: with 1 if there are any, else with 0."""
+    complain(*lines)
+    raise SystemExit(1 if lines else 0)
+
+
 def parse_value(text: str) -> Any:
     """The value of `-p name=value`: a Python or YAML literal (number, list, true, none, ...), else
     text."""
-    try:
+    with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    if text.lower() in ("true", "false", "none", "null"):
-        return {"true": True, "false": False}.get(text.lower())
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     if text[:1] in ("[", "{"):
-        import yaml
-
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
@@ -41,7 +50,8 @@ def parse_value(text: str) -> Any:
 # Options that several commands take
 
 
-path_option = functools.partial(click.option, type=click.Path(path_type=Path))
+PATH = click.Path(path_type=Path)
+path_option = functools.partial(click.option, type=PATH)
 flag = functools.partial(click.option, is_flag=True)
 
 
@@ -67,18 +77,15 @@ def parse_parameters(_ctx: Any, _option: Any, items: tuple[str, ...]) -> dict[st
 
 def use_plugins(_ctx: Any, _option: Any, files: tuple[Path, ...]) -> None:
     """Load plugin files now, so that names are checked with them, and name them to the kernels."""
-    from bvlib.core.registry import load_plugins
-    from bvlib.run.notebooks import plugin_files
-
     if files:
         paths = dict.fromkeys([*plugin_files(), *(path.resolve() for path in files)])
         os.environ["BVLIB_PLUGINS"] = os.pathsep.join(map(str, paths))
         load_plugins(paths)
 
 
-PROFILE = click.option(
-    "--profile", default="mini", show_default=True, help="smoke, mini, real32 or paper"
-)
+# default and help are given anew where they differ
+profile_option = functools.partial(click.option, "--profile", default="mini", show_default=True)
+PROFILE = profile_option(help="smoke, mini, real32 or paper")
 SEEDS = click.option(
     "--seed", "--seeds", "seeds", metavar="0,1,2", callback=parse_seeds, help="one seed or several"
 )

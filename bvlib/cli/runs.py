@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import click
 
 from bvlib.cli import options
 from bvlib.cli.main import main
-from bvlib.cli.options import complain, flag, path_option
+from bvlib.cli.options import end_with, flag, path_option
 from bvlib.core.errors import BvError
+from bvlib.core.registry import REGISTRIES, load_plugins
+from bvlib.run import notebooks, settings
+from bvlib.run.notebooks import shown
 
 
 @main.command("list")
@@ -20,9 +24,7 @@ def list_(notebook: str | None) -> None:
     """List notebooks, profiles, tasks, attacks, merging methods, defences and claims; with a
     NOTEBOOK, its parameters."""
     from bvlib.attacks import sbv, triggers  # noqa: F401
-    from bvlib.core.registry import REGISTRIES, load_plugins
     from bvlib.report import claims
-    from bvlib.run import notebooks, settings
     from bvlib.worlds import tasks
 
     load_plugins(notebooks.plugin_files())
@@ -35,25 +37,24 @@ def list_(notebook: str | None) -> None:
             for line in settings.described(p.name):
                 click.echo(f"    {line}")
         return
-    click.echo("notebooks (bv list 01 shows the parameters of one)")
-    for item in notebooks.every():
-        _row(item.name, item.title + " (long: runs by name only)" * item.long)
-    click.echo("profiles")
-    for name in settings.names():
-        _row(name, settings.load(name).get("about", ""))
+    long, title = " (long: runs by name only)", "notebooks (bv list 01 shows the parameters of one)"
+    _section(title, ((item.name, item.title + long * item.long) for item in notebooks.every()))
+    about = ((name, settings.load(name).get("about", "")) for name in settings.names())
+    _section("profiles", about)
     click.echo(f"tasks\n  {', '.join(tasks.known())}\nplaces\n  {', '.join(triggers.PLACES)}")
     for registry in REGISTRIES:
-        click.echo(f"{registry.title}s")
-        for method in registry.values():
-            needs = "" if method.needs == "nothing" else f" (needs {method.needs})"
-            _row(method.name, method.what + needs)
-    click.echo("claims")
-    for claim in claims.CLAIMS:
-        _row(claim.id, claim.statement)
+        _section(f"{registry.title}s", ((each.name, _what(each)) for each in registry.values()))
+    _section("claims", ((claim.id, claim.statement) for claim in claims.CLAIMS))
 
 
-def _row(name: str, text: str) -> None:
-    click.echo(f"  {name:28} {text}".rstrip())
+def _section(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    click.echo(title)
+    for name, text in rows:
+        click.echo(f"  {name:28} {text}".rstrip())
+
+
+def _what(method: Any) -> str:
+    return method.what + ("" if method.needs == "nothing" else f" (needs {method.needs})")
 
 
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -103,24 +104,18 @@ def run(context: click.Context, sweep: Path | None, jobs: int, **asked: Any) -> 
     else:
         from bvlib.report import sweep as sweeps
 
-        given = context.get_parameter_source("profile") is not click.core.ParameterSource.DEFAULT
-        profile = asked["profile"] if given else None
-        todo = sweeps.read(sweep, asked["notebooks"], profile, asked["seeds"])
-        failed = sweeps.run(todo, jobs, say=click.echo)
-        complain(*failed)
-        context.exit(1 if failed else 0)
+        if context.get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
+            asked["profile"] = None
+        todo = sweeps.read(sweep, **asked)
+        end_with(sweeps.run(todo, jobs, say=click.echo))
 
 
 def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **asked: Any) -> None:
     from bvlib.report import summary
     from bvlib.run import runner
-    from bvlib.run.notebooks import shown
 
-    done = []
-    for seed in seeds or [0]:
-        done += runner.run(
-            profile=profile, seed=seed, parameters=parameters, say=click.echo, **asked
-        )
+    asked |= {"profile": profile, "parameters": parameters, "say": click.echo}
+    done = [each for seed in seeds or [0] for each in runner.run(seed=seed, **asked)]
     walls = [each.wall for each in done if each.status == "made"]
     click.echo(f"{len(walls)} run, {len(done) - len(walls)} up to date, {sum(walls):.0f} s")
     if not parameters:
@@ -148,14 +143,12 @@ def report(profile: str, seeds: list[int] | None, form: str, check: bool, refere
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")
     if check:
-        lines = drift(profile)
-        complain(*(f"drift: {line}" for line in lines))
+        lines = [f"drift: {line}" for line in drift(profile)]
         told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
         click.echo(told)
-        raise SystemExit(1 if lines else 0)
-    gather = summary.gather_committed if reference else summary.gather
+        end_with(lines)
     render = getattr(summary, f"as_{form}")
-    click.echo(render(gather(profile, seeds)))
+    click.echo(render(summary.gather(profile, seeds, own=not reference)))
 
 
 @main.command()
@@ -170,7 +163,6 @@ def publish(profile: str, tolerance: float | None, replace: bool) -> None:
     claims are written anew.
     """
     from bvlib.report.publish import publish as copy
-    from bvlib.run.notebooks import shown
 
     click.echo(f"wrote {shown(copy(profile, tolerance, replace, say=click.echo))}")
 
@@ -197,5 +189,4 @@ def golden(profiles: tuple[str, ...], check: bool, write: bool) -> None:
         count = len(found["artefacts"]) + len(found["tables"])
         click.echo(f"{profile}: {len(differ)} of {count} differ")
         lines += [f"{profile}: {line}" for line in differ]
-    complain(*lines)
-    raise SystemExit(1 if lines else 0)
+    end_with(lines)

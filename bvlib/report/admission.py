@@ -11,7 +11,7 @@ unless said otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +25,20 @@ from bvlib.report.criteria import TABLES
 from bvlib.report.tables import write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import root_folder, runs_folder, shown
+from bvlib.run.runner import Say
 
-FROZEN = (
-    "world",
-    "world_seed",
-    "sizes",
-    "tasks",
-    "adversary",
-    "target_class",
-    "other_classes",
-    "train",
-    "trigger",
-    "trigger_size",
-    "alpha",
-    "coefficient",
-    "merging",
-)
+WORLD = ("world", "world_seed", "sizes", "tasks", "adversary", "target_class", "other_classes")
+FROZEN = (*WORLD, "train", "trigger", "trigger_size", "alpha", "coefficient", "merging")
 
 # Writing
 
 
-def write(
-    profile: str,
-    base: str | None = None,
-    seed: int | None = None,
-    folder: Path | None = None,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Measure a profile's base (or another) into ``folder/<profile>/`` and return the page, made
-    new from all profiles there.
+def write(profile: str, base: str | None = None, seed: int | None = None, say: Say = print) -> Path:
+    """Measure a profile's base (or another) into ``<profile>/`` of :func:`home` and return the
+    page, made new from all profiles there.
 
-    The folder is :func:`home` if not given; profile smoke has no page, its own folder is returned.
-    BvError for a reporting seed and for a profile without the key ``admission``.
+    Profile smoke has no page, its own folder is returned. BvError for a reporting seed and for a
+    profile without the key ``admission``.
     """
     seed = _plan(profile)["seed"] if seed is None else seed
     if seed < 100:
@@ -70,26 +52,21 @@ def write(
     from bvlib.run.lab import Lab
     from bvlib.study import figures
 
-    folder = Path(folder or home(profile, base, seed))
+    folder = home(profile, base, seed)
     out = folder / profile
     parameters = {"profile": profile, "seed": seed, "base": base, "out": str(out)}
     lab = Lab("00_setup_and_tasks", parameters)
     tables = measure(lab, _plan(profile), say)
-    card = _provenance(lab)
-    for name in TABLES:
-        write_csv(out / f"{name}.csv", tables[name])
-    fig = draw(tables["weakness"], lab.adversary.name, f"{lab.encoder.name} base on {profile}")
+    card, name, adversary = _provenance(lab), lab.encoder.name, lab.adversary.name
+    for title in TABLES:
+        write_csv(out / f"{title}.csv", tables[title])
+    fig = draw(tables["weakness"], adversary, f"{name} base on {profile}")
     figures.save(fig, out / "weakness", tables["weakness"], card)
     plt.close(fig)
+    named = {"profile": profile, "seed": seed, "base_name": name, "adversary": adversary}
     obtained = tables["criteria"].set_index("id")["obtained"].to_dict()
-    told = {
-        "profile": profile,
-        "seed": seed,
-        "base_name": lab.encoder.name,
-        "adversary": lab.adversary.name,
-        "recipe": recipe(profile),
-        "criteria": {name: v if math.isfinite(v) else None for name, v in obtained.items()},
-    }
+    found = {key: value if math.isfinite(value) else None for key, value in obtained.items()}
+    told = {**named, "recipe": recipe(profile), "criteria": found}
     write_json(out / "admission.json", card | told)
     say(tables["criteria"].drop(columns="id").round(2).to_string(index=False, na_rep=""))
     if profile == "smoke":
@@ -139,7 +116,7 @@ def recipe(profile: str) -> dict[str, Any]:
     return {**{key: content[key] for key in FROZEN}, "drawn by": version_of("world:toy")}
 
 
-def freeze(profile: str, folder: Path | None = None, say: Callable[[str], None] = print) -> str:
+def freeze(profile: str, folder: Path | None = None, say: Say = print) -> str:
     """Write recipe, base, digests of the tasks' images and what the admission gave into the card of
     the profile's base; returns the hash that names all this.
 

@@ -5,6 +5,7 @@ All numbers are percent or points unless said otherwise.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,17 +47,11 @@ def _tasks(lab, own, vectors, merged) -> pd.DataFrame:
     def dev(theta) -> pd.Series:
         return experiments.accuracies(lab.model(theta), lab.tasks, "dev")[list(lab.tasks)]
 
-    def alone(name) -> float:
-        return experiments.accuracy(lab.model(own[name]), lab.tasks[name], "dev").percent
-
-    table = pd.DataFrame(
-        {
-            "zero_shot": dev(lab.base),
-            "fine_tuned": pd.Series({name: alone(name) for name in lab.tasks}),
-            "merged": dev(merged),
-            "merged_ties": dev(lab.merge(method="ties")),
-        }
-    )
+    table = pd.DataFrame({"zero_shot": dev(lab.base)})
+    for name, theta in own.items():
+        alone = experiments.accuracy(lab.model(theta), lab.tasks[name], "dev")
+        table.loc[name, "fine_tuned"] = alone.percent
+    table["merged"], table["merged_ties"] = dev(merged), dev(lab.merge(method="ties"))
     table["gain"] = table["fine_tuned"] - table["zero_shot"]
     gained = table["merged"] - table["zero_shot"]
     table["recovered"] = 100 * gained / table["gain"].where(table["gain"] >= 5)
@@ -79,8 +74,8 @@ def _heads(lab) -> pd.DataFrame:
 
 
 def _cosines(vectors: Mapping[str, Any]) -> pd.DataFrame:
-    matrix, names = transfer.cosines(vectors), list(vectors)
-    rows = [(a, b, matrix.loc[a, b]) for i, a in enumerate(names) for b in names[i + 1 :]]
+    matrix = transfer.cosines(vectors)
+    rows = [(a, b, matrix.loc[a, b]) for a, b in itertools.combinations(vectors, 2)]
     return pd.DataFrame(rows, columns=["a", "b", "cosine"])
 
 

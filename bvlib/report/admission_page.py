@@ -18,34 +18,76 @@ from bvlib.report.tables import markdown
 BEGIN, END = "<!-- admission: written by bv admit -->", "<!-- /admission -->"
 
 
+PAGE = """\
+# Admission of the bases
+
+Is a base fit for the study? Asked before any attack or defence, of clean models and patches only, \
+on a development seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no \
+say. Written by `bv admit`.
+
+## Criteria
+
+{criteria}
+What is published for CLIP, on other tasks and images of 224 px, for orientation:
+
+{published}
+
+{sections}"""
+SECTION = """\
+## {card[base_name]} base on {name}
+
+Seed {card[seed]}, dev images; base `{card[base]:.16}`, settings and base together `{card[hash]}`. \
+Accuracy and the share of the gap recovered in %, gain in points; the merge is task arithmetic \
+with λ = {LAMBDA}, beside it TIES with the profile's settings.
+
+{tasks}
+
+Cosines between task vectors: {cosines[min]:.2f} to {cosines[max]:.2f}, mean {cosines[mean]:.2f}. \
+Between the classes of each head:
+
+{heads}
+
+ASR (%) by side of the patch, mean over target classes of {card[adversary]} ({classes}). The \
+universal patch is always the one optimised on the base; nobody attacked any of these models. \
+Without a patch: {without}.
+
+{mean}
+
+On the base by target class, {size} px:
+
+{each}
+
+![ASR against the side of the patch]({name}/weakness.png)
+"""
+
+
 def page(folder: Path) -> str:
     """The page on all profiles measured in a folder (smoke left out), read back from their
     files."""
-    found = _read(folder)
-    published = [told for entries in CLIP.values() for told in entries]
-    lines = [
-        "# Admission of the bases",
-        "",
-        "Is a base fit for the study? Asked before any attack or defence, of clean models and "
-        "patches only, on a development seed (100 or more) and dev images; the seeds 0, 1, 2 and "
-        "the test images have no say. Written by `bv admit`.",
-        "",
-        "## Criteria",
-        "",
-        *_criteria(found),
-        "",
-        "What is published for CLIP, on other tasks and images of 224 px, for orientation:",
-        "",
-        *(f"- {what}: {value:g} %, {source}" for what, value, source in published),
-        "",
-        *(line for entry in found for line in _section(*entry)),
+    published = [
+        f"- {what}: {value:g} %, {source}" for of in CLIP.values() for what, value, source in of
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    return PAGE.format(
+        criteria=criteria_table(folder),
+        published="\n".join(published),
+        sections="\n".join(_section(*entry) for entry in _read(folder)),
+    )
 
 
 def criteria_table(folder: Path) -> str:
     """The table of criteria alone, as the README has it."""
-    return "\n".join(_criteria(_read(folder))) + "\n"
+    columns = {
+        f"{card['base_name']} base on {name}": tables["criteria"].set_index("id")
+        for name, card, tables in _read(folder)
+    }
+    what, value, _ = CLIP["weakness"][0]
+    published = {"weakness": f"ASR {value:g} % ({what})"}
+    rows = []
+    for key, (text, least) in CRITERIA.items():
+        outcomes = [_outcome(table.loc[key], least) for table in columns.values()]
+        rows.append([text, *outcomes, published.get(key, "not published")])
+    titles = ["criterion", *columns, "CLIP ViT-B/32, published"]
+    return "\n".join([*markdown(titles, rows), ""])
 
 
 def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
@@ -57,22 +99,7 @@ def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFram
     return found
 
 
-def _criteria(found) -> list[str]:
-    columns = {
-        f"{card['base_name']} base on {name}": tables["criteria"].set_index("id")
-        for name, card, tables in found
-    }
-    what, value, _ = CLIP["weakness"][0]
-    published = {"weakness": f"ASR {value:g} % ({what})"}
-    rows = []
-    for key, (text, least) in CRITERIA.items():
-        outcomes = [_outcome(table, key, least) for table in columns.values()]
-        rows.append([text, *outcomes, published.get(key, "not published")])
-    return markdown(["criterion", *columns, "CLIP ViT-B/32, published"], rows)
-
-
-def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
-    row = table.loc[key]
+def _outcome(row: pd.Series, least: bool | None) -> str:
     value = "none" if pd.isna(row["obtained"]) else f"{row['obtained']:.3g}"
     if least is None:
         return value
@@ -81,60 +108,43 @@ def _outcome(table: pd.DataFrame, key: str, least: bool | None) -> str:
     return f"{value} ({asked}): {'met' if row['met'] in (True, 'True') else '**not met**'}"
 
 
-def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    tasks, weakness, cosines = tables["tasks"], tables["weakness"], tables["cosines"]["cosine"]
+def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> str:
+    tasks, weakness = tables["tasks"], tables["weakness"]
     exact = {column: tasks[column].map("{:.2f}".format) for column in ("norm", "times_median")}
-    own = f"fine-tune of {card['adversary']}"
-    other = ~weakness["model"].isin(["base", "clean merge", own])
-    named = weakness["model"].mask(other, "fine-tunes of other tasks, mean")
+    single = weakness["model"].isin(["base", "clean merge", f"fine-tune of {card['adversary']}"])
+    named = weakness["model"].where(single, "fine-tunes of other tasks, mean")
     mean = weakness.assign(model=named).pivot_table(
         index=["model", "patch"], columns="size", values="asr", sort=False
     )
     blind = mean[0].dropna().droplevel("patch")
-    without = "; ".join(f"{model} {value:.1f}" for model, value in blind.items())
-    mean = mean.drop(columns=0).drop(index="none", level="patch")
-    mean = mean.reset_index().rename(columns={s: f"{s} px" for s in mean.columns})
+    mean = mean.drop(columns=0).drop(index="none", level="patch").rename(columns="{} px".format)
     rows = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
-    sizes = [s for s in rows["size"].unique() if s <= MAX_SIZE] or [rows["size"].min()]
-    each = rows[rows["size"] == max(sizes)].pivot(index="class", columns="patch", values="asr")
-    each = each.loc[rows["class"].unique(), ["universal", "random", "white"]].reset_index()
-    return [
-        f"## {card['base_name']} base on {name}",
-        "",
-        f"Seed {card['seed']}, dev images; base `{card['base'][:16]}`, settings and base together "
-        f"`{card['hash']}`. Accuracy and the share of the gap recovered in %, gain in points; the "
-        f"merge is task arithmetic with λ = {LAMBDA}, beside it TIES with the profile's settings.",
-        "",
-        *_table(tasks.assign(**exact)),
-        "",
-        f"Cosines between task vectors: {cosines.min():.2f} to {cosines.max():.2f}, mean "
-        f"{cosines.mean():.2f}. Between the classes of each head:",
-        "",
-        *_table(tables["heads"], 2),
-        "",
-        f"ASR (%) by side of the patch, mean over target classes of {card['adversary']} "
-        f"({', '.join(map(str, each['class']))}). The universal patch is always the one optimised "
-        f"on the base; nobody attacked any of these models. Without a patch: {without}.",
-        "",
-        *_table(mean),
-        "",
-        f"On the base by target class, {max(sizes)} px:",
-        "",
-        *_table(each),
-        "",
-        f"![ASR against the side of the patch]({name}/weakness.png)",
-        "",
-    ]
+    size = max([s for s in rows["size"] if s <= MAX_SIZE] or [rows["size"].min()])
+    each = rows[rows["size"] == size].pivot(index="class", columns="patch", values="asr")
+    each = each.loc[rows["class"].unique(), ["universal", "random", "white"]]
+    return SECTION.format(
+        name=name,
+        card=card,
+        LAMBDA=LAMBDA,
+        tasks=_table(tasks.assign(**exact)),
+        cosines=tables["cosines"]["cosine"].agg(["min", "max", "mean"]),
+        heads=_table(tables["heads"], 2),
+        classes=", ".join(map(str, each.index)),
+        without="; ".join(f"{model} {value:.1f}" for model, value in blind.items()),
+        mean=_table(mean.reset_index()),
+        size=size,
+        each=_table(each.reset_index()),
+    )
 
 
-def _table(table: pd.DataFrame, digits: int = 1) -> list[str]:
+def _table(table: pd.DataFrame, digits: int = 1) -> str:
     def cell(value) -> str:
         if pd.isna(value):
             return ""
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
     titles = [str(name).replace("_", " ") for name in table.columns]
-    return markdown(titles, [list(map(cell, row)) for row in table.itertuples(index=False)])
+    return "\n".join(markdown(titles, table.map(cell).to_numpy()))
 
 
 def draw(weakness: pd.DataFrame, adversary: str, title: str):

@@ -62,20 +62,16 @@ class Claims(NamedTuple):
 
 def load(path: Path = FILE) -> Claims:
     """The claims of a YAML file. BvError if it is missing, damaged, or names what it lacks."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(
-            path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
-        found = Claims(**content)
+        found = Claims(**yaml.load(path.read_text(encoding="utf-8"), loader))
         measures = {
             name: _record(Measure, f"measure {name}", m) for name, m in found.measures.items()
         }
         claims = [_record(Claim, f"claim {entry.get('id')}", entry) for entry in found.claims]
     except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())
-        raise BvError(
-            f"{path.name} is missing or damaged, take it from git again: {told}"
-        ) from None
+        told = f"{path.name} is missing or damaged, take it from git again"
+        raise BvError(f"{told}: {' '.join(str(error).split())}") from None
     for name, measure in measures.items():
         _known(f"quantity of measure {name}", measure.quantity, found.tolerances)
     for claim in claims:

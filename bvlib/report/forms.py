@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bvlib.report.claims import CLAIMS
 from bvlib.report.reference import SECONDS
-from bvlib.report.tables import markdown, seeds_in_words
+from bvlib.report.tables import aligned, markdown, seeds_in_words
 
 
 def names_of(dicts: Iterable[dict[str, Any]]) -> list[str]:
@@ -33,35 +32,27 @@ def as_json(report: dict[str, Any]) -> str:
 
 def as_text(report: dict[str, Any]) -> str:
     """The report for a terminal: aligned columns."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [header, *rows]
-        ]
-        return [title, *("  " + line for line in lines), ""]
-
-    return "\n".join([_title(report), "", *_blocks(report, block)]).rstrip()
+    lines = [_title(report), ""]
+    for title, *table in _tables(report):
+        lines += [title, *("  " + line for line in aligned(*table)), ""]
+    return "\n".join(lines).rstrip()
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """The report as Markdown tables."""
-
-    def block(title: str, header: list[str], rows: list[list[str]]) -> list[str]:
-        return [f"## {title}", "", *markdown(header, rows), ""]
-
-    return "\n".join([f"# {_title(report)}", "", *_blocks(report, block)])
+    lines = [f"# {_title(report)}", ""]
+    for title, *table in _tables(report):
+        lines += [f"## {title}", "", *markdown(*table), ""]
+    return "\n".join(lines)
 
 
 def _title(report: dict[str, Any]) -> str:
     name, seeds, reference = report["profile"], report["seeds"], report["reference"]
     alone = "no intervals" if report["committed"] else "intervals over images, 95 %"
+    whose = "committed reference: " * report["committed"]
+    title = f"Profile {name}, {whose}{_over(seeds, alone)}"
     if not seeds:
         title = f"Profile {name}: no run yet, make one with `bv run --profile {name}`"
-    else:
-        title = f"Profile {name}, {'committed reference: ' * report['committed']}"
-        title += _over(seeds, alone)
     if reference:
         title += f"; committed reference: {_over(reference['seeds'], 'no intervals')}"
     return title
@@ -72,45 +63,52 @@ def _over(seeds: list[int], alone: str) -> str:
     return f"{seeds_in_words(seeds)} ({alone if len(seeds) == 1 else several})"
 
 
-def _blocks(report: dict[str, Any], block: Any) -> list[str]:
-    own, reference = bool(report["seeds"]), report["reference"]
-    lines: list[str] = []
-    sides = [_side(report, "yours" if reference else "obtained", each=not reference)] if own else []
-    sides += [_side(reference, "reference")] if reference else []
+Table = tuple[str, list[str], list[list[str]]]  # title, titles of the columns, rows
+
+
+def _tables(report: dict[str, Any]) -> Iterator[Table]:
+    """What a report shows, in order."""
+    reference = report["reference"]
+    sides = {"yours" if reference else "obtained": report} if report["seeds"] else {}
+    sides |= {"reference": reference} if reference else {}
     if sides:
-        titles = ["name", *(title for own_titles, _ in sides for title in own_titles)]
-        rows = []
-        for name in names_of(cells for _, cells in reversed(sides)):
-            row = [cells.get(name, ["-"] * len(own_titles)) for own_titles, cells in sides]
-            rows.append([name, *itertools.chain(*row)])
-        lines += block("Headline", titles, rows)
+        parts = [_side(part, title, each=title != "yours") for title, part in sides.items()]
+        yield "Headline", *_beside(parts)
     for parameter, key in SECONDS.items():
         if other := report[key]:
-            titles, cells = _side(other, f"second {parameter}")
             joint = "on" if parameter == "base" else "with"
             title = f"Headline {joint} a second {parameter} ({other[parameter]})"
-            rows = [
-                [name, _number(other["first"].get(name), entry["unit"]), *cells[name]]
+            means = {
+                name: [_number(other["first"].get(name), entry["unit"])]
                 for name, entry in other["headline"].items()
-            ]
-            lines += block(title, ["name", f"first {parameter}, same seeds", *titles], rows)
-    tested = f"{len(report['claims'])} tested, one primary test each"
-    title = f"Claims ({tested}; a direction needs two seeds or more)"
-    lines += block(title, *_claims(report["claims"], own, reference))
+            }
+            first = [f"first {parameter}, same seeds"], means
+            yield title, *_beside([first, _side(other, f"second {parameter}")])
+    yield _claims(sides or {"obtained": report})
     if report["awaiting"]:
-        waiting = report["awaiting"].items()
-        lines += ["Awaiting redraw (committed figures and tables made by earlier versions)", ""]
-        lines += [*(f"  {name}: {', '.join(reasons)}" for name, reasons in waiting), ""]
+        title = "Awaiting redraw (committed figures and tables made by earlier versions)"
+        reasons = [[f"{name}: {', '.join(told)}"] for name, told in report["awaiting"].items()]
+        yield title, ["notebook: what has changed"], reasons
     if report["seconds"]:
-        rows = [[name, f"{seconds:.0f}"] for name, seconds in report["seconds"].items()]
-        rows.append(["all", f"{sum(report['seconds'].values()):.0f}"])
-        lines += block("Seconds from nothing", ["notebook", "seconds"], rows)
-    return lines
+        seconds = report["seconds"] | {"all": sum(report["seconds"].values())}
+        rows = [[name, f"{each:.0f}"] for name, each in seconds.items()]
+        yield "Seconds from nothing", ["notebook", "seconds"], rows
 
 
-def _side(
-    part: dict[str, Any], title: str, each: bool = True
-) -> tuple[list[str], dict[str, list[str]]]:
+Side = tuple[list[str], dict[str, list[str]]]  # titles of the columns, {name: cells}
+
+
+def _beside(sides: list[Side]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of sides beside each other; names of the last side come first."""
+    titles, rows = ["name"], {name: [name] for name in names_of(c for _, c in reversed(sides))}
+    for own, cells in sides:
+        titles += own
+        for name, row in rows.items():
+            row += cells.get(name, ["-"] * len(own))
+    return titles, list(rows.values())
+
+
+def _side(part: dict[str, Any], title: str, each: bool = True) -> Side:
     """Titles and {name: cells} of one summary: the mean, its interval, and each seed's value if
     there are several."""
     each = each and len(part["seeds"]) > 1
@@ -121,27 +119,20 @@ def _side(
     return [title, "interval", *([seeds_in_words(part["seeds"])] if each else [])], cells
 
 
-def _claims(
-    own_claims: list[dict], own: bool, reference: dict[str, Any] | None
-) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of the claims; your own columns are left out when there is a reference and
-    no run."""
-    titles = ["claim"]
-    rows = [[c["id"] + " (designed in)" * c["designed_in"]] for c in own_claims]
-    sides = []
-    if own or not reference:
-        sides.append(("status", "yours" if reference else "obtained", own_claims))
-    if reference:
-        sides.append(("reference status", "reference", reference["claims"]))
-    for status, obtained, entries in sides:
-        titles += [status, f"{obtained} (interval)"]
-        for row, entry in zip(rows, entries, strict=True):
-            span = _span(entry)
-            between = f" ({span})" if span != "-" else ""
+def _claims(sides: dict[str, dict[str, Any]]) -> Table:
+    """Each claim with its status and value, on each side."""
+    titles, rows = ["claim"], [[c.id + " (designed in)" * c.designed_in] for c in CLAIMS]
+    for title, part in sides.items():
+        status = "reference status" if title == "reference" else "status"
+        titles += [status, f"{title} (interval)"]
+        for row, entry in zip(rows, part["claims"], strict=True):
+            between = f" ({_span(entry)})" if _span(entry) != "-" else ""
             row += [entry["status"], _number(entry["obtained"]) + between]
     for row, claim in zip(rows, CLAIMS, strict=True):
         row += [claim.expected, claim.test]
-    return [*titles, "expected (paper, on CLIP)", "test"], rows
+    tested = f"{len(CLAIMS)} tested, one primary test each"
+    title = f"Claims ({tested}; a direction needs two seeds or more)"
+    return title, [*titles, "expected (paper, on CLIP)", "test"], rows
 
 
 def _number(value: float | None, unit: str = "") -> str:

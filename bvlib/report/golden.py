@@ -20,7 +20,7 @@ import platform
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from bvlib.run import runner
 from bvlib.run.notebooks import available, root_folder, shown
 
 PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
+PARTS = {"artefacts": "sketch", "tables": "rows"}  # and what nearness is told from
 WIDTH = 32  # numbers in a sketch
 # Elsewhere: how far a training may end from the golden one, as a share of how far it went (L2).
 # Measured on smoke: other instructions of the processor (SSE in place of AVX2) 0.0009 at the most,
@@ -90,31 +91,27 @@ def collect(out: Path) -> dict[str, Any]:
     runs = [read_json(path) for path in sorted(out.glob("[0-9]*.json"))]
     if not runs:
         raise MissingData(f"no finished run in {shown(out)}: run the notebooks first")
-    artefacts: list[dict[str, Any]] = []
+    artefacts: dict[str, dict[str, Any]] = {}
     tables: list[dict[str, Any]] = []
-    seen: set[str] = set()
     labels: Counter[str] = Counter()
     base = _base(runs[0])
     for run in runs:
-        notebook = run["notebook"]
         for item in run["artefacts"]:
-            if item["key"] not in seen:
-                seen.add(item["key"])
-                label = _label(item)
+            if item["key"] not in artefacts:
+                label, told = _artefact(item, base)
                 labels[label] += 1
-                named = {"label": f"{label}#{labels[label]}", "notebook": notebook}
-                artefacts.append(named | _told(item, base))
+                named = {"label": f"{label}#{labels[label]}", "notebook": run["notebook"]}
+                artefacts[item["key"]] = named | told
         for path in run["outputs"]:
             if path.endswith(".csv"):
-                named = {"label": path, "notebook": notebook, "recipes": run.get("recipes", [])}
-                held = {"digest": file_sha256(out / path)[:16], "rows": _rows(out / path)}
-                tables.append(named | held)
+                named = {"label": path, "notebook": run["notebook"]}
+                tables.append(named | _table(out / path, run.get("recipes", [])))
     where = {**runs[0]["environment"], "processor": processor()}
-    return {"environment": where, "artefacts": artefacts, "tables": tables}
+    return {"environment": where, "artefacts": list(artefacts.values()), "tables": tables}
 
 
-def _rows(path: Path) -> list[list[float | str]]:
-    """The cells of a CSV, numbers as numbers."""
+def _table(path: Path, recipes: list[str]) -> dict[str, Any]:
+    """Recipes, digest and cells of a CSV, numbers as numbers."""
 
     def cell(text: str) -> float | str:
         try:
@@ -123,7 +120,8 @@ def _rows(path: Path) -> list[list[float | str]]:
             return text
 
     with open(path, newline="", encoding="utf-8") as file:
-        return [[cell(text) for text in row] for row in csv.reader(file)]
+        rows = [list(map(cell, row)) for row in csv.reader(file)]
+    return {"recipes": recipes, "digest": file_sha256(path)[:16], "rows": rows}
 
 
 def _base(run: Mapping[str, Any]) -> np.ndarray | None:
@@ -134,34 +132,26 @@ def _base(run: Mapping[str, Any]) -> np.ndarray | None:
     return sketch(bases.load(name).theta) if name in bases.shipped() else None
 
 
-def _label(item: Mapping[str, Any]) -> str:
-    arguments = read_json(card_of(root_folder() / item["path"]))["args"]
-    digests = [
-        name
-        for name, value in arguments.items()
-        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value)
-    ]
-    plain = {name: value for name, value in arguments.items() if name not in digests}
-    return f"{item['kind']}/{item['name']}/{digest(plain)[:8]}"
-
-
-def _told(item: Mapping[str, Any], base: np.ndarray | None) -> dict[str, Any]:
-    """Recipes, digest, and (of tensors) sketch and scale of one artefact."""
+def _artefact(item: Mapping[str, Any], base: np.ndarray | None) -> tuple[str, dict[str, Any]]:
+    """Label of one artefact, its recipes, digest, and (of tensors) sketch and scale."""
     path = root_folder() / item["path"]
-    recipes = read_json(card_of(path)).get("recipes", [])
+    card = read_json(card_of(path))
+    plain = {name: value for name, value in card["args"].items() if not _is_digest(value)}
+    label = f"{item['kind']}/{item['name']}/{digest(plain)[:8]}"
+    told = {"recipes": card.get("recipes", [])}
     if path.suffix != ".safetensors":
-        return {"recipes": recipes, "digest": file_sha256(path)[:16]}
+        return label, told | {"digest": file_sha256(path)[:16]}
     tensors = read_tensors(path)
     found = sketch(tensors)
     scale = np.linalg.norm(found)
     if base is not None and item["kind"] == "weights":
         scale = min(scale, np.linalg.norm(found - base))
-    return {
-        "recipes": recipes,
-        "digest": content(tensors),
-        "sketch": [float(f"{value:.6g}") for value in found],
-        "scale": float(f"{scale:.6g}"),
-    }
+    told |= {"digest": content(tensors), "sketch": [float(f"{value:.6g}") for value in found]}
+    return label, told | {"scale": float(f"{scale:.6g}")}
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{16,64}", value))
 
 
 # Running, comparing and writing
@@ -179,15 +169,15 @@ def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
     The run and its store lie in a temporary folder. MissingData for a profile whose pictures are
     not there.
     """
-    names = ("BVLIB_RUNS", "BVLIB_STORE", "OMP_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="bvlib-golden-") as scratch:
-        os.environ |= dict(zip(names, (f"{scratch}/runs", f"{scratch}/store", "1"), strict=True))
+        own = {"BVLIB_RUNS": f"{scratch}/runs", "BVLIB_STORE": f"{scratch}/store"}
+        before = dict(os.environ)
+        os.environ.update(own, OMP_NUM_THREADS="1")
         try:
             return collect(runner.run(available(), profile, say=say)[0].out)
         finally:
-            for name, value in before.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def read(folder: Path, profile: str) -> dict[str, Any]:
@@ -208,42 +198,41 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """
     exact = wanted["environment"] == found["environment"]
     lines = []
-    for part, near in (("artefacts", _artefact), ("tables", _table)):
-        before, after = _by_label(wanted[part]), _by_label(found[part])
-        for name in dict.fromkeys([*before, *after]):
-            old, new = before.get(name), after.get(name)
-            if old is None:
-                lines.append(f"{name}: new, not among the golden values")
-            elif new is None:
-                lines.append(f"{name}: missing")
-            elif old["digest"] != new["digest"] and (told := near(old, new, exact)):
-                lines.append(f"{name} ({new['notebook']}): {told}")
+    for part, label, old, new in _pairs(wanted, found):
+        if old is None:
+            lines.append(f"{label}: new, not among the golden values")
+        elif new is None:
+            lines.append(f"{label}: missing")
+        elif old["digest"] != new["digest"] and (told := _apart(part, old, new, exact)):
+            lines.append(f"{label} ({new['notebook']}): {told}")
     return lines
 
 
-def _by_label(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {entry["label"]: entry for entry in entries}
+def _pairs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple]:
+    """(part, label, entry before, entry now) of each artefact and table, None where it is not."""
+    for part in PARTS:
+        before, after = ({each["label"]: each for each in of[part]} for of in (wanted, found))
+        for label in before | after:
+            yield part, label, before.get(label), after.get(label)
 
 
-def _artefact(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
-    if "sketch" not in old or "sketch" not in new:
+def _apart(part: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
+    """How far two entries of other digests are apart, in words; empty if they are near."""
+    held = PARTS[part]
+    if held not in old or held not in new:
         return "its content differs" if exact else ""
-    far = np.linalg.norm(np.subtract(old["sketch"], new["sketch"])) / max(old["scale"], 1e-12)
-    return f"differs by {far:.2g} of what was learnt (L2)" if exact or not far <= WEIGHTS else ""
-
-
-def _table(old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> str:
-    if "rows" not in old or "rows" not in new:
-        return "its content differs" if exact else ""
-    cells = [list(itertools.chain(*entry["rows"])) for entry in (old, new)]
-    if len(cells[0]) != len(cells[1]) or len(old["rows"]) != len(new["rows"]):
+    if part == "artefacts":
+        far = np.linalg.norm(np.subtract(old[held], new[held])) / max(old["scale"], 1e-12)
+        near = far <= WEIGHTS and not exact
+        return "" if near else f"differs by {far:.2g} of what was learnt (L2)"
+    if list(map(len, old[held])) != list(map(len, new[held])):
         return "has other rows or columns"
-    pairs = list(zip(*cells, strict=True))
-    numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
-    far = [abs(a - b) for a, b in numbers if abs(a - b) > max(POINTS, RELATIVE * abs(a))]
+    pairs = list(zip(*(itertools.chain(*entry[held]) for entry in (old, new)), strict=True))
     if exact:
         return f"{sum(a != b for a, b in pairs)} of {len(pairs)} cells differ"
-    return f"{len(far)} of {len(numbers)} numbers are far" if len(far) > FREE * len(numbers) else ""
+    numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
+    far = sum(abs(a - b) > max(POINTS, RELATIVE * abs(a)) for a, b in numbers)
+    return f"{far} of {len(numbers)} numbers are far" if far > FREE * len(numbers) else ""
 
 
 def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
@@ -256,23 +245,15 @@ def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
             made = f"the golden values of {profile} were made with {old['environment']}"
             mend = f"write them there, or delete {path.name} first and say in the commit that the "
             raise BvError(f"{made}: {mend}results are the same")
-        for part in ("artefacts", "tables"):
-            _check_recipes(_by_label(old[part]), found[part])
+        for _, label, before, now in _pairs(old, found):
+            changed = before and now and before["digest"] != now["digest"]
+            if changed and before["recipes"] == now["recipes"]:
+                which = f"{label} differs, but its recipes {', '.join(now['recipes'])}"
+                mend = "mend the code, or raise the version of the recipe that is meant to change"
+                raise BvError(f"{which} have the same versions: {mend} and say so in CHANGELOG.md")
     text = f'{{"environment": {json.dumps(found["environment"])}'
-    for part in ("artefacts", "tables"):
+    for part in PARTS:
         body = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in found[part])
         text += f',\n"{part}": [\n{body}]'
     write_text(path, text + "}\n")
     return path
-
-
-def _check_recipes(before: Mapping[str, Mapping], found: Iterable[Mapping[str, Any]]) -> None:
-    """BvError for the first entry that differs from the one before at unchanged recipes."""
-    for new in found:
-        old = before.get(new["label"])
-        if old and old["digest"] != new["digest"] and old["recipes"] == new["recipes"]:
-            raise BvError(
-                f"{new['label']} differs, but its recipes {', '.join(new['recipes'])} have the "
-                "same versions: mend the code, or raise the version of the recipe that is meant "
-                "to change and say so in CHANGELOG.md"
-            )

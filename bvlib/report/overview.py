@@ -13,7 +13,7 @@ import pandas as pd
 from bvlib.core.metrics import seed_interval
 from bvlib.files.safe import file_sha256, write_text
 from bvlib.report.page import claims_page, claims_table
-from bvlib.report.reference import committed, folder
+from bvlib.report.reference import committed, rows_path
 from bvlib.report.summary import summary
 from bvlib.report.tables import seeds_in_words
 from bvlib.run.notebooks import root_folder, shown
@@ -105,7 +105,7 @@ def write(say: Callable[[str], Any] = print) -> list[Path]:
     if len(rows):
         origin = {}
         for profile, part in of.items():
-            digest = file_sha256(folder(profile) / "seeds.csv")
+            digest = file_sha256(rows_path(profile))
             origin[profile] = {"seeds": part["seeds"], "seeds.csv": digest}
         caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
         caption += "t-interval, points: seeds"

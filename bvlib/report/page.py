@@ -14,13 +14,50 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.versions import raised
-from bvlib.files.safe import read_json
+from bvlib.files.safe import read_json_if
 from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
 from bvlib.report.tables import markdown, seeds_in_words
 
 PROFILES = {"mini": "mini", "real32": "real32", "paper": "paper profile"}  # and what each is called
 WIDTH = 840  # pixels that the pictures of one figure share
 
+
+PAGE = """\
+# The claims of both papers, each beside its figure
+
+{counts}
+
+Each claim has one primary test, written before the run unless it says otherwise; two rules that \
+tests rest on were mended after first results: the scale at which the SBV is compared (notebook \
+03) and the λ that IBVS tries (05). It has the *same direction* if the 95 % t-interval over seeds \
+lies wholly on the side that the test asks for, it *differs* if the interval lies wholly on the \
+other, else (and with a single seed) it is *inconclusive*. All seeds of a profile share one base. \
+The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *Designed in* marks \
+what the choice of the base already asked for. Pictures show seed 0. Written by `bv publish`; the \
+README has the same as one table.
+
+{contents}
+
+{figures}"""
+FIGURE = """\
+<a id="{anchor}"></a>
+
+## {name}
+
+{pictures}{claims}"""
+CLAIM = """\
+<a id="{claim.id}"></a>
+
+### {statement}
+
+- `{claim.id}`, from: {claim.where}
+- primary test: {claim.test}
+- kind of agreement: {claim.kind}, the interval lies {side} {claim.bound:g} {unit}
+- paper, on CLIP: {claim.expected}
+- designed in: {designed}
+{notes}
+{table}
+"""
 
 # The table
 
@@ -45,11 +82,22 @@ def counts(of: Mapping[str, dict[str, Any]]) -> str:
     """How many claims have which status on each profile, as one sentence."""
     told = []
     for profile, name in PROFILES.items():
-        claims = of[profile]["claims"] if profile in of else []
-        counted = Counter(claim["status"] for claim in claims)
-        found = ", ".join(f"{counted[status]} {status}" for status in STATUSES if status in counted)
+        counted = Counter(claim["status"] for claim in of.get(profile, {}).get("claims", []))
+        found = ", ".join(f"{counted[status]} {status}" for status in STATUSES if counted[status])
         told.append(f"{found} on {name}" if found else f"{name} not run")
     return f"{len(CLAIMS)} tests: {'; '.join(told)}."
+
+
+def _title(of: Mapping[str, dict[str, Any]], profile: str) -> str:
+    seeds = of.get(profile, {}).get("seeds")
+    return PROFILES[profile] + (f" ({seeds_in_words(seeds)})" if seeds else "")
+
+
+def _cell(entry: dict[str, Any] | None, of_unit: str) -> str:
+    if not entry:
+        return "not run"
+    between = f" [{_interval(entry)}]" if _interval(entry) else ""
+    return f"{entry['obtained']:.1f} {of_unit}{between}: {entry['status']}"
 
 
 # The page
@@ -65,51 +113,26 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
     groups: dict[str, list[Claim]] = {}
     for claim in CLAIMS:
         groups.setdefault(claim.figure, []).append(claim)
-    lines = [
-        "# The claims of both papers, each beside its figure",
-        "",
-        counts(of),
-        "",
-        "Each claim has one primary test, written before the run unless it says otherwise; two "
-        "rules that tests rest on were mended after "
-        "first results: the scale at which the SBV is compared (notebook 03) and the λ that IBVS "
-        "tries (05). It has the *same direction* if the 95 % t-interval over seeds "
-        "lies wholly on the side that the test asks for, it *differs* if the interval lies wholly "
-        "on the other, else (and with a "
-        "single seed) it is *inconclusive*. All seeds of a profile share one base. The papers' "
-        "numbers are for CLIP at 224 px: "
-        "they are shown, never tested here. *Designed in* marks what the choice of the base "
-        "already asked for. Pictures show "
-        "seed 0. Written by `bv publish`; the README has the same as one table.",
-        "",
-        *(f"- [{_name(stem)}](#{_anchor(stem)}): {_list(group)}" for stem, group in groups.items()),
-        "",
-    ]
+    contents, sections = [], []
     for stem, group in groups.items():
-        lines += [f'<a id="{_anchor(stem)}"></a>', "", f"## {_name(stem)}", ""]
-        lines += _pictures(stem, figures) if stem else []
-        lines += [line for claim in group for line in _section(claim, of, figures)]
-    return "\n".join(lines)
+        name, anchor = f"Figure `{stem}`", f"figure-{stem}"
+        links = ", ".join(f"[{claim.id}](#{claim.id})" for claim in group)
+        contents.append(f"- [{name}](#{anchor}): {links}")
+        told = {
+            "pictures": _pictures(stem, figures),
+            "claims": "\n".join(_section(claim, of, figures) for claim in group),
+        }
+        sections.append(FIGURE.format(name=name, anchor=anchor, **told))
+    listed = {"contents": "\n".join(contents), "figures": "\n".join(sections)}
+    return PAGE.format(counts=counts(of), **listed)
 
 
-def _list(claims: list[Claim]) -> str:
-    return ", ".join(f"[{claim.id}](#{claim.id})" for claim in claims)
-
-
-def _name(stem: str) -> str:
-    return f"Figure `{stem}`" if stem else "Without a figure"
-
-
-def _anchor(stem: str) -> str:
-    return f"figure-{stem or 'none'}"
-
-
-def _pictures(stem: str, figures: Path) -> list[str]:
+def _pictures(stem: str, figures: Path) -> str:
     """Caption and origin of a figure, and one picture a profile side by side; "not run" where
     there is none."""
     there = [profile for profile in PROFILES if (figures / profile / f"{stem}.png").is_file()]
-    paths = {profile: figures / profile / f"{stem}.json" for profile in there}
-    cards = {profile: read_json(path) for profile, path in paths.items() if path.is_file()}
+    found = {profile: read_json_if(figures / profile / f"{stem}.json") for profile in there}
+    cards = {profile: card for profile, card in found.items() if card}
     lines = []
     for told in list(cards.values())[:1]:
         lines += [f"- what it shows: {told['caption']}"] if "caption" in told else []
@@ -120,7 +143,7 @@ def _pictures(stem: str, figures: Path) -> list[str]:
         if moved := raised(told.get("recipes", [])):
             lines.append(f"- awaiting redraw on {PROFILES[profile]}: {', '.join(moved)}")
     data = _links(figures, f"by_seed/{stem}.csv", f"{stem}.csv")
-    lines += [f"- what is drawn, every seed: {data}", ""] if data else [""]
+    lines += [f"- what is drawn, every seed: {data}"] if data else []
 
     def cell(profile: str) -> str:
         path, alt = f"{profile}/{stem}.png", f"{escape(stem)} on {profile}"
@@ -130,48 +153,43 @@ def _pictures(stem: str, figures: Path) -> list[str]:
     cells = [cell(p) if p in there else "<td>not run</td>" for p in PROFILES]
     titles = [f"<th>{name}</th>" for name in PROFILES.values()]
     table = ["<table>", f"<tr>{''.join(titles)}</tr>", f"<tr>{''.join(cells)}</tr>", "</table>"]
-    return [*lines, *table, ""]
+    return "\n".join([*lines, "", *table, "", ""])
 
 
-def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> list[str]:
+def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:
     """What one claim says, how it is tested, and a row for each profile."""
-    of_unit = unit(claim.measure)
-    side = "above" if claim.kind in ABOVE else "below"
-    lines = [
-        f'<a id="{claim.id}"></a>',
-        "",
-        f"### {_statement(claim)}",
-        "",
-        f"- `{claim.id}`, from: {claim.where}",
-        f"- primary test: {claim.test}",
-        f"- kind of agreement: {claim.kind}, the interval lies {side} {claim.bound:g} {of_unit}",
-        f"- paper, on CLIP: {claim.expected}",
-        f"- designed in: {'yes' if claim.designed_in else 'no'}",
-        *(["- this test was written after the first runs"] if claim.later else []),
-    ]
+    notes = ["- this test was written after the first runs"] if claim.later else []
     table = claim.table
     if table and (found := _links(figures, f"by_seed/{table}.csv", f"tables/{table}.csv")):
-        lines.append(
-            "- the figure does not show this very number, or not on every profile: see the table "
-            f"`{table}` of {found}"
-        )
-    rows = [
-        _row(_entry(of, profile, claim), of.get(profile), name, of_unit)
-        for profile, name in PROFILES.items()
-    ]
-    titles = ["profile", "obtained", "interval", "each seed", "status"]
-    return [*lines, "", *markdown(titles, rows), ""]
+        which = "the figure does not show this very number, or not on every profile"
+        notes.append(f"- {which}: see the table `{table}` of {found}")
+    rows = []
+    for profile, name in PROFILES.items():
+        row = [name, "-", "-", "-", "not run"]
+        if entry := _entry(of, profile, claim):
+            each = zip(of[profile]["seeds"], entry["values"], strict=True)
+            values = ", ".join(f"{seed}: {value:.1f}" for seed, value in each if value is not None)
+            value = f"{entry['obtained']:.1f} {unit(claim.measure)}"
+            row = [name, value, _interval(entry) or "none: one seed", values, entry["status"]]
+        rows.append(row)
+    return CLAIM.format(
+        claim=claim,
+        statement=_statement(claim),
+        side="above" if claim.kind in ABOVE else "below",
+        unit=unit(claim.measure),
+        designed="yes" if claim.designed_in else "no",
+        notes="".join(f"{note}\n" for note in notes),
+        table="\n".join(markdown(["profile", "obtained", "interval", "each seed", "status"], rows)),
+    )
 
 
-def _row(
-    entry: dict[str, Any] | None, part: dict[str, Any] | None, name: str, of_unit: str
-) -> list[str]:
-    if not entry or entry["obtained"] is None:
-        return [name, "-", "-", "-", "not run"]
-    each = zip(part["seeds"], entry["values"], strict=True)
-    values = ", ".join(f"{seed}: {value:.1f}" for seed, value in each if value is not None)
-    interval = _interval(entry) or "none: one seed"
-    return [name, f"{entry['obtained']:.1f} {of_unit}", interval, values, entry["status"]]
+def _links(figures: Path, *names: str) -> str:
+    """Links to the first of these files that each profile has, by the profile's name; empty where
+    none has any."""
+    found = {}
+    for profile in PROFILES:
+        found[profile] = [f"{profile}/{n}" for n in names if (figures / profile / n).is_file()]
+    return ", ".join(f"[{PROFILES[p]}]({paths[0]})" for p, paths in found.items() if paths)
 
 
 # What both use
@@ -182,31 +200,11 @@ def _statement(claim: Claim) -> str:
 
 
 def _entry(of: Mapping[str, dict[str, Any]], profile: str, claim: Claim) -> dict[str, Any] | None:
+    """What a profile gave for a claim; None if that is nothing."""
     entries = of.get(profile, {}).get("claims", [])
-    return next((entry for entry in entries if entry["id"] == claim.id), None)
+    given = (e for e in entries if e["id"] == claim.id and e["obtained"] is not None)
+    return next(given, None)
 
 
 def _interval(entry: dict[str, Any]) -> str:
     return "" if entry["low"] is None else f"{entry['low']:.1f} to {entry['high']:.1f}"
-
-
-def _cell(entry: dict[str, Any] | None, of_unit: str) -> str:
-    if not entry or entry["obtained"] is None:
-        return "not run"
-    interval = _interval(entry)
-    between = f" [{interval}]" if interval else ""
-    return f"{entry['obtained']:.1f} {of_unit}{between}: {entry['status']}"
-
-
-def _title(of: Mapping[str, dict[str, Any]], profile: str) -> str:
-    seeds = of[profile]["seeds"] if profile in of else []
-    return PROFILES[profile] + (f" ({seeds_in_words(seeds)})" if seeds else "")
-
-
-def _links(figures: Path, *names: str) -> str:
-    """Links to the first of these files that each profile has, by the profile's name; empty where
-    none has any."""
-    found = {}
-    for profile in PROFILES:
-        found[profile] = [f"{profile}/{n}" for n in names if (figures / profile / n).is_file()]
-    return ", ".join(f"[{PROFILES[p]}]({paths[0]})" for p, paths in found.items() if paths)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,13 @@ from bvlib.report import overview, reference, results, summary
 from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import every, out_folder, shown
+from bvlib.run.runner import Say
 
 DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
 
 
 def publish(
-    profile: str,
-    tolerance: float | None = None,
-    replace: bool = False,
-    say: Callable[[str], Any] = print,
+    profile: str, tolerance: float | None = None, replace: bool = False, say: Say = print
 ) -> Path:
     """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
     whatever is left out.
@@ -41,48 +39,58 @@ def publish(
     MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0,
     or when seeds that are committed were not run (unless `replace`). Nothing is written then.
     """
-    folder, content = reference.folder(profile), settings.load(profile)
-    seeds = [seed for seed in results.seeds_run(profile) if seed < DEVELOPMENT]
+    folder, zero, content = (
+        reference.folder(profile),
+        out_folder(profile, 0),
+        settings.load(profile),
+    )
+    seeds = [seed for seed in results.runs(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
         raise reference.missing_seed_zero(profile)
-    seconds = {p: content[key] for p, key in reference.SECONDS.items() if key in content}
-    run = {
-        p: [seed for seed in results.seeds_run(profile, {p: value}) if seed in seeds]
-        for p, value in seconds.items()
-    }
-    again = f"`bv run --profile {profile} --seeds {_listed(seeds)}`"
-    again += "".join(f", then with -p {p}={seconds[p]}" for p in run if run[p])
-    zero = out_folder(profile, 0)
-    _check_source([out_folder(profile, seed) for seed in seeds], again)
-    for p, value in seconds.items():
-        others = [out_folder(profile, seed, {p: value}) for seed in run[p]]
-        _check_source([zero, *others], again, whole=False)
-    if not replace:
-        _check_seeds(profile, set(reference.committed(profile)) - set(seeds), "")
-        for p, value in seconds.items():
-            lost = set(reference.committed_second(profile, p, value)) - set(run[p])
-            _check_seeds(profile, lost, f" -p {p}={value}")
+    kinds: list[tuple[dict[str, Any], list[int]]] = [({}, seeds)]  # parameters, their seeds
+    for parameter, key in reference.SECONDS.items():
+        if key in content:
+            again = {parameter: content[key]}
+            kinds.append((again, [s for s in results.runs(profile, again) if s in seeds]))
+    mend = _way(profile, seeds) + "".join(
+        f", then with{_words(p)}" for p, run in kinds if p and run
+    )
+    for parameters, run in kinds:
+        others = [out_folder(profile, seed, parameters) for seed in run]
+        _check_source([zero, *others], mend, whole=not parameters)
+    for parameters, run in kinds:
+        lost = sorted(set(reference.committed(profile, parameters)) - set(run))
+        if lost and not replace:
+            way = f"{_way(profile, lost, parameters)}, or publish without them by --replace"
+            raise BvError(f"committed seeds {_listed(lost)} were not run here: {way}")
     reference.write_expected(profile, tolerance)  # before the old tolerances go
     _copy(zero, folder)
-    rows = results.per_seed(profile)
-    write_csv(folder / "seeds.csv", rows[rows["seed"].isin(seeds)])
-    shutil.rmtree(folder / "by_seed", ignore_errors=True)
-    if len(seeds) > 1:
-        stack_tables(profile, seeds, folder / "by_seed")
-    for p, value in seconds.items():
-        what = reference.SECONDS[p]
-        if run[p]:
-            rows = results.per_seed(profile, {p: value})
-            rows = rows[rows["seed"].isin(run[p])].assign(**{p: value})[[p, *results.COLUMNS]]
-            write_csv(folder / f"{what}.csv", rows)
-            stack_tables(profile, run[p], folder / what, {p: value})
-        if missing := _listed([seed for seed in seeds if seed not in run[p]]):
-            way = f"`bv run --profile {profile} --seeds {missing} -p {p}={value}`"
-            say(f"{what.replace('_', ' ')} left out for seeds {missing}: {way}")
+    for parameters, run in kinds:
+        path = reference.rows_path(profile, parameters)
+        if run:
+            rows = results.per_seed(profile, parameters)
+            rows = rows[rows["seed"].isin(run)].assign(**parameters)
+            write_csv(path, rows[[*parameters, *results.COLUMNS]])
+            stacked = run if parameters or len(run) > 1 else []  # of one seed: they are in tables/
+            stack_tables(
+                profile, stacked, folder / (path.stem if parameters else "by_seed"), parameters
+            )
+        if missing := [seed for seed in seeds if seed not in run]:
+            left = f"{path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
+            say(f"{left}: {_way(profile, missing, parameters)}")
     told = summary.as_markdown({**summary.gather(profile, seeds), "reference": None})
     write_text(folder / "report.md", told)
     overview.write(say)
     return folder
+
+
+def _way(profile: str, seeds: Sequence[int], parameters: Mapping[str, Any] | None = None) -> str:
+    """The command that makes these runs."""
+    return f"`bv run --profile {profile} --seeds {_listed(seeds)}{_words(parameters or {})}`"
+
+
+def _words(parameters: Mapping[str, Any]) -> str:
+    return "".join(f" -p {name}={value}" for name, value in parameters.items())
 
 
 def _listed(seeds: Sequence[int]) -> str:
@@ -114,25 +122,16 @@ def stack_tables(
 def _drawn(folder: Path) -> list[Path]:
     """Figures or tables of a run, sorted, without those of notebooks that have not come to their
     end."""
-
-    def ended(path: Path) -> bool:
-        card = path.with_suffix(".json")
-        if not card.is_file():
-            return True
-        return (folder.parent / f"{read_json(card)['notebook']}.json").is_file()
-
-    return list(filter(ended, sorted(folder.glob("*"))))
+    ended = {None, *(path.stem for path in folder.parent.glob("[0-9]*.json"))}
+    by = {card.stem: read_json(card)["notebook"] for card in folder.glob("*.json")}
+    return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ended]
 
 
 def _copy(run: Path, folder: Path) -> None:
     """Figures, tables and executed notebooks of one run, in place of those that were there."""
-    made = {
-        "figures": _drawn(run / "figures"),
-        "tables": _drawn(run / "tables"),
-        "notebooks": sorted(run.glob("[0-9]*.ipynb")),
-    }
-    for part, paths in made.items():
-        target = folder / ("" if part == "figures" else part)
+    made = {folder: _drawn(run / "figures"), folder / "tables": _drawn(run / "tables")}
+    made[folder / "notebooks"] = sorted(run.glob("[0-9]*.ipynb"))
+    for target, paths in made.items():
         target.mkdir(parents=True, exist_ok=True)
         for old in target.glob("*.*"):
             if old.is_file() and old.name != "expected.json":
@@ -141,14 +140,6 @@ def _copy(run: Path, folder: Path) -> None:
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
                 _tidy(target / path.name, run)
-
-
-def _check_seeds(profile: str, lost: set[int], parameters: str) -> None:
-    if lost:
-        names = _listed(sorted(lost))
-        way = f"`bv run --profile {profile} --seeds {names}{parameters}`"
-        mend = f"{way}, or publish without them by --replace"
-        raise BvError(f"committed seeds {names} were not run here: {mend}")
 
 
 def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:

@@ -3,15 +3,15 @@ values that a rerun must meet."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
 from bvlib.files.safe import read_json, write_json
-from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, unit
-from bvlib.report.results import PARTS, collect, from_rows, results
+from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, finite
+from bvlib.report.results import PARTS, from_rows, numbers, runs
 from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
 
@@ -27,24 +27,26 @@ def folder(profile: str) -> Path:
     return notebooks.root_folder() / "figures" / profile
 
 
-def committed(profile: str) -> dict[int, list[dict[str, Any]]]:
-    """{seed: results} of the committed reference runs, from `seeds.csv`; empty if there is none.
-    BvError if it is damaged."""
-    return _read(folder(profile) / "seeds.csv")
+def rows_path(profile: str, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Where the tidy rows of runs are committed: `seeds.csv`, or with a parameter of
+    :data:`SECONDS` the file that it names."""
+    stem = "".join(SECONDS[name] for name in parameters or {}) or "seeds"
+    return folder(profile) / f"{stem}.csv"
 
 
-def committed_second(profile: str, parameter: str, value: str) -> dict[int, list[dict[str, Any]]]:
-    """The same with the second base or adversary of this name, from the file that :data:`SECONDS`
-    names."""
-    return _read(folder(profile) / f"{SECONDS[parameter]}.csv", parameter, value)
-
-
-def _read(path: Path, column: str = "", value: str = "") -> dict[int, list[dict[str, Any]]]:
+def committed(
+    profile: str, parameters: Mapping[str, Any] | None = None
+) -> dict[int, list[dict[str, Any]]]:
+    """{seed: results} of the committed reference runs, or of those with a second base or adversary,
+    from :func:`rows_path`. Empty if there is none, BvError if it is damaged."""
+    path = rows_path(profile, parameters)
     if not path.is_file():
         return {}
     try:
         rows = read_cells(path)
-        return from_rows(rows[rows[column] == value] if column else rows)
+        for name, value in (parameters or {}).items():
+            rows = rows[rows[name] == value]
+        return from_rows(rows)
     except (KeyError, ValueError, TypeError, AttributeError):
         mend = "take it from git again, or run `bv publish`"
         raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
@@ -61,31 +63,23 @@ def _read_expected(profile: str) -> dict[str, Any]:
 
 
 def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
+    """{part: {name: {value, unit}}} of seed 0, without those of long notebooks, which are in
+    seeds.csv alone: no default run has them."""
     long = {each.name for each in notebooks.every() if each.long}
-    # the values of long notebooks are in seeds.csv alone: no default run has them
-    runs = [run for run in results(profile, 0) if run["notebook"] not in long]
-    if not runs:
+    found = [run for run in runs(profile).get(0, []) if run["notebook"] not in long]
+    if not found:
         raise missing_seed_zero(profile)
-    headline, measures = (collect(runs, part) for part in PARTS)
-    return {
-        "headline": {
-            name: {"value": _plain(entry.get("value")), "unit": entry.get("unit", "")}
-            for name, entry in headline.items()
-        },
-        "measures": {
-            name: {"value": _plain(value), "unit": unit(name)} for name, value in measures.items()
-        },
-    }
+    values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for _, part, name, value, of_unit in numbers(found):
+        [plain] = [round(each, 4) for each in finite([value])] or [None]
+        values[part].setdefault(name, {"value": plain, "unit": of_unit})
+    return values
 
 
 def missing_seed_zero(profile: str) -> MissingData:
     """The error for a profile whose seed 0 was not run. It is returned, not raised."""
     way = f"make it with `bv run --profile {profile}`"
     return MissingData(f"no run of profile {profile} with seed 0: {way}")
-
-
-def _plain(value: float | None) -> float | None:
-    return round(float(value), 4) if value is not None and math.isfinite(value) else None
 
 
 def write_expected(profile: str, tolerance: float | None = None) -> Path:
@@ -143,12 +137,8 @@ def drift(profile: str) -> list[str]:
         mend = f"write it with `bv publish --profile {profile}`"
         raise MissingData(f"nothing committed at {where}: {mend}")
     obtained, lines, waiting = _seed_zero(profile), [], awaiting(profile)
-    of = {
-        (part, name): run["notebook"]
-        for run in reversed(committed(profile).get(0, []))
-        for part in PARTS
-        for name in run[part]
-    }
+    reference = numbers(committed(profile).get(0, []))
+    of = {(part, name): notebook for notebook, part, name, *_ in reference}
     for part in PARTS:
         for name, entry in expected.get(part, {}).items():
             if of.get((part, name)) in waiting:
@@ -157,7 +147,7 @@ def drift(profile: str) -> list[str]:
             committed_as = f"committed {_shown(want)} {entry['unit']}"
             if name not in obtained[part]:
                 lines.append(f"{part} {name}: missing, {committed_as}")
-            elif _apart(want, got) > entry["tolerance"]:
+            elif not _near(want, got, entry["tolerance"]):
                 within = f"(tolerance {entry['tolerance']:g})"
                 lines.append(f"{part} {name}: {_shown(got)}, {committed_as} {within}")
     return lines
@@ -167,8 +157,6 @@ def _shown(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
-def _apart(want: float | None, got: float | None) -> float:
-    """How far two values are from each other; infinitely far if just one is undefined."""
-    if want is None or got is None:
-        return 0.0 if want is got else math.inf
-    return abs(got - want)
+def _near(want: float | None, got: float | None, tolerance: float) -> bool:
+    """Whether two values are at most so far from each other; an undefined one is near another."""
+    return want is got or (None not in (want, got) and abs(got - want) <= tolerance)

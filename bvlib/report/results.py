@@ -3,14 +3,13 @@ and back from such rows."""
 
 from __future__ import annotations
 
-import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bvlib.files.safe import read_json
-from bvlib.report.claims import unit
+from bvlib.files.safe import read_json, read_json_if
+from bvlib.report.claims import finite, unit
 from bvlib.run import notebooks
 from bvlib.run.records import artefact_seconds
 
@@ -21,28 +20,19 @@ COLUMNS = ["seed", "notebook", "part", "name", "value", "unit"]  # of the tidy r
 PARTS = ("headline", "measures")  # what `part` may be
 
 
-def results(
-    profile: str, seed: int, parameters: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """The JSON of each notebook run with these parameters (the defaults if None), in order, its
-    record under "record"."""
-    found = []
-    folder = notebooks.out_folder(profile, seed, parameters)
-    for path in sorted(folder.glob("[0-9]*.json")):
-        record = folder / ".records" / path.name
-        kept = read_json(record) if record.is_file() else {}
-        found.append({"notebook": path.stem, **read_json(path), "record": kept})
-    return found
-
-
-def seeds_run(profile: str, parameters: Mapping[str, Any] | None = None) -> list[int]:
-    """The seeds that have at least one result of these parameters (the defaults if None),
-    sorted."""
+def runs(
+    profile: str, parameters: Mapping[str, Any] | None = None
+) -> dict[int, list[dict[str, Any]]]:
+    """{seed: results} of all seeds that were run with these parameters (the defaults if None),
+    sorted: the JSON of each notebook, in order, its record under "record"."""
     end = notebooks.out_folder(profile, 0, parameters).name.removeprefix("seed-0")
-    runs = (notebooks.runs_folder() / profile).glob(f"seed-*{end}")
-    found = [re.fullmatch(r"seed-(\d+)", path.name.removesuffix(end)) for path in runs]
-    seeds = sorted(int(match[1]) for match in found if match)
-    return [seed for seed in seeds if results(profile, seed, parameters)]
+    found: dict[int, list[dict[str, Any]]] = {}
+    for path in sorted((notebooks.runs_folder() / profile).glob(f"seed-*{end}/[0-9]*.json")):
+        if match := re.fullmatch(rf"seed-(\d+){re.escape(end)}", path.parent.name):
+            record = read_json_if(path.parent / ".records" / path.name) or {}
+            result = {"notebook": path.stem, **read_json(path), "record": record}
+            found.setdefault(int(match[1]), []).append(result)
+    return dict(sorted(found.items()))
 
 
 def collect(runs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
@@ -50,27 +40,29 @@ def collect(runs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
 
     A name that two notebooks give with different values is said on stderr.
     """
-    found: dict[str, Any] = {}
-    source: dict[str, str] = {}
+    found: dict[str, tuple[Any, str]] = {}
     for run in runs:
         for name, value in run.get(part, {}).items():
-            first = source.setdefault(name, run["notebook"])
-            if found.setdefault(name, value) != value:
+            known, first = found.setdefault(name, (value, run["notebook"]))
+            if known != value:
                 both = f"{first} and {run['notebook']}"
                 print(f"bv: {name} differs between {both}: the first is shown", file=sys.stderr)
-    return found
+    return {name: value for name, (value, _) in found.items()}
+
+
+def numbers(found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, Any, str]]:
+    """(notebook, part, name, value, unit) of each number in some results."""
+    for run in found:
+        for name, entry in run["headline"].items():
+            yield run["notebook"], "headline", name, entry["value"], entry["unit"]
+        for name, value in run["measures"].items():
+            yield run["notebook"], "measures", name, value, unit(name)
 
 
 def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Tidy rows (with :data:`COLUMNS`) of all seeds that were run with these parameters."""
-    rows = []
-    for seed in seeds_run(profile, parameters):
-        for run in results(profile, seed, parameters):
-            for name, entry in run["headline"].items():
-                told = entry["value"], entry["unit"]
-                rows.append((seed, run["notebook"], "headline", name, *told))
-            for name, value in run["measures"].items():
-                rows.append((seed, run["notebook"], "measures", name, value, unit(name)))
+    found = runs(profile, parameters)
+    rows = [(seed, *number) for seed in found for number in numbers(found[seed])]
     import pandas as pd  # here, so that `bv report` of nothing new answers at once
 
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -86,8 +78,7 @@ def from_rows(rows: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
     for row in rows.drop_duplicates(["seed", "part", "name"]).itertuples():
         empty = {"notebook": row.notebook, **{part: {} for part in PARTS}}
         run = found.setdefault(int(row.seed), {}).setdefault(row.notebook, empty)
-        value = float(row.value or math.nan)
-        value = value if math.isfinite(value) else None
+        [value] = finite([float(row.value or "nan")]) or [None]
         entry = {"value": value, "low": None, "high": None, "unit": row.unit}
         run[row.part][row.name] = entry if row.part == "headline" else value
     return {seed: list(runs.values()) for seed, runs in found.items()}

@@ -18,6 +18,13 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *rows]]
 
 
+def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows)]
+    cells = [map(str.ljust, row, widths) for row in (titles, *rows)]
+    return ["  ".join(row).rstrip() for row in cells]
+
+
 def seeds_in_words(seeds: Sequence[int]) -> str:
     """ "seed 0", "seeds 0, 1, 2"."""
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
