@@ -9,7 +9,6 @@ offsets[i]:offsets[i+1]). The files lie in the folder that the environment varia
 names, else in the repository's `data/`.
 """
 
-import hashlib
 import io
 import os
 import re
@@ -22,9 +21,11 @@ from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256
+from bvlib.worlds.source import image_hash, outside, told_as, unfit
 
 T = TypeVar("T")
 SIDE = 32  # pixels; every image that `load` serves is SIDE x SIDE
@@ -151,7 +152,11 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
         images, labels = raw.get(f"{part}_images"), raw[f"{part}_labels"]
         if images is None:
             images = _decode(raw["train_jpeg"], raw["train_offsets"], path)
-        if wrong := _wrong(images, labels, len(classes)):
+        wrong = unfit(images, labels) or outside(labels, len(classes))
+        if not wrong and max(images.shape[1:3]) > SIDE:
+            high, wide = images.shape[1:3]
+            wrong = f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
+        if wrong:
             raise refused(path, f"{part} {wrong}")
         splits += [_to_rgb(images, info.background), labels.astype(np.int64)]
     if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
@@ -199,11 +204,6 @@ def loose(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def image_hash(image: np.ndarray) -> bytes:
-    """16 bytes that tell images apart: equal pixels, equal hash."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
 def refused(path: Path, what: str) -> BvError:
     """The error for a prepared file that is not what it should be. It is returned, not raised."""
     return BvError(f"{path}: {what}; prepare it again with `bv data prepare {path.stem} ...`")
@@ -211,54 +211,28 @@ def refused(path: Path, what: str) -> BvError:
 
 def _read(path: Path, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a prepared file, or one line about what is wrong with it."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = set(archive.files)
-            if missing := min((sorted(set(need) - keys) for need in (KEYS, JPEG_KEYS)), key=len):
-                raise refused(path, f"it lacks {', '.join(missing)}: not a prepared dataset")
-            if foreign := sorted(keys - set(KEYS) - set(JPEG_KEYS)):
-                raise refused(path, f"it holds {', '.join(foreign)}: not a prepared dataset")
-            return {key: archive[key] for key in (only or archive.files)}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error):
-        raise refused(path, "it is truncated or no npz of plain arrays") from None
+    kinds = OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error
+    none = refused(path, "it is truncated or no npz of plain arrays")
+    with told_as(none, *kinds), np.load(path, allow_pickle=False) as archive:
+        keys = set(archive.files)
+        if missing := min((sorted(set(need) - keys) for need in (KEYS, JPEG_KEYS)), key=len):
+            raise refused(path, f"it lacks {', '.join(missing)}: not a prepared dataset")
+        if foreign := sorted(keys - set(KEYS) - set(JPEG_KEYS)):
+            raise refused(path, f"it holds {', '.join(foreign)}: not a prepared dataset")
+        return {key: archive[key] for key in (only or archive.files)}
 
 
 def _decode(data: np.ndarray, offsets: np.ndarray, path: Path) -> np.ndarray:
     """JPEG bytes one after the other -> uint8 N x H x W x 3."""
-    from PIL import Image
-
     bounds = offsets.tolist() if offsets.ndim == 1 and offsets.dtype.kind in "iu" else []
     if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != len(data) or sorted(bounds) != bounds:
         raise refused(path, "train_offsets do not fit train_jpeg")
-    images = np.empty((0,), np.uint8)
+    images = []
     for i, (start, end) in enumerate(pairwise(bounds)):
-        try:
-            image = np.asarray(Image.open(io.BytesIO(data[start:end])).convert("RGB"))
-            if i == 0:
-                images = np.empty((len(bounds) - 1, *image.shape), np.uint8)
-            images[i] = image
-        except (OSError, ValueError):
-            raise refused(path, f"train image {i} is no JPEG of the others' size") from None
-    return images
-
-
-def _wrong(images: np.ndarray, labels: np.ndarray, classes: int) -> str:
-    """What is wrong with a split, in words; "" when nothing is."""
-    kind, (high, wide) = f"{images.dtype} {images.shape}", (*images.shape, 0, 0, 0)[1:3]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        return f"images are {kind}, not uint8 N x H x W or N x H x W x 3"
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels):
-        return f"labels are {labels.dtype} {labels.shape} for {len(images)} images"
-    if max(high, wide) > SIDE:
-        return f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
-    return outside(labels, classes)
-
-
-def outside(labels: np.ndarray, classes: int) -> str:
-    """Which labels (N,) are no class, in words; "" when all are."""
-    if not len(labels) or (labels.min() >= 0 and labels.max() < classes):
-        return ""
-    return f"labels reach from {labels.min()} to {labels.max()}, outside 0..{classes - 1}"
+        with told_as(refused(path, f"train image {i} is no JPEG"), OSError, ValueError):
+            images.append(np.asarray(Image.open(io.BytesIO(data[start:end])).convert("RGB")))
+    with told_as(refused(path, "its JPEG images are not all of one size"), ValueError):
+        return np.stack(images)
 
 
 def _to_rgb(images: np.ndarray, background: int) -> np.ndarray:

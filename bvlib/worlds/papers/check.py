@@ -10,10 +10,9 @@ import numpy as np
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256
-from bvlib.worlds.images import image_hash, outside
-from bvlib.worlds.papers.source import Listing
 from bvlib.worlds.papers.table import Row, row
 from bvlib.worlds.papers.write import PARTS, SPLITS
+from bvlib.worlds.source import Listing, image_hash, outside
 
 CARD = [
     "name",

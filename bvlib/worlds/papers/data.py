@@ -29,9 +29,9 @@ from bvlib.worlds import images
 from bvlib.worlds.papers.check import check, expect, find_cache
 from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, unpack_present
 from bvlib.worlds.papers.readers import READERS
-from bvlib.worlds.papers.source import Items, Listing
 from bvlib.worlds.papers.table import Row, describe, prompts, row
 from bvlib.worlds.papers.write import PARTS, SPLITS, write_split
+from bvlib.worlds.source import Items, Listing
 from bvlib.worlds.tasks import Split, Task
 
 __all__ = [
