@@ -76,7 +76,7 @@ def prepare(
             raise BvError(f"class {lone!r} has no {part} image left: add some or leave it out")
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
-    with told_as(lambda why: BvError(f"cannot write {path} ({why})"), OSError):
+    with told_as(f"cannot write {path}", OSError, mend="make room there or name another out"):
         save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
@@ -132,7 +132,7 @@ def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list
     ways = [[{key: value} for value in ends] for key, ends in ways.items() if key in takes]
     mend = f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
     # torchvision and the network raise many kinds
-    with told_as(lambda why: BvError(f"torchvision could not bring {kind} ({why}); {mend}")):
+    with told_as(f"torchvision could not bring {kind}", mend=mend):
         root.mkdir(parents=True, exist_ok=True)
         splits = [cls(**options, **way) for way in (ways or [[{}]])[0]]
     names = getattr(splits[0], "classes", None) or getattr(splits[0], "_characters", None) or []

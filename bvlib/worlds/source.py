@@ -28,23 +28,24 @@ def broken(path: Path, why: str, mend: str = ANEW) -> BvError:
 
 
 @contextmanager
-def told_as(error: BvError | Callable[[str], BvError], *kinds: type[Exception]) -> Iterator[None]:
-    """Raise ``error`` in place of any exception, or of those of the named kinds only.
+def told_as(what: str | BvError, *kinds: type[Exception], mend: str = "") -> Iterator[None]:
+    """Raise a BvError in place of any exception, or of those of the named kinds only.
 
-    A function gets the reason in words, in one line, and gives the error.
+    ``what`` is that error, or what failed in words: the reason and ``mend`` follow.
 
-    >>> with told_as(lambda why: BvError(f"no number ({why})"), ValueError):
+    >>> with told_as("cannot count", ValueError, mend="give a number"):
     ...     int("x")
     Traceback (most recent call last):
-    bvlib.core.errors.BvError: no number (invalid literal for int() with base 10: 'x')
+    bvlib.core.errors.BvError: cannot count (invalid literal for int() with base 10: 'x'): give ...
     """
     try:
         yield
     except Exception as cause:
         if kinds and not isinstance(cause, kinds):
             raise
-        text = getattr(cause, "strerror", None) or " ".join(str(cause).split())
-        raise (error(text or type(cause).__name__) if callable(error) else error) from None
+        why = getattr(cause, "strerror", None) or " ".join(str(cause).split())
+        told = f"{what} ({why or type(cause).__name__}): {mend}"
+        raise (what if isinstance(what, BvError) else BvError(told)) from None
 
 
 # Arrays

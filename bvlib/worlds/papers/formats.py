@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bvlib.worlds.source import broken, told_as
+from bvlib.worlds.source import ANEW, broken, told_as
 
 _empty_array = np.empty(0).__reduce__()[0]  # numpy's, which pickles name by its place
 _PLAIN = {
@@ -46,7 +46,7 @@ def plain_pickle(path: Path) -> dict:
     Nothing in it is run.
     """
     # a damaged pickle raises many kinds
-    with told_as(lambda why: broken(path, f"refused without running it ({why})")):
+    with told_as(f"{path}: refused without running it", mend=ANEW):
         found = _Plain(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     if not isinstance(found, dict):
         raise broken(path, "it holds no dict")
