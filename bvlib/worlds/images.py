@@ -11,13 +11,11 @@ names, else in the repository's `data/`.
 
 import io
 import os
-import re
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,51 +24,14 @@ from PIL import Image
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256
 from bvlib.worlds.source import image_hash, outside, told_as, unfit
+from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
 
-T = TypeVar("T")
+__all__ = ["DATASETS", "GENERIC_TEMPLATES", "DatasetInfo", "load", "names", "table"]
+
 SIDE = 32  # pixels; every image that `load` serves is SIDE x SIDE
 KEYS = ("train_images", "train_labels", "test_images", "test_labels", "classnames")
 JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
-GENERIC_TEMPLATES = ("a photo of a {}.", "a picture of a {}.")  # for a set of the reader's own
 BASE_ONLY = ("omniglot", "tinyimagenet")  # in the training of the real32 base, so not its tasks
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a set before it is read.
-
-    `train`, `test`, `classes`, `sha256` are those of the reference preparation; another one is
-    fine. `words` maps a class name in the file to words for a text tower, in label order ({}: the
-    name itself). `background` is the grey level put around images smaller than 32 x 32 pixels.
-    """
-
-    name: str
-    what: str
-    licence: str = "your own"
-    citation: str = ""
-    train: int = 0
-    test: int = 0
-    classes: int = 0
-    templates: tuple[str, ...] = GENERIC_TEMPLATES
-    words: dict[str, str] = field(default_factory=dict)
-    sha256: str = ""
-    torchvision: str = ""
-    background: int = 0
-
-    def read_names(self, names: Sequence[str]) -> list[str]:
-        """Class names of a file -> words that a CLIP text tower can read, in the same order.
-
-        Found by name, else by position when the names number themselves (0, 1, ... or 00000,
-        00001, ...).
-
-        >>> DATASETS["fashion_mnist"].read_names(["T-shirt/top", "Trouser"])
-        ['t-shirt', 'pair of trousers']
-        """
-        words = {loose(name): text for name, text in self.words.items()}
-        numbered = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
-        if len(names) == len(words) and all(m and int(m[1]) == i for i, m in enumerate(numbered)):
-            return list(words.values())
-        return [words.get(loose(name)) or _tidy(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -87,21 +48,7 @@ class Arrays:
     path: Path
 
 
-def read_table(path: Path, make: Callable[..., T]) -> dict[str, T]:
-    """The entries of a YAML table of datasets: {name: make(name=name, **its fields)}.
-
-    Lists become tuples.
-    """
-    import yaml
-
-    told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {
-        name: make(name=name, **{k: tuple(v) if type(v) is list else v for k, v in fields.items()})
-        for name, fields in told.items()
-    }
-
-
-DATASETS: dict[str, DatasetInfo] = read_table(Path(__file__).with_name("images.yaml"), DatasetInfo)
+DATASETS = read_table(Path(__file__).with_name("images.yaml"))
 
 
 def data_folder() -> Path:
@@ -190,18 +137,6 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
                 row["present"] = "unreadable"
         rows.append(row | {"sha256": row["sha256"][:12]})
     return pandas.DataFrame(rows)
-
-
-def _tidy(name: str) -> str:
-    """A folder's name -> words: 'Early_Aramaic character07' -> 'Early Aramaic letter 7'."""
-    text = " ".join(re.sub(r"[_()]", " ", name).split())
-    match = re.fullmatch(r"(.+?)[ /]+character0*(\d+)", text)
-    return f"{match[1]} letter {match[2]}" if match else text
-
-
-def loose(name: str) -> str:
-    """A class name without case, spaces and signs, for comparing."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def refused(path: Path, what: str) -> BvError:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256
-from bvlib.worlds.images import DATASETS, SIDE, DatasetInfo, data_folder, loose
+from bvlib.worlds.images import DATASETS, SIDE, data_folder
 from bvlib.worlds.source import class_folders, image_hash, open_image, save_arrays, told_as
+from bvlib.worlds.table import DatasetInfo, loose
 
 Items = Iterable[tuple[Image.Image, int]]
 LANCZOS = Image.Resampling.LANCZOS

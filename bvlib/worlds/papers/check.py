@@ -9,9 +9,10 @@ import numpy as np
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256, read_json
-from bvlib.worlds.papers.table import Row, row
+from bvlib.worlds.papers.table import row
 from bvlib.worlds.papers.write import PARTS, SPLITS
 from bvlib.worlds.source import Listing, image_hash, outside, told_as
+from bvlib.worlds.table import DatasetInfo
 
 CARD = [
     "name",
@@ -105,7 +106,7 @@ def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarra
     return array
 
 
-def expect(one: Row, source: Listing, strict: bool) -> list[str]:
+def expect(one: DatasetInfo, source: Listing, strict: bool) -> list[str]:
     """Raise BvError when the source is not what the table says.
 
     Without ``strict``, other counts than those of the table are said in words instead.
@@ -124,7 +125,9 @@ def expect(one: Row, source: Listing, strict: bool) -> list[str]:
     return _expect_counts(one, source.counts(), classes, strict)
 
 
-def _expect_counts(one: Row, counts: dict[str, int], classes: int, strict: bool) -> list[str]:
+def _expect_counts(
+    one: DatasetInfo, counts: dict[str, int], classes: int, strict: bool
+) -> list[str]:
     wanted = {"classes": one.classes, "train": one.train, "test": one.test}
     wanted |= {"dev": one.dev} if one.dev else {}
     found, notes = {"classes": classes} | counts, []

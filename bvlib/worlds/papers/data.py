@@ -28,9 +28,10 @@ from bvlib.worlds import images
 from bvlib.worlds.papers.check import check, expect, find_cache
 from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, need_room, unpack_present
 from bvlib.worlds.papers.readers import READERS
-from bvlib.worlds.papers.table import Row, describe, prompts, row
+from bvlib.worlds.papers.table import describe, prompts, row
 from bvlib.worlds.papers.write import PARTS, SPLITS, write_split
 from bvlib.worlds.source import Items, Listing, told_as
+from bvlib.worlds.table import DatasetInfo
 from bvlib.worlds.tasks import Split, Task
 
 __all__ = [
@@ -167,7 +168,7 @@ def load(
     return PaperTask(name, tuple(card["classnames"]), tuple(card["prompts"]), **told)
 
 
-def _splits(one: Row, source: Listing, limit: int | None, seed: int) -> dict[str, Items]:
+def _splits(one: DatasetInfo, source: Listing, limit: int | None, seed: int) -> dict[str, Items]:
     """Train and dev in the order of torch's random_split (train first), test in its own."""
 
     def shuffled(n: int) -> np.ndarray:

@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import locked
-from bvlib.worlds.papers.table import File, row
+from bvlib.worlds.papers.table import row
 from bvlib.worlds.source import told_as
+from bvlib.worlds.table import File
 
 Progress = Callable[[str, int, int], None]  # what, done, total (0: not known)
 BLOCK = 1 << 20  # bytes read at once
