@@ -128,8 +128,7 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
         row |= {"present": "no", "path": str(path)}
         if path.is_file():
             row["sha256"] = file_sha256(path)
-            same = row["sha256"] == info.sha256
-            row["present"] = "reference" if same else "own preparation"
+            row["present"] = "reference" if row["sha256"] == info.sha256 else "own preparation"
             try:
                 raw = _read(path, only=("train_labels", "test_labels", "classnames"))
                 row |= zip(counted, map(len, raw.values()), strict=True)

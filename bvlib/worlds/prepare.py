@@ -50,7 +50,8 @@ def prepare(
         raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
     path = Path(out) if out else data_folder()
     path = path if path.suffix == ".npz" else path / f"{name}.npz"
-    info, rng = DATASETS.get(name) or DatasetInfo(name, ""), _rng(name)
+    info, seed = DATASETS.get(name) or DatasetInfo(name, ""), f"bvlib dataset {name}"
+    rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     if source is not None:
         classes, splits = _from_folder(Path(source))
     else:
@@ -65,11 +66,11 @@ def prepare(
     fresh = np.array([image_hash(image) not in seen for image in parts[0][0]], dtype=bool)
     if not fresh.all():
         say(f"{(~fresh).sum()} train images that are also test images left out")
-    parts[0] = parts[0][0][fresh], parts[0][1][fresh]
+        parts[0] = parts[0][0][fresh], parts[0][1][fresh]
     if per_class is None and info.classes:
         per_class = round(info.train / info.classes), round(info.test / info.classes)
-        few, many = per_class[::-1]
-        say(f"at most {many} train and {few} test images a class, as in the reference")
+        few = "at most {} train and {} test images a class, as in the reference"
+        say(few.format(*per_class))
     arrays, limits = {}, per_class or (None, None)
     for part, (these, their), limit in zip(("train", "test"), parts, limits, strict=True):
         if empty := set(range(len(classes))) - set(their.tolist()):
@@ -83,10 +84,6 @@ def prepare(
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
-
-
-def _rng(name: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(f"bvlib dataset {name}".encode()).digest()))
 
 
 def _from_folder(source: Path) -> tuple[list[str], list[Items]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,9 +44,14 @@ def told_as(what: str | BvError, *kinds: type[Exception], mend: str = "") -> Ite
     except Exception as cause:
         if kinds and not isinstance(cause, kinds):
             raise
-        why = getattr(cause, "strerror", None) or " ".join(str(cause).split())
-        told = f"{what} ({why or type(cause).__name__}): {mend}"
+        told = f"{what} ({reason(cause)}): {mend}"
         raise (what if isinstance(what, BvError) else BvError(told)) from None
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library or of the system says, in one line that is not too long."""
+    text = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300)
+    return text or type(error).__name__
 
 
 # Arrays

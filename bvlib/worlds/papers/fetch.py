@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import locked
 from bvlib.worlds.papers.table import row
-from bvlib.worlds.source import told_as
+from bvlib.worlds.source import reason, told_as
 from bvlib.worlds.table import File
 
 Progress = Callable[[str, int, int], None]  # what, done, total (0: not known)
@@ -135,10 +135,9 @@ def _download(file: File, path: Path, progress: Progress | None, timeout: float)
         except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's are OSErrors
             have, answered = _size(part), isinstance(error, urllib.error.HTTPError)
             if answered or have <= before or turn == TRIES - 1:
-                why = " ".join(str(error).split()) or type(error).__name__
                 kept = f"{have:,} bytes lie in {part.name} and the next call goes on from there; "
                 mend = "try again, or bring the file yourself and put it at"
-                what = f"could not fetch {file.url} ({why})"
+                what = f"could not fetch {file.url} ({reason(error)})"
                 raise MissingData(f"{what}: {kept if have else ''}{mend} {path}") from None
 
 
