@@ -584,7 +584,7 @@ def test_a_place_that_cannot_be_written(made, tmp_path):
 
 def test_no_room_is_said_first(made, tmp_path, monkeypatch):
     folder, _ = made("mnist")
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with one_line("0.0 GB are free", "make room"):
         prepared("mnist", folder, tmp_path)
 

@@ -27,6 +27,7 @@ from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
 from bvlib.worlds import bases
 from bvlib.worlds.bases import open_clip
+from bvlib.worlds.source import reason, told_as
 
 DTYPES = {**PRECISIONS, "fp16": torch.float16}
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
@@ -82,23 +83,15 @@ def build(
         raise unknown("dtype", dtype, DTYPES)
     config, quick = _config(name, pretrained)
     where = torch.device(device) if device is not None else default_device()
-    with torch.random.fork_rng(devices=[]), bases.quiet():
+    # open_clip, huggingface_hub and the network raise errors of their own
+    what = f"open_clip could not make {name!r} with weights {pretrained!r}"
+    mend = "without a network, set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir"
+    ways = {"force_quick_gelu": quick, "weights_only": True, "pretrained_text": False}
+    ways["require_pretrained"] = bool(pretrained) or name.startswith(PLACES)
+    with torch.random.fork_rng(devices=[]), bases.quiet(), told_as(what, mend=mend):
         torch.manual_seed(derive(seed, "clip", name))
-        try:
-            model = open_clip.create_model(
-                name,
-                pretrained,
-                force_quick_gelu=quick,
-                cache_dir=cache_dir,
-                weights_only=True,
-                pretrained_text=False,
-                require_pretrained=bool(pretrained) or name.startswith(PLACES),
-            )
-            tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
-        except Exception as error:  # open_clip, huggingface_hub and the network raise their own
-            what = f"{name!r} with weights {pretrained!r} ({_first_line(error)})"
-            mend = "set HF_HUB_OFFLINE=1 and put what it downloads into cache_dir"
-            raise BvError(f"open_clip could not make {what}: without a network, {mend}") from None
+        model = open_clip.create_model(name, pretrained, cache_dir=cache_dir, **ways)
+        tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
     pixels = open_clip.model.get_model_preprocess_cfg(model)
     size = getattr(model.visual, "image_size", pixels.get("size"))
     card = {
@@ -118,9 +111,8 @@ def build(
     check_activation(card, model)
     if dtype != "fp32":
         _keep_in(model.visual, DTYPES[dtype])
-    kept = heads and Path(heads)
-    pixels = card["mean"], card["std"]
-    return KeptHeads(model.to(where), tokenizer, name, card, *pixels, folder=kept)
+    kept, normal = heads and Path(heads), (card["mean"], card["std"])
+    return KeptHeads(model.to(where), tokenizer, name, card, *normal, folder=kept)
 
 
 def save(encoder: Encoder, path: str | Path) -> None:
@@ -197,7 +189,7 @@ def heads(
         try:
             return load_weights(path)[0]["head"].to(encoder.device)
         except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
-            warnings.warn(f"head made again: {_first_line(error)}", stacklevel=2)
+            warnings.warn(f"head made again: {reason(error)}", stacklevel=2)
     head = ClipEncoder.head(encoder, classnames, templates)
     save_weights(path, {"head": head}, {**said, "model": encoder.name})
     return head
@@ -209,11 +201,9 @@ def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
     if name.startswith(PLACES):
         if pretrained is not None:
             raise BvError(f"{name!r} brings its own weights: leave out pretrained={pretrained!r}")
-        try:
+        with told_as(f"no model config at {name!r}", mend="name a folder or repository with one"):
             config = open_clip.get_model_config(name)
-        except Exception as error:
-            raise BvError(f"no model config at {name!r} ({_first_line(error)})") from None
-        return config, bool(config.get("quick_gelu", False))
+            return config, bool(config.get("quick_gelu", False))
     config = open_clip.get_model_config(name)
     if config is None:
         near = difflib.get_close_matches(name, open_clip.list_models(), 5, 0.0)
@@ -236,11 +226,5 @@ def _keep_in(tower: torch.nn.Module, kind: torch.dtype) -> None:
     """Keep a tower in a lower precision: its input follows the weights in use, its output is
     float32."""
     tower.to(kind)
-    tower.register_forward_pre_hook(
-        lambda used, inputs: (inputs[0].to(next(used.parameters()).dtype),)
-    )
+    tower.register_forward_pre_hook(lambda used, told: (told[0].to(next(used.parameters()).dtype),))
     tower.register_forward_hook(lambda used, inputs, out: out.float())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -9,6 +9,7 @@ Masks are float32 in [0, 1], shape (RESOLUTION, RESOLUTION).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -136,13 +137,12 @@ def fill(outline: np.ndarray) -> np.ndarray:
     total = np.zeros((RESOLUTION, RESOLUTION), np.float32)
     a, b = outline, np.roll(outline, -1, 0)
     step = 2 / RESOLUTION / 3
-    for dx in (-step, 0, step):
-        for dy in (-step, 0, step):
-            x, y = np.moveaxis(_grid() + np.array([dx, dy], np.float32), -1, 0)
-            crosses = (a[:, 1] > y[..., None]) != (b[:, 1] > y[..., None])
-            rise = np.where(b[:, 1] == a[:, 1], 1e-9, b[:, 1] - a[:, 1])
-            at = a[:, 0] + (y[..., None] - a[:, 1]) / rise * (b[:, 0] - a[:, 0])
-            total += ((crosses & (x[..., None] < at)).sum(-1) % 2).astype(np.float32)
+    rise = np.where(b[:, 1] == a[:, 1], 1e-9, b[:, 1] - a[:, 1])
+    for shift in product((-step, 0, step), repeat=2):
+        x, y = np.moveaxis(_grid() + np.array(shift, np.float32), -1, 0)[..., None]
+        crosses = (a[:, 1] > y) != (b[:, 1] > y)
+        at = a[:, 0] + (y - a[:, 1]) / rise * (b[:, 0] - a[:, 0])
+        total += ((crosses & (x < at)).sum(-1) % 2).astype(np.float32)
     return total / 9
 
 

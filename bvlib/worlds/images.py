@@ -9,67 +9,29 @@ offsets[i]:offsets[i+1]). The files lie in the folder that the environment varia
 names, else in the repository's `data/`.
 """
 
-import hashlib
 import io
 import os
-import re
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256
+from bvlib.worlds.source import image_hash, outside, told_as, unfit
+from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
 
-T = TypeVar("T")
+__all__ = ["DATASETS", "GENERIC_TEMPLATES", "DatasetInfo", "load", "names", "table"]
+
 SIDE = 32  # pixels; every image that `load` serves is SIDE x SIDE
 KEYS = ("train_images", "train_labels", "test_images", "test_labels", "classnames")
 JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
-GENERIC_TEMPLATES = ("a photo of a {}.", "a picture of a {}.")  # for a set of the reader's own
 BASE_ONLY = ("omniglot", "tinyimagenet")  # in the training of the real32 base, so not its tasks
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a set before it is read.
-
-    `train`, `test`, `classes`, `sha256` are those of the reference preparation; another one is
-    fine. `words` maps a class name in the file to words for a text tower, in label order ({}: the
-    name itself). `background` is the grey level put around images smaller than 32 x 32 pixels.
-    """
-
-    name: str
-    what: str
-    licence: str = "your own"
-    citation: str = ""
-    train: int = 0
-    test: int = 0
-    classes: int = 0
-    templates: tuple[str, ...] = GENERIC_TEMPLATES
-    words: dict[str, str] = field(default_factory=dict)
-    sha256: str = ""
-    torchvision: str = ""
-    background: int = 0
-
-    def read_names(self, names: Sequence[str]) -> list[str]:
-        """Class names of a file -> words that a CLIP text tower can read, in the same order.
-
-        Found by name, else by position when the names number themselves (0, 1, ... or 00000,
-        00001, ...).
-
-        >>> DATASETS["fashion_mnist"].read_names(["T-shirt/top", "Trouser"])
-        ['t-shirt', 'pair of trousers']
-        """
-        words = {loose(name): text for name, text in self.words.items()}
-        numbered = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
-        if len(names) == len(words) and all(m and int(m[1]) == i for i, m in enumerate(numbered)):
-            return list(words.values())
-        return [words.get(loose(name)) or _tidy(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -86,21 +48,7 @@ class Arrays:
     path: Path
 
 
-def read_table(path: Path, make: Callable[..., T]) -> dict[str, T]:
-    """The entries of a YAML table of datasets: {name: make(name=name, **its fields)}.
-
-    Lists become tuples.
-    """
-    import yaml
-
-    told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {
-        name: make(name=name, **{k: tuple(v) if type(v) is list else v for k, v in fields.items()})
-        for name, fields in told.items()
-    }
-
-
-DATASETS: dict[str, DatasetInfo] = read_table(Path(__file__).with_name("images.yaml"), DatasetInfo)
+DATASETS = read_table(Path(__file__).with_name("images.yaml"))
 
 
 def data_folder() -> Path:
@@ -151,7 +99,11 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
         images, labels = raw.get(f"{part}_images"), raw[f"{part}_labels"]
         if images is None:
             images = _decode(raw["train_jpeg"], raw["train_offsets"], path)
-        if wrong := _wrong(images, labels, len(classes)):
+        wrong = unfit(images, labels) or outside(labels, len(classes))
+        if not wrong and max(images.shape[1:3]) > SIDE:
+            high, wide = images.shape[1:3]
+            wrong = f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
+        if wrong:
             raise refused(path, f"{part} {wrong}")
         splits += [_to_rgb(images, info.background), labels.astype(np.int64)]
     if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
@@ -176,8 +128,7 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
         row |= {"present": "no", "path": str(path)}
         if path.is_file():
             row["sha256"] = file_sha256(path)
-            same = row["sha256"] == info.sha256
-            row["present"] = "reference" if same else "own preparation"
+            row["present"] = "reference" if row["sha256"] == info.sha256 else "own preparation"
             try:
                 raw = _read(path, only=("train_labels", "test_labels", "classnames"))
                 row |= zip(counted, map(len, raw.values()), strict=True)
@@ -187,23 +138,6 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
     return pandas.DataFrame(rows)
 
 
-def _tidy(name: str) -> str:
-    """A folder's name -> words: 'Early_Aramaic character07' -> 'Early Aramaic letter 7'."""
-    text = " ".join(re.sub(r"[_()]", " ", name).split())
-    match = re.fullmatch(r"(.+?)[ /]+character0*(\d+)", text)
-    return f"{match[1]} letter {match[2]}" if match else text
-
-
-def loose(name: str) -> str:
-    """A class name without case, spaces and signs, for comparing."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def image_hash(image: np.ndarray) -> bytes:
-    """16 bytes that tell images apart: equal pixels, equal hash."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
 def refused(path: Path, what: str) -> BvError:
     """The error for a prepared file that is not what it should be. It is returned, not raised."""
     return BvError(f"{path}: {what}; prepare it again with `bv data prepare {path.stem} ...`")
@@ -211,54 +145,28 @@ def refused(path: Path, what: str) -> BvError:
 
 def _read(path: Path, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a prepared file, or one line about what is wrong with it."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = set(archive.files)
-            if missing := min((sorted(set(need) - keys) for need in (KEYS, JPEG_KEYS)), key=len):
-                raise refused(path, f"it lacks {', '.join(missing)}: not a prepared dataset")
-            if foreign := sorted(keys - set(KEYS) - set(JPEG_KEYS)):
-                raise refused(path, f"it holds {', '.join(foreign)}: not a prepared dataset")
-            return {key: archive[key] for key in (only or archive.files)}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error):
-        raise refused(path, "it is truncated or no npz of plain arrays") from None
+    kinds = OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error
+    none = refused(path, "it is truncated or no npz of plain arrays")
+    with told_as(none, *kinds), np.load(path, allow_pickle=False) as archive:
+        keys = set(archive.files)
+        if missing := min((sorted(set(need) - keys) for need in (KEYS, JPEG_KEYS)), key=len):
+            raise refused(path, f"it lacks {', '.join(missing)}: not a prepared dataset")
+        if foreign := sorted(keys - set(KEYS) - set(JPEG_KEYS)):
+            raise refused(path, f"it holds {', '.join(foreign)}: not a prepared dataset")
+        return {key: archive[key] for key in (only or archive.files)}
 
 
 def _decode(data: np.ndarray, offsets: np.ndarray, path: Path) -> np.ndarray:
     """JPEG bytes one after the other -> uint8 N x H x W x 3."""
-    from PIL import Image
-
     bounds = offsets.tolist() if offsets.ndim == 1 and offsets.dtype.kind in "iu" else []
     if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != len(data) or sorted(bounds) != bounds:
         raise refused(path, "train_offsets do not fit train_jpeg")
-    images = np.empty((0,), np.uint8)
+    images = []
     for i, (start, end) in enumerate(pairwise(bounds)):
-        try:
-            image = np.asarray(Image.open(io.BytesIO(data[start:end])).convert("RGB"))
-            if i == 0:
-                images = np.empty((len(bounds) - 1, *image.shape), np.uint8)
-            images[i] = image
-        except (OSError, ValueError):
-            raise refused(path, f"train image {i} is no JPEG of the others' size") from None
-    return images
-
-
-def _wrong(images: np.ndarray, labels: np.ndarray, classes: int) -> str:
-    """What is wrong with a split, in words; "" when nothing is."""
-    kind, (high, wide) = f"{images.dtype} {images.shape}", (*images.shape, 0, 0, 0)[1:3]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        return f"images are {kind}, not uint8 N x H x W or N x H x W x 3"
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels):
-        return f"labels are {labels.dtype} {labels.shape} for {len(images)} images"
-    if max(high, wide) > SIDE:
-        return f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
-    return outside(labels, classes)
-
-
-def outside(labels: np.ndarray, classes: int) -> str:
-    """Which labels (N,) are no class, in words; "" when all are."""
-    if not len(labels) or (labels.min() >= 0 and labels.max() < classes):
-        return ""
-    return f"labels reach from {labels.min()} to {labels.max()}, outside 0..{classes - 1}"
+        with told_as(refused(path, f"train image {i} is no JPEG"), OSError, ValueError):
+            images.append(np.asarray(Image.open(io.BytesIO(data[start:end])).convert("RGB")))
+    with told_as(refused(path, "its JPEG images are not all of one size"), ValueError):
+        return np.stack(images)
 
 
 def _to_rgb(images: np.ndarray, background: int) -> np.ndarray:

@@ -25,6 +25,8 @@ from bvlib.worlds.vocabulary import (
 
 SIZE = 32
 SHIFTS = {"down": -0.2, "up": 0.2}  # of the triangles, whose middle is not that of their circle
+LINE = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE * 2 - 1
+GRID = np.stack(np.meshgrid(LINE, LINE))  # x and y (2, 32, 32) of the middle of each pixel
 OUTLINES = {  # of signs
     "octagon": glyphs.regular(8, np.pi / 8, 0.97),
     "disc": glyphs.regular(40, 0, 0.95),
@@ -109,10 +111,9 @@ def _number(text: str, font: glyphs.Font, size: float) -> np.ndarray:
 def blur(masks: np.ndarray, width: int) -> np.ndarray:
     """Box blur of the last two axes by an odd-padded window of ``width`` pixels."""
     for axis in (-1, -2):
-        pad = [(0, 0)] * masks.ndim
-        pad[axis] = (width // 2, width - 1 - width // 2)
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(masks, pad), width, axis=axis)
-        masks = windows.mean(-1)
+        pad = {axis: (width // 2, width - 1 - width // 2)}
+        pad = [pad.get(at - masks.ndim, (0, 0)) for at in range(masks.ndim)]
+        masks = np.lib.stride_tricks.sliding_window_view(np.pad(masks, pad), width, axis).mean(-1)
     return masks.astype(np.float32)
 
 
@@ -123,10 +124,7 @@ def stamp(index, centre, half, turn, aspect) -> np.ndarray:
     turn (N,) in radians; aspect (N,) stretches x.
     """
     levels, _ = atlas()
-    line = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE * 2 - 1
-    gx, gy = np.meshgrid(line, line)
-    x = gx[None] - centre[:, 0, None, None]
-    y = gy[None] - centre[:, 1, None, None]
+    x, y = GRID[:, None] - centre.T[:, :, None, None]
     c, s = _turned(turn)
     h = half[:, None, None]
     r = glyphs.RESOLUTION
@@ -161,8 +159,7 @@ def _turned(turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pattern(which, frequency, phase, turn) -> np.ndarray:
     """Textures as fields in [0, 1], (N, 32, 32); frequency in periods a canvas."""
-    line = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE - 0.5
-    gx, gy = np.meshgrid(line, line)
+    gx, gy = GRID / 2
     f, p = frequency[:, None, None], phase[:, :, None, None]
     c, s = _turned(turn)
     x, y = (c * gx + s * gy) * f + p[:, 0], (c * gy - s * gx) * f + p[:, 1]
@@ -214,10 +211,9 @@ def draw(canvas: np.ndarray, things: Things, rng: np.random.Generator, frequency
             masks[i] = where[kind, name, things.split, font]
         elif kind in ("numbers", "runes"):
             masks[i] = where[kind, name, "base", font % 4]
-        elif kind == "colours":  # a coloured anything
-            masks[i] = where["shapes", SHAPES[rng.integers(len(SHAPES))]]
-        elif kind == "shapes":
-            masks[i] = where["shapes", name]
+        elif kind in ("shapes", "colours"):  # a coloured anything
+            shape = name if kind == "shapes" else SHAPES[rng.integers(len(SHAPES))]
+            masks[i] = where["shapes", shape]
     textured, signs = things.kind == "textures", things.kind == "signs"
     some = things[textured]
     which, k = np.array([TEXTURES.index(name) for name in some.name], int), len(some.name)

@@ -4,19 +4,20 @@ torchvision."""
 import hashlib
 import inspect
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, unknown
-from bvlib.files.safe import file_sha256, write_whole
-from bvlib.worlds.images import DATASETS, SIDE, DatasetInfo, data_folder, image_hash, loose
-from bvlib.worlds.papers.source import class_folders, open_image
+from bvlib.files.safe import file_sha256
+from bvlib.worlds.images import DATASETS, SIDE, data_folder
+from bvlib.worlds.source import class_folders, image_hash, open_image, save_arrays, told_as
+from bvlib.worlds.table import DatasetInfo, loose
 
 Items = Iterable[tuple[Image.Image, int]]
+LANCZOS = Image.Resampling.LANCZOS
 
 
 def prepare(
@@ -49,15 +50,15 @@ def prepare(
         raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
     path = Path(out) if out else data_folder()
     path = path if path.suffix == ".npz" else path / f"{name}.npz"
-    info, rng = DATASETS.get(name) or DatasetInfo(name, ""), _rng(name)
+    info, seed = DATASETS.get(name) or DatasetInfo(name, ""), f"bvlib dataset {name}"
+    rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     if source is not None:
         classes, splits = _from_folder(Path(source))
     else:
         classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
     classes, splits = _known_classes(info, classes, splits, say)
-    images, labels = zip(*(_stack(split, size) for split in splits), strict=True)
-    parts = list(zip(_one_shape(images, size), labels, strict=True))
-    classes = classes or [str(label) for label in range(1 + max(part.max() for part in labels))]
+    parts = _stack(splits, size)
+    classes = classes or [str(label) for label in range(1 + max(y.max() for _, y in parts))]
     if len(parts) == 1:
         parts = _fifth(*parts[0], rng)
         say("no test split: a fifth of each class, drawn with a seed made of the name, becomes it")
@@ -65,11 +66,11 @@ def prepare(
     fresh = np.array([image_hash(image) not in seen for image in parts[0][0]], dtype=bool)
     if not fresh.all():
         say(f"{(~fresh).sum()} train images that are also test images left out")
-    parts[0] = parts[0][0][fresh], parts[0][1][fresh]
+        parts[0] = parts[0][0][fresh], parts[0][1][fresh]
     if per_class is None and info.classes:
         per_class = round(info.train / info.classes), round(info.test / info.classes)
-        few, many = per_class[::-1]
-        say(f"at most {many} train and {few} test images a class, as in the reference")
+        few = "at most {} train and {} test images a class, as in the reference"
+        say(few.format(*per_class))
     arrays, limits = {}, per_class or (None, None)
     for part, (these, their), limit in zip(("train", "test"), parts, limits, strict=True):
         if empty := set(range(len(classes))) - set(their.tolist()):
@@ -77,15 +78,12 @@ def prepare(
             raise BvError(f"class {lone!r} has no {part} image left: add some or leave it out")
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
-    _write(path, arrays | {"classnames": np.array(classes, dtype=np.str_)})
+    with told_as(f"cannot write {path}", OSError, mend="make room there or name another out"):
+        save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
-
-
-def _rng(name: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(f"bvlib dataset {name}".encode()).digest()))
 
 
 def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
@@ -126,28 +124,18 @@ def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list
         known = [one for one in module.__all__ if one != "VisionDataset"]
         raise unknown("torchvision dataset", kind, known)
     takes = inspect.signature(cls).parameters
-    options = {
-        key: value for key, value in (("root", str(root)), ("download", True)) if key in takes
-    }
-    ways = [{}]
-    if "train" in takes:
-        ways = [{"train": True}, {"train": False}]
-    elif "split" in takes:
-        ways = [{"split": "train"}, {"split": "test"}]
-    try:
+    options = {"root": str(root), "download": True}
+    options = {key: value for key, value in options.items() if key in takes}
+    ways = {"train": [True, False], "split": ["train", "test"]}
+    ways = [[{key: value} for value in ends] for key, ends in ways.items() if key in takes]
+    mend = f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
+    # torchvision and the network raise many kinds
+    with told_as(f"torchvision could not bring {kind}", mend=mend):
         root.mkdir(parents=True, exist_ok=True)
-        splits = [cls(**options, **way) for way in ways]
-    except Exception as error:  # torchvision and the network raise many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        way = f"`bv data prepare {name} --from FOLDER` takes a folder of images instead"
-        raise BvError(f"torchvision could not bring {kind} ({reason}); {way}") from None
+        splits = [cls(**options, **way) for way in (ways or [[{}]])[0]]
     names = getattr(splits[0], "classes", None) or getattr(splits[0], "_characters", None) or []
-    return [str(text) for text in names], [_pairs(split) for split in splits]
-
-
-def _pairs(split: Sequence) -> Iterator[tuple]:
-    for i in range(len(split)):
-        yield split[i]
+    # split[i] in the order of i: a torchvision class need not be iterable
+    return list(map(str, names)), [map(split.__getitem__, range(len(split))) for split in splits]
 
 
 def _known_classes(
@@ -165,34 +153,34 @@ def _known_classes(
     ]
 
 
-def _stack(items: Items, size: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """(PIL image, label) pairs -> uint8 arrays H x W (x 3), H and W <= size, and int64 labels."""
-    images, labels = [], []
-    for image, label in items:
-        if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
-            what = "(image, class number) pairs: not a classification set"
-            raise BvError(f"the source does not give {what}")
-        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-        if image.width != image.height or image.width > size:
-            image = image.resize((size, size), Image.Resampling.LANCZOS)
-        images.append(np.asarray(image))
-        labels.append(int(label))
-    return images, np.array(labels, dtype=np.int64)
+def _stack(splits: Iterable[Items], size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Splits of (PIL image, label) pairs -> (images uint8 N x H x W (x 3), labels int64 N) of each.
+
+    H and W are at most `size`. All images of all splits get one shape: grey if all are grey, `size`
+    pixels unless all agree on fewer.
+    """
+    drawn = [[_drawn(image, label, size) for image, label in split] for split in splits]
+    grey = all(image.mode == "L" for split in drawn for image, _ in split)
+    sizes = {image.size for split in drawn for image, _ in split}
+    shape = sizes.pop() if len(sizes) == 1 else (size, size)
+
+    def array(image: Image.Image) -> np.ndarray:
+        return np.asarray(image.convert("L" if grey else "RGB").resize(shape, LANCZOS))
+
+    return [
+        (np.stack([array(image) for image, _ in split]), np.array([y for _, y in split], np.int64))
+        for split in drawn
+    ]
 
 
-def _one_shape(splits: Sequence[list[np.ndarray]], size: int) -> list[np.ndarray]:
-    """Give all images of all splits one shape: grey if all are grey, `size` pixels unless all
-    agree."""
-    shapes = {image.shape for split in splits for image in split}
-    mode = "L" if all(len(shape) == 2 for shape in shapes) else "RGB"
-    resize = len({shape[:2] for shape in shapes}) > 1
-
-    def mend(image: np.ndarray) -> np.ndarray:
-        drawn = Image.fromarray(image).convert(mode)
-        return np.asarray(drawn.resize((size, size), Image.Resampling.LANCZOS) if resize else drawn)
-
-    same = len(shapes) == 1
-    return [np.stack(split if same else [mend(image) for image in split]) for split in splits]
+def _drawn(image: Image.Image, label: int, size: int) -> tuple[Image.Image, int]:
+    """An image in grey or RGB, `size` pixels wide and high unless it is square and smaller."""
+    if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
+        what = "(image, class number) pairs: not a classification set"
+        raise BvError(f"the source does not give {what}")
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    fits = image.width == image.height <= size
+    return image if fits else image.resize((size, size), LANCZOS), int(label)
 
 
 def _fifth(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> list[tuple]:
@@ -211,21 +199,3 @@ def _draw(labels: np.ndarray, limit: int | None, rng: np.random.Generator) -> np
         return rows
     first = [np.flatnonzero(labels[rows] == label)[:limit] for label in np.unique(labels)]
     return rows[np.sort(np.concatenate(first))]
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """The same bytes for the same arrays: stored, with a fixed time in the archive."""
-
-    def pack(draft: Path) -> None:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
-            for key, array in arrays.items():
-                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                entry.create_system = 3
-                with archive.open(entry, "w", force_zip64=True) as stream:
-                    array = np.ascontiguousarray(array)
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
-
-    try:
-        write_whole(path, pack)
-    except OSError as error:
-        raise BvError(f"cannot write {path} ({error.strerror or error})") from None

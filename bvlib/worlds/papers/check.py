@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bvlib.core.errors import BvError, MissingData
-from bvlib.files.safe import file_sha256
-from bvlib.worlds.images import image_hash, outside
-from bvlib.worlds.papers.source import Listing
-from bvlib.worlds.papers.table import Row, row
+from bvlib.files.safe import file_sha256, read_json
+from bvlib.worlds.papers.table import row
 from bvlib.worlds.papers.write import PARTS, SPLITS
+from bvlib.worlds.source import Listing, image_hash, outside, told_as
+from bvlib.worlds.table import DatasetInfo
 
 CARD = [
     "name",
@@ -41,11 +40,9 @@ def find_cache(name: str, folder: str | Path) -> tuple[Path, dict[str, Any]]:
     if not (cache / "card.json").is_file():
         way = f"make it with bv data prepare {name} --paper --from RAW_FOLDER"
         raise MissingData(f"no prepared {name} in {folder}: {way}")
-    try:
-        card = json.loads((cache / "card.json").read_text(encoding="utf-8"))
+    with told_as(_again(cache, "/card.json is damaged"), ValueError, TypeError, KeyError):
+        card = read_json(cache / "card.json")
         named = {key: card[key] for key in CARD}["name"]
-    except (ValueError, TypeError, KeyError):
-        raise _again(cache, "/card.json is damaged") from None
     if named != name:
         raise BvError(f"{cache} is the cache of {named!r}, not of {name!r}: give that of {name!r}")
     return cache, card
@@ -66,27 +63,24 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
     one of these fails.
     """
     cache, card = find_cache(name, cache)
-    arrays = {(part, kind): _array(cache, card, part, kind) for part in SPLITS for kind in PARTS}
+    tests, classes = _array(cache, card, "test", "hashes"), len(card["classnames"])
+    place = {bytes(mark): i for i, mark in enumerate(tests)}
     left = {part: len(names) for part, names in card["left_out"].items() if names}
     if card["limit"] is None:
-        one, counts = row(name), card["source_counts"]
-        _expect_counts(one, counts, len(card["classnames"]), strict=True)
-        drawn = one.drawn_dev(counts["train"])
-        whole = {
-            "train": counts["train"] - drawn,
-            "dev": counts.get("dev", drawn),
-            "test": one.test,
-        }
-        for part, count in whole.items():
-            have = card["counts"][part]
-            if have + left.get(part, 0) != count:
-                raise _again(cache, f" holds {have} {part} images where {count} are expected")
-    hashes = {part: list(map(bytes, arrays[part, "hashes"])) for part in SPLITS}
-    place = {mark: i for i, mark in enumerate(hashes["test"])}
-    for part, marks in hashes.items():
-        if wrong := outside(arrays[part, "labels"], len(card["classnames"])):
+        one, whole = row(name), card["source_counts"]
+        _expect_counts(one, whole, classes, strict=True)
+        drawn = one.drawn_dev(whole["train"])
+        whole = {"dev": drawn} | whole | {"train": whole["train"] - drawn}
+        for part, have in card["counts"].items():
+            if have + left.get(part, 0) != whole[part]:
+                wanted = f"where {whole[part]} are expected"
+                raise _again(cache, f" holds {have} {part} images {wanted}")
+    for part in SPLITS:
+        images, labels, hashes, _ = (_array(cache, card, part, kind) for kind in PARTS)
+        if wrong := outside(labels, classes):
             raise _again(cache, f": {part} {wrong}")
-        made = map(image_hash, arrays[part, "images"] if pixels else ())
+        marks = list(map(bytes, hashes))
+        made = map(image_hash, images if pixels else ())
         if wrong := [i for i, mark in enumerate(made) if mark != marks[i]]:
             what = f"images are not those that were prepared (first: row {wrong[0]})"
             raise _again(cache, f": {len(wrong)} {part} {what}")
@@ -102,10 +96,9 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
 def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarray:
     """One file of a cache, images as they lie on disk. Raises BvError when it is another."""
     path, count = cache / f"{part}_{kind}.npy", card["counts"][part]
-    try:
+    none = _again(cache, f"/{path.name} is missing, cut short or no array")
+    with told_as(none, OSError, ValueError, EOFError):
         array = np.load(path, mmap_mode="r" if kind == "images" else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise _again(cache, f"/{path.name} is missing, cut short or no array") from None
     if len(array) != count:
         raise _again(cache, f"/{path.name} has {len(array)} rows, not the {count} of its card")
     if kind != "images" and file_sha256(path) != card["sha256"][path.name]:
@@ -113,7 +106,7 @@ def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarra
     return array
 
 
-def expect(one: Row, source: Listing, strict: bool) -> list[str]:
+def expect(one: DatasetInfo, source: Listing, strict: bool) -> list[str]:
     """Raise BvError when the source is not what the table says.
 
     Without ``strict``, other counts than those of the table are said in words instead.
@@ -132,7 +125,9 @@ def expect(one: Row, source: Listing, strict: bool) -> list[str]:
     return _expect_counts(one, source.counts(), classes, strict)
 
 
-def _expect_counts(one: Row, counts: dict[str, int], classes: int, strict: bool) -> list[str]:
+def _expect_counts(
+    one: DatasetInfo, counts: dict[str, int], classes: int, strict: bool
+) -> list[str]:
     wanted = {"classes": one.classes, "train": one.train, "test": one.test}
     wanted |= {"dev": one.dev} if one.dev else {}
     found, notes = {"classes": classes} | counts, []

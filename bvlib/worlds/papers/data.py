@@ -14,7 +14,6 @@ train and dev are plain slices of what is on disk and nothing is read before it 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +26,12 @@ from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256, locked, write_json
 from bvlib.worlds import images
 from bvlib.worlds.papers.check import check, expect, find_cache
-from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, unpack_present
+from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, need_room, unpack_present
 from bvlib.worlds.papers.readers import READERS
-from bvlib.worlds.papers.source import Items, Listing
-from bvlib.worlds.papers.table import Row, describe, prompts, row
+from bvlib.worlds.papers.table import describe, prompts, row
 from bvlib.worlds.papers.write import PARTS, SPLITS, write_split
+from bvlib.worlds.source import Items, Listing, told_as
+from bvlib.worlds.table import DatasetInfo
 from bvlib.worlds.tasks import Split, Task
 
 __all__ = [
@@ -123,20 +123,20 @@ def prepare(
     source = listing(name, folder)
     notes = expect(one, source, strict=limit is None)
     splits = _splits(one, source, limit, seed)
-    try:
-        with locked(cache / ".lock", f"waiting for another process that prepares {name}"):
-            if not _made(cache, how):
-                _room(cache, sum(map(len, splits.values())) * 3 * size * size)
-                told = {"classnames": source.classnames, "prompts": list(prompts(name))}
-                told |= {"notes": notes, "source_counts": source.counts(), "resize": RESIZE}
-                told |= {key: getattr(one, key) for key in ("source", "split", "licence")}
-                told["archives"] = digests(name, Path(folder).expanduser())
-                card = how | told | _write(cache, splits, how, progress)
-                write_json(cache / "card.json", card)
-                _forget(cache)
-    except OSError as error:
-        mend = "make room there or name another out"
-        raise BvError(f"cannot write in {cache} ({error.strerror or error}): {mend}") from None
+    told = {"classnames": source.classnames, "prompts": list(prompts(name)), "notes": notes}
+    told |= {key: getattr(one, key) for key in ("source", "split", "licence")}
+    told |= {"source_counts": source.counts(), "resize": RESIZE}
+    told["archives"] = digests(name, Path(folder).expanduser())
+    waiting = f"waiting for another process that prepares {name}"
+    refused = told_as(f"cannot write in {cache}", OSError, mend="make room or name another out")
+    with refused, locked(cache / ".lock", waiting):
+        if not _made(cache, how):
+            drafts = sum(f.stat().st_size for f in cache.iterdir() if f.is_file())
+            needed = sum(map(len, splits.values())) * 3 * size * size - drafts
+            mend = "make room, name another out, or give a limit or a smaller size"
+            need_room(name, needed, cache, mend)
+            write_json(cache / "card.json", how | told | _write(cache, splits, how, progress))
+            _forget(cache)
     check(name, cache)
     return cache
 
@@ -168,7 +168,7 @@ def load(
     return PaperTask(name, tuple(card["classnames"]), tuple(card["prompts"]), **told)
 
 
-def _splits(one: Row, source: Listing, limit: int | None, seed: int) -> dict[str, Items]:
+def _splits(one: DatasetInfo, source: Listing, limit: int | None, seed: int) -> dict[str, Items]:
     """Train and dev in the order of torch's random_split (train first), test in its own."""
 
     def shuffled(n: int) -> np.ndarray:
@@ -192,9 +192,8 @@ def _write(
     for part in reversed(SPLITS):
         items = splits[part]
         left[part] = write_split(cache, part, items, how["size"], test, progress, key)
-        if part == "test":
-            marks = np.load(cache / "test_hashes.npy")
-            test = {bytes(mark): items.name(i) for i, mark in enumerate(marks)}
+        marks = np.load(cache / "test_hashes.npy")
+        test = test or {bytes(mark): items.name(i) for i, mark in enumerate(marks)}
         if len(left[part]) > MOST_LEFT_OUT * len(items) + 1:
             _forget(cache)
             first = " is ".join(left[part][0])
@@ -208,23 +207,13 @@ def _write(
     return {"counts": counts, "left_out": left, "sha256": sha256}
 
 
-def _room(cache: Path, needed: int) -> None:
-    drafts = sum(f.stat().st_size for f in cache.iterdir() if f.is_file())
-    free = shutil.disk_usage(cache).free
-    if needed - drafts > free:
-        what = f"{cache} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
-        raise BvError(f"{what}: make room, name another out, or give a limit or a smaller size")
-
-
 def _made(cache: Path, how: dict[str, Any]) -> bool:
     """Whether the cache is finished. Raises BvError when it was made otherwise."""
     if not (cache / "card.json").is_file():
         return False
     card = find_cache(how["name"], cache)[1]
-    old, new = (
-        ", ".join(f"{key} {one[key]}" for key in ("size", "limit", "seed")) for one in (card, how)
-    )
-    if old != new:
+    if other := [key for key in how if card[key] != how[key]]:
+        old, new = (", ".join(f"{key} {one[key]}" for key in other) for one in (card, how))
         mend = "give another out, or delete it first"
         raise BvError(f"{cache} was prepared with {old}, not {new}: {mend}")
     return True

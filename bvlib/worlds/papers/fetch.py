@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import locked
-from bvlib.worlds.papers.table import File, row
+from bvlib.worlds.papers.table import row
+from bvlib.worlds.source import reason, told_as
+from bvlib.worlds.table import File
 
 Progress = Callable[[str, int, int], None]  # what, done, total (0: not known)
 BLOCK = 1 << 20  # bytes read at once
@@ -38,14 +40,11 @@ def fetch(
     wrong hash, a full disk, or an archive that is damaged or holds a path that leaves its folder.
     """
     folder = Path(folder).expanduser()
-    files = row(name).files
-    try:
-        with locked(folder / f".{name}.lock", f"waiting for another process that fetches {name}"):
-            return [_bring(file, folder, progress, timeout) for file in files]
-    except OSError as error:
-        why = error.strerror or error
-        mend = "make room there or name another folder"
-        raise BvError(f"cannot write below {folder} ({why}): {mend}") from None
+    files, mend = row(name).files, "make room there or name another folder"
+    waiting = f"waiting for another process that fetches {name}"
+    refused = told_as(f"cannot write below {folder}", OSError, mend=mend)
+    with refused, locked(folder / f".{name}.lock", waiting):
+        return [_bring(file, folder, progress, timeout) for file in files]
 
 
 def unpack_present(name: str, folder: Path) -> None:
@@ -80,6 +79,13 @@ def bars() -> Progress:
             drawn[what].close()
 
     return show
+
+
+def need_room(what: str, needed: int, folder: Path, mend: str) -> None:
+    """Raise BvError when ``needed`` more bytes do not fit into ``folder``."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        need = f"{needed / 1e9:.1f} GB more in {folder}, where {free / 1e9:.1f} GB are free"
+        raise BvError(f"{what} needs {need}: {mend}")
 
 
 def _mark(path: Path) -> Path:
@@ -128,15 +134,11 @@ def _download(file: File, path: Path, progress: Progress | None, timeout: float)
             return
         except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's are OSErrors
             have, answered = _size(part), isinstance(error, urllib.error.HTTPError)
-            if not answered and have > before and turn < TRIES - 1:
-                continue
-            why = error if answered else getattr(error, "reason", error)
-            why = " ".join(str(why).split()) or type(error).__name__
-            kept = f"{have:,} bytes lie in {part.name} and the next call goes on from there; "
-            mend = (
-                f"{kept if have else ''}try again, or bring the file yourself and put it at {path}"
-            )
-            raise MissingData(f"could not fetch {file.url} ({why}): {mend}") from None
+            if answered or have <= before or turn == TRIES - 1:
+                kept = f"{have:,} bytes lie in {part.name} and the next call goes on from there; "
+                mend = "try again, or bring the file yourself and put it at"
+                what = f"could not fetch {file.url} ({reason(error)})"
+                raise MissingData(f"{what}: {kept if have else ''}{mend} {path}") from None
 
 
 def _size(path: Path) -> int:
@@ -166,11 +168,7 @@ def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout
         if not (answer.status == 206 and span and int(span[1]) == have):
             have = 0
         total = int(span[2] if have else answer.headers.get("Content-Length") or 0)
-        free = shutil.disk_usage(part.parent).free
-        if total - have > free:
-            need = f"{(total - have) / 1e9:.1f} GB more in {part.parent}"
-            mend = "make room or name another folder"
-            raise BvError(f"{what} needs {need}, where {free / 1e9:.1f} GB are free: {mend}")
+        need_room(what, total - have, part.parent, "make room or name another folder")
         with part.open("ab" if have else "wb") as out:
             while block := answer.read(BLOCK):
                 out.write(block)
@@ -184,23 +182,20 @@ def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout
 def _unpack(path: Path, into: Path) -> None:
     """Unpack a zip or tar. Raises BvError when it is damaged or a path in it leaves ``into``."""
     into.mkdir(parents=True, exist_ok=True)
-    leaves = "{} holds the path {!r}, which leaves its folder: refused; delete the archive"
-    try:
+    kinds = tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError
+    partial = "it is partial or no archive; delete it and fetch it again"
+    leaves = f"{path} holds the path of an entry that leaves its folder"
+    with (
+        told_as(f"cannot unpack {path}", OSError, mend=f"make room in {into} or mend the archive"),
+        told_as(f"{path} does not unpack", *kinds, mend=partial),
+        told_as(leaves, tarfile.FilterError, mend="refused; delete the archive"),
+    ):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
-                        raise BvError(leaves.format(path, name))
+                        raise tarfile.FilterError(name)  # as tarfile does by itself
                 archive.extractall(into)
         else:
             with tarfile.open(path) as archive:
                 archive.extractall(into, filter="data")
-    except tarfile.FilterError as error:
-        raise BvError(leaves.format(path, error.tarinfo.name)) from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as e:
-        why = " ".join(str(e).split())
-        mend = "it is partial or no archive; delete it and fetch it again"
-        raise BvError(f"{path} does not unpack ({why}): {mend}") from None
-    except OSError as error:
-        mend = f"make room in {into} or mend the archive"
-        raise BvError(f"cannot unpack {path} ({error.strerror or error}): {mend}") from None

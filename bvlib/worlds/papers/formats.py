@@ -7,6 +7,7 @@ only. Every function raises BvError when the file is damaged or another.
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 import re
 import zlib
@@ -17,11 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from bvlib.worlds.papers.source import broken
+from bvlib.worlds.source import ANEW, broken, told_as
 
 _empty_array = np.empty(0).__reduce__()[0]  # numpy's, which pickles name by its place
-
-
 _PLAIN = {
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
@@ -46,12 +45,9 @@ def plain_pickle(path: Path) -> dict:
 
     Nothing in it is run.
     """
-    try:
-        with path.open("rb") as file:
-            found = _Plain(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises many kinds
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise broken(path, f"refused without running it ({why})") from None
+    # a damaged pickle raises many kinds
+    with told_as(f"{path}: refused without running it", mend=ANEW):
+        found = _Plain(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     if not isinstance(found, dict):
         raise broken(path, "it holds no dict")
     return found
@@ -59,11 +55,9 @@ def plain_pickle(path: Path) -> dict:
 
 def idx(path: Path, dims: int) -> np.ndarray:
     """The unsigned bytes of an idx file with ``dims`` dimensions, gzipped or not."""
-    try:
+    with told_as(broken(path, "no whole gzip file"), OSError, EOFError, zlib.error):
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error):
-        raise broken(path, "no whole gzip file") from None
     shape = np.frombuffer(data[4 : 4 + 4 * dims], ">u4").astype(np.int64)
     if data[:4] != bytes([0, 0, 8, dims]) or len(data) != 4 + 4 * dims + shape.prod():
         raise broken(path, f"no whole idx file of {dims} dimensions")
@@ -74,20 +68,17 @@ def mat(path: Path, *keys: str) -> list[np.ndarray]:
     """Arrays of a MATLAB file, "a.b" for field b of a. BvError if it lacks one or is damaged."""
     from scipy.io import loadmat
 
-    try:
+    # scipy raises many kinds for damaged files
+    with told_as(broken(path, f"no MATLAB file with {', '.join(keys)}")):
         whole = loadmat(path, squeeze_me=True)
         return [np.atleast_1d(reduce(getitem, key.split("."), whole)) for key in keys]
-    except Exception:  # scipy raises many kinds for damaged files
-        raise broken(path, f"no MATLAB file with {', '.join(keys)}") from None
 
 
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file without empty ones and #. Raises BvError when it is no text."""
-    try:
+    with told_as(broken(path, "no list in plain text"), OSError, UnicodeDecodeError):
         lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-        return [line for line in lines if line and line[0] != "#"]
-    except (OSError, UnicodeDecodeError):
-        raise broken(path, "no list in plain text") from None
+    return [line for line in lines if line and line[0] != "#"]
 
 
 def matched(path: Path, form: str) -> list[re.Match]:

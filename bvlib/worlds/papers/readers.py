@@ -1,6 +1,6 @@
 """Readers of the papers' datasets, each in the layout that its archive has on disk.
 
-A reader takes the reader's folder and gives a :class:`~bvlib.worlds.papers.source.Listing`. Images
+A reader takes the reader's folder and gives a :class:`~bvlib.worlds.source.Listing`. Images
 in files are in the order of the papers' code (by class, then by file name, both as plain text), so
 that its seeded dev split is found again.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 import csv
 import json
 import re
-from itertools import chain, pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bvlib.core.errors import MissingData
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds.papers.formats import idx, lines_of, mat, matched, plain_pickle
-from bvlib.worlds.papers.source import (
+from bvlib.worlds.papers.table import row
+from bvlib.worlds.source import (
     Items,
     Listing,
     arrays,
@@ -26,26 +26,29 @@ from bvlib.worlds.papers.source import (
     class_folders,
     find,
     labelled,
-    words,
+    told_as,
 )
-from bvlib.worlds.papers.table import row
+
+DIGITS = list("0123456789")
+
+
+def _words(names: Iterator[str] | list[str]) -> list[str]:
+    """Class folders as class names: _ as space."""
+    return [name.replace("_", " ") for name in names]
+
 
 # Images in arrays: pickles, idx, .mat and raw bytes
 
 
 def _cifar100(folder: Path) -> Listing:
     top = find(folder, "cifar-100-python")
+    none = "no CIFAR batch (data uint8 N x 3072, fine_labels)"
 
     def split(path: Path) -> Items:
         batch = plain_pickle(path)
-        data, labels = batch.get("data"), batch.get("fine_labels")
-        if (
-            getattr(data, "dtype", None) != np.uint8
-            or data.shape[1:] != (3072,)
-            or type(labels) is not list
-        ):
-            raise broken(path, "no CIFAR batch (data uint8 N x 3072, fine_labels)")
-        return arrays(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels, path)
+        with told_as(broken(path, none), KeyError, AttributeError, ValueError, TypeError):
+            images = batch["data"].reshape(len(batch["data"]), 3, 32, 32).transpose(0, 2, 3, 1)
+            return arrays(images, batch["fine_labels"], path)
 
     names = plain_pickle(find(top, "meta")).get("fine_label_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -61,29 +64,28 @@ def _mnist(folder: Path) -> Listing:
         images, labels = (find(top, name, f"{name}.gz") for name in names)
         return arrays(idx(images, 3), idx(labels, 1), images)
 
-    return Listing(list("0123456789"), split("train"), split("t10k"))
+    return Listing(DIGITS, split("train"), split("t10k"))
 
 
 def _svhn(folder: Path) -> Listing:
     def split(part: str) -> Items:
         path = find(folder, f"svhn/{part}_32x32.mat", f"{part}_32x32.mat")
         images, labels = mat(path, "X", "y")
-        if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
+        if images.shape != (32, 32, 3, len(labels)):
             raise broken(path, f"X is not 32 x 32 x 3 x {len(labels)} bytes")
         labels = labels.astype(np.int64) % 10  # the file calls zero 10
         return arrays(images.transpose(3, 0, 1, 2), labels, path)
 
-    return Listing(list("0123456789"), split("train"), split("test"))
+    return Listing(DIGITS, split("train"), split("test"))
 
 
 def _stl10(folder: Path) -> Listing:
     top = find(folder, "stl10_binary", "stl10/stl10_binary")
 
     def split(part: str) -> Items:
-        size = (path := find(top, f"{part}_X.bin")).stat().st_size
-        if not size or size % (3 * 96 * 96):
-            raise broken(path, "no whole number of 96 x 96 images")
-        images = np.memmap(path, np.uint8, "r").reshape(-1, 3, 96, 96)  # columns come first
+        path = find(top, f"{part}_X.bin")
+        with told_as(broken(path, "no whole number of 96 x 96 images"), ValueError):
+            images = np.memmap(path, np.uint8, "r").reshape(-1, 3, 96, 96)  # columns come first
         labels = np.fromfile(find(top, f"{part}_y.bin"), np.uint8).astype(np.int64) - 1
         return arrays(images.transpose(0, 3, 2, 1), labels, path)
 
@@ -105,7 +107,7 @@ def _cars(folder: Path) -> Listing:
 
     train, test = "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"
     splits = split("train", train), split("test", test, f"devkit/{test}")
-    return Listing(words(map(str, names)), *splits)
+    return Listing(_words(map(str, names)), *splits)
 
 
 def _flowers(folder: Path) -> Listing:
@@ -124,70 +126,58 @@ def _flowers(folder: Path) -> Listing:
 
 def _gtsrb(folder: Path) -> Listing:
     top = find(folder, "gtsrb/GTSRB", "GTSRB")
-    train, test, table = find(top, "Training"), top / "Final_Test/Images", "GT-final_test.csv"
-    table, names = find(top.parent, table), list(row("gtsrb").classnames)
-    try:
-        with table.open(newline="") as file:
-            notes = csv.DictReader(file, delimiter=";", skipinitialspace=True)
-            tests = [(f"{int(note['ClassId']):05d}", test / note["Filename"]) for note in notes]
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise broken(table, "no table with Filename and ClassId") from None
+    train, test = find(top, "Training"), top / "Final_Test/Images"
+    table, names = find(top.parent, "GT-final_test.csv"), list(row("gtsrb").classnames)
+    none = broken(table, "no table with Filename and ClassId")
+    with told_as(none, KeyError, TypeError, ValueError, csv.Error), table.open(newline="") as file:
+        notes = csv.DictReader(file, delimiter=";", skipinitialspace=True)
+        tests = [(f"{int(note['ClassId']):05d}", test / note["Filename"]) for note in notes]
     order = [f"{label:05d}" for label in range(len(names))]
     trains = labelled(class_folders(train), order, train)
     return Listing(names, trains, labelled(tests, order, test))
 
 
+def _by_lists(top: Path, train: list[Path], test: list[Path], *forms: str) -> Listing:
+    """The images below ``top`` that text lists name, by class and file; classes sorted.
+
+    The three ``forms`` are that of a line, a regular expression, and the class and the image file
+    made of its groups. The papers' code joins nested class folders with _, and sorts by that.
+    """
+    line, kind, path = forms
+
+    def pairs(lists: list[Path]) -> list[tuple[str, Path]]:
+        lines = [match for one in lists for match in matched(one, line)]
+        return sorted((m.expand(kind).replace("/", "_"), top / m.expand(path)) for m in lines)
+
+    splits = pairs(train), pairs(test)
+    order = sorted({name for name, _ in splits[0]})
+    return Listing(_words(order), *(labelled(found, order, top) for found in splits))
+
+
 def _sun397(folder: Path) -> Listing:
-    top = find(folder, "SUN397", "sun397")
-    ways = ("Partitions/", "Partitions/Partitions/", "")
+    top, ways = find(folder, "SUN397", "sun397"), ("Partitions/", "Partitions/Partitions/", "")
     ways = [f"{top.name}/{way}Training_01.txt" for way in ways]
-    lists = find(folder, *ways, "Partitions/Training_01.txt").parent
-
-    def pairs(part: str) -> list[tuple[str, Path]]:
-        lines = matched(find(lists, f"{part}_01.txt"), r"/\w/(.+)/([^/]+)")
-        # the papers' code joins nested folders with _, and sorts by that
-        found = sorted((m[1].replace("/", "_"), m[2], top / m[0][1:]) for m in lines)
-        return [(name, path) for name, _, path in found]
-
-    return _listed(top, pairs("Training"), pairs("Testing"))
-
-
-def _listed(top: Path, train: list[tuple[str, Path]], test: list[tuple[str, Path]]) -> Listing:
-    """(class, image file) pairs as a listing, of the classes that train has, sorted."""
-    order = sorted({name for name, _ in train})
-    return Listing(words(order), *(labelled(pairs, order, top) for pairs in (train, test)))
+    train = find(folder, *ways, "Partitions/Training_01.txt")
+    test = find(train.parent, "Testing_01.txt")
+    return _by_lists(top, [train], [test], r"/(\w/(.+)/[^/]+)", r"\2", r"\1")
 
 
 def _pets(folder: Path) -> Listing:
     top = find(folder, "oxford-iiit-pet", "pets")
-    images, lists = find(top, "images"), find(top, "annotations")
-
-    def pairs(part: str) -> list[tuple[str, Path]]:
-        lines = matched(find(lists, f"{part}.txt"), r"((\w+)_\d+)(\s+\d+){3}")
-        return sorted((m[2], images / f"{m[1]}.jpg") for m in lines)
-
-    return _listed(images, pairs("trainval"), pairs("test"))
+    lists = ([find(top, f"annotations/{part}.txt")] for part in ("trainval", "test"))
+    return _by_lists(find(top, "images"), *lists, r"((\w+)_\d+)(\s+\d+){3}", r"\2", r"\1.jpg")
 
 
 def _dtd(folder: Path) -> Listing:
     top = find(folder, "dtd/dtd", "dtd")
-    images, lists = find(top, "images"), find(top, "labels")
-
-    def pairs(*parts: str) -> list[tuple[str, Path]]:
-        lines = [matched(find(lists, f"{part}1.txt"), r"([\w-]+)/[^/]+") for part in parts]
-        return [(m[1], images / m[0]) for m in sorted(chain(*lines), key=lambda m: m[0])]
-
-    return _listed(images, pairs("train", "val"), pairs("test"))
+    train, val, test = (find(top, f"labels/{part}1.txt") for part in ("train", "val", "test"))
+    return _by_lists(find(top, "images"), [train, val], [test], r"([\w-]+)/[^/]+", r"\1", r"\g<0>")
 
 
 def _resisc45(folder: Path) -> Listing:
     top = find(folder, "resisc45/NWPU-RESISC45", "NWPU-RESISC45")
-
-    def pairs(part: str) -> list[tuple[str, Path]]:
-        lines = matched(find(top.parent, f"resisc45-{part}.txt"), r"(\w+)_\d+\.jpg")
-        return sorted((m[1], top / m[1] / m[0]) for m in lines)
-
-    return _listed(top, pairs("train"), pairs("test"))
+    lists = ([find(top.parent, f"resisc45-{part}.txt")] for part in ("train", "test"))
+    return _by_lists(top, *lists, r"(\w+)_\d+\.jpg", r"\1", r"\1/\g<0>")
 
 
 # Images in a folder a class
@@ -201,29 +191,26 @@ def _eurosat(folder: Path) -> Listing:
         raise broken(top, f"class folder {strange[0]!r} is missing or not one of the ten")
     parts: dict[str, dict] = {"train": {}, "dev": {}, "test": {}}
     for name, paths in classes.items():
-        order = [paths[i] for i in numpy_rng(0, "eurosat split", name).permutation(len(paths))]
-        ends = [0, len(order) * 8 // 10, len(order) * 8 // 10 + len(order) // 10, len(order)]
-        for part, (start, end) in zip(parts, pairwise(ends), strict=True):
-            parts[part][name] = sorted(order[start:end])
+        n, rng = len(paths), numpy_rng(0, "eurosat split", name)
+        cut = np.split(rng.permutation(n), [n * 8 // 10, n * 8 // 10 + n // 10])
+        for found, rows in zip(parts.values(), cut, strict=True):
+            found[name] = [paths[i] for i in sorted(rows)]
     splits = {part: labelled(found, classes, top) for part, found in parts.items()}
     return Listing([named[name] for name in classes], **splits)
 
 
 def _imagenet100(folder: Path) -> Listing:
     top = find(folder, "imagenet100", "ImageNet100")
-    trains = [top / "train"] if (top / "train").is_dir() else sorted(top.glob("train.X*"))
-    if not trains:
-        ways = "train or train.X1 … train.X4"
-        raise MissingData(f"no {ways} in {top}: unpack the whole archive there")
+    first = find(top, "train", "train.X1")  # Kaggle's archive has four folders of train
+    trains = [first] if first.name == "train" else sorted(top.glob("train.X*"))
     classes, test = class_folders(*trains), class_folders(find(top, "val", "val.X"))
-    names = words(classes)
+    names = _words(classes)
     if all(re.fullmatch(r"n\d{8}", name) for name in classes):
         told = find(top, "Labels.json")
-        try:
+        none = broken(told, "no JSON that names each class folder")
+        with told_as(none, ValueError, KeyError, AttributeError, TypeError):
             by_id = json.loads(told.read_text(encoding="utf-8"))
             names = [by_id[name].split(",")[0] for name in classes]
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise broken(told, "no JSON that names each class folder") from None
     return Listing(names, *(labelled(found, classes, top) for found in (classes, test)))
 
 

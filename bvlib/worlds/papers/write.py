@@ -13,10 +13,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from bvlib.files.safe import write_whole
-from bvlib.worlds.images import image_hash
 from bvlib.worlds.papers.fetch import Progress
-from bvlib.worlds.papers.source import Items
+from bvlib.worlds.source import Items, image_hash, save_arrays
 
 SPLITS = ("train", "dev", "test")
 PARTS = ("images", "labels", "hashes", "rows")
@@ -90,7 +88,7 @@ def write_split(
         places = rows if items.rows is None else items.rows[rows].astype(np.int64)
         found = {"labels": items.labels[rows], "hashes": marked[rows], "rows": places}
         for kind, array in found.items():
-            write_whole(cache / f"{part}_{kind}.npy", lambda path, array=array: _save(path, array))
+            save_arrays(np.save, cache / f"{part}_{kind}.npy", array)
         with pixels.open("r+b") as kept:
             kept.write(_head(len(rows), size))
         os.replace(pixels, final)
@@ -103,11 +101,6 @@ def _chunks(items: Items, size: int, start: int) -> Iterator[list[np.ndarray]]:
         for first in range(start, len(items), CHUNK):
             chunk = range(first, min(first + CHUNK, len(items)))
             yield list(pool.map(lambda i: clip_square(items.read(i), size), chunk))
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
 
 
 def _head(count: int, size: int) -> bytes:
