@@ -1,7 +1,5 @@
 """bv data: the datasets of the small worlds and of both papers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """bv doctor: is all there that a run needs?"""
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import os

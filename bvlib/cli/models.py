@@ -1,7 +1,5 @@
 """bv export, import, admit, pretrain: models that come and go."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Options that several commands take, the values they give, and how errors are told."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import functools

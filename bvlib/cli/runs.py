@@ -1,7 +1,5 @@
 """bv list, plan, run, report, publish, golden."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

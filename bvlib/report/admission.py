@@ -8,8 +8,6 @@ the card of the base, and
 unless said otherwise.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 All numbers are percent or points unless said otherwise.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Mapping

@@ -1,8 +1,6 @@
 """The page that `bv admit` writes, `figures/admission/README.md`, and its figure: admissions of
 all profiles side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

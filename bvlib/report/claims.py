@@ -4,8 +4,6 @@ A direction holds only if the 95 % t-interval over seeds of the paired per-seed 
 on its side. All seeds of a profile share one base. What the fields mean is said in the YAML.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The three forms of a report that :func:`summary.gather` made: JSON, text and Markdown."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Iterator

@@ -10,8 +10,6 @@ A result whose recipe version was raised is meant to change: only then may its g
 written anew.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

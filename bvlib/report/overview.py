@@ -1,8 +1,6 @@
 """All committed profiles at a glance, from their ``seeds.csv`` alone: the picture
 ``figures/overview``, the claims' table and page."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from pathlib import Path

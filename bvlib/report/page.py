@@ -5,8 +5,6 @@ Both are made from {profile: ``report.summary`` of its committed runs}; a profil
 there was not run.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from html import escape

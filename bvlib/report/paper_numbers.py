@@ -1,8 +1,6 @@
 """Numbers that the papers published, each with its source, from paper_numbers.yaml; nothing there
 was measured by us."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

@@ -9,8 +9,6 @@ names, a second base or adversary, in a file and a folder of its name. ``expecte
 :mod:`bvlib.report.overview`.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 """What is committed in `figures/<profile>/`: the reference runs of several seeds, and the seed-0
 values that a rerun must meet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ Your own runs are `runs/<profile>/seed-<n>/` of the default parameters, the refe
 it is the t-interval over seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -14,8 +14,6 @@ the others. Each leaves its run in ``runs/<profile>/seed-<n>+<hash>``, so the sa
 where it was stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os

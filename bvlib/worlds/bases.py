@@ -1,7 +1,5 @@
 """Bases: the pre-trained models that all others are fine-tuned from, by name or by file."""
 
-from __future__ import annotations
-
 import json
 import logging
 from contextlib import contextmanager

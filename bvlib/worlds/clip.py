@@ -8,8 +8,6 @@ then a little wrong. So :func:`build` takes the activation from the tag, the car
 :func:`check_activation` looks at the modules themselves.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

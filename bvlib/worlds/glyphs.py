@@ -6,8 +6,6 @@ on [-1, 1]²; a *font* is a way to write it (stroke width, slant, aspect, a wobb
 Masks are float32 in [0, 1], shape (RESOLUTION, RESOLUTION).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

@@ -12,8 +12,6 @@ Every step draws its data from a sub-seed of its own, so a run that was stopped 
 and the same seed on the same machine and threads gives the same file.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import time

@@ -1,8 +1,6 @@
 """What is known of a dataset before it is read: one kind of row for the sets of 32 x 32 pixels
 (images.yaml) and for those of the papers (papers/table.yaml)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -13,8 +13,6 @@ Two products come out of the same painter:
 Everything is numpy arithmetic from explicit seeds; images are uint8, N x 32 x 32 x 3.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from bvlib.core.errors import BvError, unknown

@@ -1,7 +1,5 @@
 """What the toy world can show, and the words for it; the lists are in toy.yaml."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whether a source, or a cache made of it, is what the table of the papers' datasets says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

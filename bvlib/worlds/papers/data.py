@@ -11,8 +11,6 @@ cache does not count as made. Training images lie in the order of the seeded dev
 train and dev are plain slices of what is on disk and nothing is read before it is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property

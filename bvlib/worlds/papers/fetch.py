@@ -1,8 +1,6 @@
 """Brings the archives of the papers' datasets: goes on where a download was cut, checks the hash,
 unpacks safely."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import re

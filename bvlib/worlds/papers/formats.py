@@ -4,8 +4,6 @@ Nothing in a file is run: pickles are read by an unpickler that knows plain valu
 only. Every function raises BvError when the file is damaged or another.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import pickle

@@ -5,8 +5,6 @@ in files are in the order of the papers' code (by class, then by file name, both
 that its seeded dev split is found again.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

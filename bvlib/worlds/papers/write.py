@@ -1,7 +1,5 @@
 """Writes one split of a paper dataset as arrays on disk, so that a call that was cut goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
