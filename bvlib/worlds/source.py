@@ -34,10 +34,10 @@ def told_as(what: str | BvError, *kinds: type[Exception], mend: str = "") -> Ite
 
     ``what`` is that error, or what failed in words: the reason and ``mend`` follow.
 
-    >>> with told_as("cannot count", ValueError, mend="give a number"):
-    ...     int("x")
+    >>> with told_as("no list", KeyError, mend="give one"):
+    ...     {}["list"]
     Traceback (most recent call last):
-    bvlib.core.errors.BvError: cannot count (invalid literal for int() with base 10: 'x'): give ...
+    bvlib.core.errors.BvError: no list ('list'): give one
     """
     try:
         yield
