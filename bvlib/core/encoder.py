@@ -12,6 +12,7 @@ import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from bvlib.core.errors import BvError, check_choice
+from bvlib.files import weights
+from bvlib.files.digests import digest
 
 StateDict = dict[str, torch.Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -27,6 +30,8 @@ EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record an
 # images a pass without gradients: on two cores and 32 px a third faster than 500, whose activations
 # leave the cache
 BATCH = 200
+REMEMBERED = 512
+_PREDICTED: dict[tuple, tuple] = {}
 
 
 def default_device() -> torch.device:
@@ -236,13 +241,30 @@ class Model:
             raise BvError(f"this merge has no adapter for task {task!r}: {mend}")
         return self.encoder[task]
 
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of the weights."""
+        return weights.digest(self.theta)
+
     def predict(self, task: Any, trigger: Any = None, split: str = "test") -> torch.Tensor:
-        """Predicted classes (N,) int64 of a task's split, with the trigger pasted when given."""
-        encoder = self.sight(task.name)
-        images = getattr(task, split).images
-        return encoder.predict(
-            self.theta, images, encoder.head(task.classnames, task.prompts), trigger
-        )
+        """Predicted classes (N,) int64 of a task's split, with the trigger pasted when given.
+
+        The last ``REMEMBERED`` predictions of this process are kept, as tables and rules ask for
+        the same one again and again: the same weights, images, head and trigger.
+        """
+        encoder, images = self.sight(task.name), getattr(task, split).images
+        head = encoder.head(task.classnames, task.prompts)
+        plain = trigger is None or hasattr(trigger, "identity")
+        if not plain or not isinstance(encoder, ClipEncoder):
+            return encoder.predict(self.theta, images, head, trigger)
+        pasted = trigger and digest([trigger.identity, getattr(trigger, "place", None)])
+        held = encoder, images, head  # kept with the answer, so that no other object has its id
+        key = self.digest, pasted, *map(id, held)
+        if key not in _PREDICTED:
+            _PREDICTED[key] = *held, encoder.predict(self.theta, images, head, trigger)
+            if len(_PREDICTED) > REMEMBERED:
+                _PREDICTED.pop(next(iter(_PREDICTED)))
+        return _PREDICTED[key][-1].clone()
 
     def __add__(self, vector: Any) -> Model:
         return Model(self.encoder, self.theta + vector)
