@@ -312,10 +312,10 @@ def test_a_second_call_has_nothing_to_do(smoke):
 def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "store"))
-    default = [name for name in NAMES if name not in LONG]
-    records = run(default)
+    few = ["01_badmerging", "03_sbv_attack"]  # trainings, triggers, merges and curves are in them
+    records = run(few)
     assert {record.status for record in records} == {"made"} and records[0].out != smoke.out
-    made = {path for name in default for path in smoke.results[name]["outputs"]}
+    made = {path for name in few for path in smoke.results[name]["outputs"]}
     first, again = (
         {path: content for path, content in numbers(smoke.out).items() if path in made},
         numbers(records[0].out),
