@@ -30,6 +30,7 @@ NAMES = [
     "10_interactive",
 ]
 BESIDE = NAMES[8:10]
+FEW = NAMES[1:4]
 LONG = NAMES[6:10]  # run only when they are named
 COMMON = {
     "profile",
@@ -187,26 +188,36 @@ def run(names=NAMES):
     return runner.run(names, "smoke", 0, say=lambda line: None)
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """All notebooks run once, in a run folder and a store of their own: .records, .out, .store,
-    .results."""
-    folder = tmp_path_factory.mktemp("smoke")
+def all_of(names, folder, beside=()):
+    """These notebooks run once, in a run folder and a store of their own: .records, .out, .store,
+    .results; those in ``beside`` in a process of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
         patch.setenv("OMP_NUM_THREADS", "1")  # the golden values are of one thread
-        # the two longest beside the others, in a process of their own: half the wait on two cores
-        command = [sys.executable, "-m", "bvlib.cli", "run", *BESIDE, "--profile", "smoke"]
-        beside = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        records = run([name for name in NAMES if name not in BESIDE])
-        said, _ = beside.communicate()
-        assert beside.returncode == 0, said.decode()
-        out = records[0].out
-        results = {
-            name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES
-        }
-        yield SimpleNamespace(records=records, out=out, store=folder / "store", results=results)
+        command = [sys.executable, "-m", "bvlib.cli", "run", *beside, "--profile", "smoke"]
+        other = beside and subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        records = run([name for name in names if name not in beside])
+        if other:
+            said, _ = other.communicate()
+            assert other.returncode == 0, said.decode()
+        out, store = records[0].out, folder / "store"
+        results = {n: json.loads((out / f"{n}.json").read_text(encoding="utf-8")) for n in names}
+        yield SimpleNamespace(records=records, out=out, store=store, results=results)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """All notebooks; the two longest beside the others, which halves the wait on two cores."""
+    yield from all_of(NAMES, tmp_path_factory.mktemp("smoke"), BESIDE)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Three notebooks: trainings, triggers, merges and curves are in them."""
+    yield from all_of(FEW, tmp_path_factory.mktemp("few"))
 
 
 def numbers(out):
@@ -309,15 +320,14 @@ def test_a_second_call_has_nothing_to_do(smoke):
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_tables_bit_by_bit(few, tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "store"))
-    few = ["01_badmerging", "03_sbv_attack"]  # trainings, triggers, merges and curves are in them
-    records = run(few)
-    assert {record.status for record in records} == {"made"} and records[0].out != smoke.out
-    made = {path for name in few for path in smoke.results[name]["outputs"]}
+    records = run(FEW)
+    assert {record.status for record in records} == {"made"} and records[0].out != few.out
+    made = {path for name in FEW for path in few.results[name]["outputs"]}
     first, again = (
-        {path: content for path, content in numbers(smoke.out).items() if path in made},
+        {path: content for path, content in numbers(few.out).items() if path in made},
         numbers(records[0].out),
     )
     assert (
@@ -327,7 +337,7 @@ def test_the_same_seed_gives_the_same_tables_bit_by_bit(smoke, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_papermill_itself_runs_a_notebook(smoke, tmp_path):
+def test_papermill_itself_runs_a_notebook(few, tmp_path):
     name = "02_bv_computation"
     command = [
         sys.executable,
@@ -350,28 +360,28 @@ def test_papermill_itself_runs_a_notebook(smoke, tmp_path):
     found = numbers(tmp_path)
     assert found and found == {
         path: content
-        for path, content in numbers(smoke.out).items()
-        if path in smoke.results[name]["outputs"]
+        for path, content in numbers(few.out).items()
+        if path in few.results[name]["outputs"]
     }
 
 
 @pytest.mark.slow
-def test_a_deleted_weight_alone_is_made_again(smoke):
+def test_a_deleted_weight_alone_is_made_again(few):
     def times():
-        return {path: path.stat().st_mtime_ns for path in smoke.store.rglob("*.safetensors")}
+        return {path: path.stat().st_mtime_ns for path in few.store.rglob("*.safetensors")}
 
-    victim = sorted(smoke.store.glob("weights/clean-shapes-*.safetensors"))[0]
+    victim = sorted(few.store.glob("weights/clean-shapes-*.safetensors"))[0]
     users = [
         name
-        for name in NAMES
+        for name in FEW
         if victim.name
-        in {entry["path"].rpartition("/")[2] for entry in smoke.results[name]["artefacts"]}
+        in {entry["path"].rpartition("/")[2] for entry in few.results[name]["artefacts"]}
     ]
-    before, bits, tables = times(), victim.read_bytes(), numbers(smoke.out)
+    before, bits, tables = times(), victim.read_bytes(), numbers(few.out)
     victim.unlink()
-    assert [record.notebook for record in run() if record.status == "made"] == users[:1]
+    assert [record.notebook for record in run(FEW) if record.status == "made"] == users[:1]
     after = times()
     assert {path for path in after if after[path] != before.get(path)} == {
         victim
     } and after.keys() == before.keys()
-    assert victim.read_bytes() == bits and numbers(smoke.out) == tables
+    assert victim.read_bytes() == bits and numbers(few.out) == tables
