@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import one_line
 
-from bvlib.core.encoder import text_features
+from bvlib.attacks import triggers
+from bvlib.core.encoder import EVALUATED, Model, text_features
 from bvlib.files.weights import load_weights, save_weights
 from bvlib.worlds import bases
 from bvlib.worlds.bases import open_clip  # not by itself: torchvision must be prepared first
@@ -165,7 +166,7 @@ def reshape(weights):
         (reshape, "'visual.proj' has shape (128, 64)"),
     ],
 )
-def test_weights_of_another_model(copy, change, words):
+def test_ownof_another_model(copy, change, words):
     weights, card = load_weights(copy)
     change(weights)
     save_weights(copy, weights, card)
@@ -220,3 +221,59 @@ def test_operators_are_declared_only_where_torchvision_lacks_them(source, words,
     assert words in done.stderr and (done.returncode == 0 and "imported" in done.stdout) != bool(
         words
     ), done.stderr
+
+
+def test_a_prediction_is_made_once_and_anew_for_whatever_differs(encoder, shapes):
+    theta, white = encoder.theta, triggers.solid(6)
+    other = {key: 1.5 * tensor for key, tensor in theta.items()}
+
+    def passed(theta, *asked):
+        """What is predicted, and how many images went through the encoder for it."""
+        before = EVALUATED["images"]
+        found = Model(encoder, theta).predict(shapes, *asked)
+        return found, EVALUATED["images"] - before
+
+    seen = set()
+    for own in (theta, other):
+        for asked in (
+            (),
+            (white,),
+            (white.at("top-left"),),
+            (triggers.solid(7),),
+            (triggers.Dynamic(6, 1),),
+            (triggers.Dynamic(6, 2),),
+            (white, "dev"),
+        ):
+            first, images = passed(own, *asked)
+            split = getattr(shapes, asked[1] if asked[1:] else "test")
+            assert images == len(split)
+            head = encoder.head(shapes.classnames, shapes.prompts)
+            afresh = encoder.predict(own, split.images, head, *asked[:1])
+            assert torch.equal(first, afresh)
+            first.fill_(-1)  # what is kept is no longer in the caller's hands
+            again, images = passed({k: v.clone() for k, v in own.items()}, *asked)
+            assert images == 0 and torch.equal(again, afresh)
+            seen.add(tuple(again.tolist()))
+    assert len(seen) > 6
+
+    class Unknown:
+        """A trigger that does not say what tells it from others."""
+
+        paste = staticmethod(lambda pixels: pixels)
+
+    assert [passed(theta, Unknown())[1] for _ in range(2)] == [len(shapes.test)] * 2
+
+
+def test_of_predictions_only_the_last_are_kept(encoder, shapes, monkeypatch):
+    monkeypatch.setattr("bvlib.core.encoder.REMEMBERED", 1)
+    monkeypatch.setattr("bvlib.core.encoder._PREDICTED", {})
+    model = Model(encoder, encoder.theta)
+
+    def images(split):
+        before = EVALUATED["images"]
+        model.predict(shapes, split=split)
+        return EVALUATED["images"] - before
+
+    assert images("dev") == len(shapes.dev) and images("dev") == 0
+    assert images("test") == len(shapes.test)
+    assert images("dev") == len(shapes.dev)

@@ -30,7 +30,6 @@ NAMES = [
     "10_interactive",
 ]
 BESIDE = NAMES[8:10]
-FEW = NAMES[1:4]
 LONG = NAMES[6:10]  # run only when they are named
 COMMON = {
     "profile",
@@ -214,12 +213,6 @@ def smoke(tmp_path_factory):
     yield from all_of(NAMES, tmp_path_factory.mktemp("smoke"), BESIDE)
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Three notebooks: trainings, triggers, merges and curves are in them."""
-    yield from all_of(FEW, tmp_path_factory.mktemp("few"))
-
-
 def numbers(out):
     """{path: bytes} of every table and of the data of every figure."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*.csv"))}
@@ -317,71 +310,3 @@ def test_a_second_call_has_nothing_to_do(smoke):
     before, started = numbers(smoke.out), time.monotonic()
     assert {record.status for record in run()} == {"up to date"}
     assert time.monotonic() - started < 20 and numbers(smoke.out) == before
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_tables_bit_by_bit(few, tmp_path, monkeypatch):
-    monkeypatch.setenv("BVLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("BVLIB_STORE", str(tmp_path / "store"))
-    records = run(FEW)
-    assert {record.status for record in records} == {"made"} and records[0].out != few.out
-    made = {path for name in FEW for path in few.results[name]["outputs"]}
-    first, again = (
-        {path: content for path, content in numbers(few.out).items() if path in made},
-        numbers(records[0].out),
-    )
-    assert (
-        first.keys() == again.keys()
-        and [path for path in first if first[path] != again[path]] == []
-    )
-
-
-@pytest.mark.slow
-def test_papermill_itself_runs_a_notebook(few, tmp_path):
-    name = "02_bv_computation"
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(path_of(name)),
-        str(tmp_path / "out.ipynb"),
-        "--no-progress-bar",
-        "-p",
-        "profile",
-        "smoke",
-        "-p",
-        "out",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command, cwd=notebooks.root_folder(), capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    found = numbers(tmp_path)
-    assert found and found == {
-        path: content
-        for path, content in numbers(few.out).items()
-        if path in few.results[name]["outputs"]
-    }
-
-
-@pytest.mark.slow
-def test_a_deleted_weight_alone_is_made_again(few):
-    def times():
-        return {path: path.stat().st_mtime_ns for path in few.store.rglob("*.safetensors")}
-
-    victim = sorted(few.store.glob("weights/clean-shapes-*.safetensors"))[0]
-    users = [
-        name
-        for name in FEW
-        if victim.name
-        in {entry["path"].rpartition("/")[2] for entry in few.results[name]["artefacts"]}
-    ]
-    before, bits, tables = times(), victim.read_bytes(), numbers(few.out)
-    victim.unlink()
-    assert [record.notebook for record in run(FEW) if record.status == "made"] == users[:1]
-    after = times()
-    assert {path for path in after if after[path] != before.get(path)} == {
-        victim
-    } and after.keys() == before.keys()
-    assert victim.read_bytes() == bits and numbers(few.out) == tables

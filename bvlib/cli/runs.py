@@ -104,8 +104,8 @@ def run(context: click.Context, sweep: Path | None, jobs: int, **asked: Any) -> 
 
         if context.get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
             asked["profile"] = None
-        todo = sweeps.read(sweep, **asked)
-        end_with(sweeps.run(todo, jobs, say=click.echo))
+        points = sweeps.read(sweep, **asked)
+        end_with(sweeps.run(points, jobs, say=click.echo))
 
 
 def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **asked: Any) -> None:
