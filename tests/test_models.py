@@ -166,7 +166,7 @@ def reshape(weights):
         (reshape, "'visual.proj' has shape (128, 64)"),
     ],
 )
-def test_ownof_another_model(copy, change, words):
+def test_weights_of_another_model(copy, change, words):
     weights, card = load_weights(copy)
     change(weights)
     save_weights(copy, weights, card)

@@ -157,6 +157,10 @@ def test_a_name_with_two_values_is_said(world, capsys):
     ]
     assert utility["obtained"] == 1.0
     assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
+    # what is committed as expected, and what is compared with it, says so as well
+    for act in (reference.write_expected, reference.drift):
+        act("tiny")
+        assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
 
 
 # The committed reference and the second base

@@ -9,7 +9,7 @@ from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
 from bvlib.files.safe import read_json, write_json
 from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, finite
-from bvlib.report.results import PARTS, from_rows, numbers, runs
+from bvlib.report.results import PARTS, collect, from_rows, numbers, runs
 from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
 
@@ -68,9 +68,10 @@ def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
     if not found:
         raise missing_seed_zero(profile)
     values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    for _, part, name, value, of_unit in numbers(found):
+    whole = {"notebook": "all", **{part: collect(found, part) for part in PARTS}}
+    for _, part, name, value, of_unit in numbers([whole]):
         [plain] = [round(each, 4) for each in finite([value])] or [None]
-        values[part].setdefault(name, {"value": plain, "unit": of_unit})
+        values[part][name] = {"value": plain, "unit": of_unit}
     return values
 
 
