@@ -223,7 +223,8 @@ def test_operators_are_declared_only_where_torchvision_lacks_them(source, words,
     ), done.stderr
 
 
-def test_a_prediction_is_made_once_and_anew_for_whatever_differs(encoder, shapes):
+def test_a_prediction_is_made_once_and_anew_for_whatever_differs(encoder, shapes, monkeypatch):
+    monkeypatch.setattr("bvlib.core.encoder._PREDICTED", {})
     theta, white = encoder.theta, triggers.solid(6)
     other = {key: 1.5 * tensor for key, tensor in theta.items()}
 
