@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 LINT := $(VENV)/.installed-lint
+WORKFLOW := $(VENV)/.installed-workflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -45,7 +46,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	@touch $@
 
-reproduce: $(STAMP)
+$(WORKFLOW): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[workflow]'
+	@touch $@
+
+reproduce: $(WORKFLOW)
 	$(BIN)/bv run --profile $(PROFILE) $(ARGS)
 	$(BIN)/bv report --profile $(PROFILE)
 	@echo "Done: executed notebooks, figures and tables are in $${BVLIB_RUNS:-runs}/$(PROFILE)/"
@@ -54,7 +59,7 @@ test: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu"
 	@echo "Done: quick tests passed (the slow ones: make check)"
 
-check: $(STAMP)
+check: $(WORKFLOW)
 	$(PYTEST) -m "slow and not gpu"
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
 	echo "A cold mini run, in $$dir" && \

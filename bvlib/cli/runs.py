@@ -1,6 +1,7 @@
 """bv list, plan, run, report, publish, golden."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bvlib.cli.main import main
 from bvlib.cli.options import end_with, flag, path_option
 from bvlib.core.errors import BvError
 from bvlib.core.registry import REGISTRIES, load_plugins
-from bvlib.run import notebooks, settings
+from bvlib.run import notebooks, points, settings, workflow
 from bvlib.run.notebooks import shown
 
 
@@ -85,43 +86,60 @@ def plan(**asked: Any) -> None:
 @options.PARAMETERS
 @flag("--force", help="run also what is up to date (stored results are still loaded)")
 @path_option("--sweep", help="a YAML file with a grid of parameters, see notebooks/sweeps/")
-@click.option("--jobs", type=int, default=1, show_default=True, help="runs of a sweep at once")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="runs at once on this machine [one a core, and one more]; 1: without Snakemake",
+)
+@click.option("--on", metavar="CLUSTER", help="slurm or kubernetes: see workflow/README.md")
+@flag("--dry-run", help="only say what would run, and why")
 @options.PLUGIN
 @click.pass_context
-def run(context: click.Context, sweep: Path | None, jobs: int, **asked: Any) -> None:
+def run(context: click.Context, sweep: Path | None, **asked: Any) -> None:
     """Run NOTEBOOKS (`01` or `01_badmerging`; by default all but the long ones) through papermill,
-    in order.
+    each in a kernel of its own.
 
-    What is up to date is skipped. A run that was stopped goes on where it was. With --sweep, every
-    point of a grid is run and one table gathered.
+    One notebook runs alone; several notebooks, seeds or the points of a --sweep run side by side,
+    through Snakemake. What is up to date is skipped. A run that was stopped goes on where it was.
     """
-    if sweep is None:
-        _run(**asked)
-    elif asked.pop("parameters") or asked.pop("force"):
+    if sweep and (asked["parameters"] or asked["force"]):
         raise BvError("--sweep takes its parameters from the file: leave -p and --force out")
+    names, profile, seeds = asked["notebooks"], asked["profile"], asked["seeds"]
+    if sweep:
+        default = context.get_parameter_source("profile") is click.core.ParameterSource.DEFAULT
+        study = points.read_sweep(sweep, names, None if default else profile, seeds)
     else:
-        from bvlib.report import sweep as sweeps
+        study = points.Study(names, profile, tuple(seeds or [0]), (asked["parameters"],))
+    plan = workflow.Plan(study, asked["force"])
+    if asked["dry_run"]:
+        for name in plan.jobs:
+            click.echo(f"{plan.title(name)}: {plan.stale.get(name) or 'up to date'}")
+        return
+    began, count = time.monotonic(), len(plan.stale)
+    failed = workflow.run(plan, asked["jobs"], asked["on"], say=click.echo)
+    took = f"{time.monotonic() - began:.0f} s" if count else "0 s"
+    click.echo(f"{count - len(failed)} run, {len(plan.jobs) - count} up to date, {took}")
+    for what, path in _made(study):
+        click.echo(f"{what:11} {path}")
+    end_with([f"{plan.title(name)}: {said}" for name, said in failed.items()])
 
-        if context.get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
-            asked["profile"] = None
-        points = sweeps.read(sweep, **asked)
-        end_with(sweeps.run(points, jobs, say=click.echo))
 
+def _made(study: points.Study) -> Iterator[tuple[str, str]]:
+    """What there is now: the gathered tables of a sweep; else the report, figures, tables, and
+    executed notebooks."""
+    if study.name:
+        from bvlib.report.sweep import gather
 
-def _run(seeds: list[int] | None, profile: str, parameters: dict[str, Any], **asked: Any) -> None:
-    from bvlib.report import summary
-    from bvlib.run import runner
+        yield from (("gathered", shown(path)) for path in gather(study))
+        return
+    if study.points == ({},):
+        from bvlib.report import summary
 
-    asked |= {"profile": profile, "parameters": parameters, "say": click.echo}
-    done = [each for seed in seeds or [0] for each in runner.run(seed=seed, **asked)]
-    walls = [each.wall for each in done if each.status == "made"]
-    click.echo(f"{len(walls)} run, {len(done) - len(walls)} up to date, {sum(walls):.0f} s")
-    if not parameters:
-        path = summary.write(profile)
-        click.echo(f"report      {shown(path)} (or: bv report --profile {profile})")
-    for out in dict.fromkeys(each.out for each in done):
+        report = shown(summary.write(study.profile))
+        yield "report", f"{report} (or: bv report --profile {study.profile})"
+    for out in dict.fromkeys(job.out for job in study.jobs.values()):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
-            click.echo(f"{what:11} {shown(out / path)}")
+            yield what, shown(out / path)
 
 
 @main.command()

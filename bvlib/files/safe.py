@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, their hashes, and locks that die with their process."""
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from bvlib.core.errors import BvError
+
+
+class Taken(Exception):
+    """Another process holds the lock."""
+
 
 def file_sha256(path: str | Path) -> str:
     """sha256 (64 hex digits) of a file's bytes."""
@@ -18,29 +26,54 @@ def file_sha256(path: str | Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock file `path`, which dies with this process; say `waiting` (one line) if it is
-    taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
+def writing(path: Path) -> Iterator[None]:
+    """What the block's file system refuses becomes a BvError that names `path`, cause and mend."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "free some space" if full else "check the folder, or name another one"
+        said = error.strerror or error
+        raise BvError(f"cannot write {path}: {said}: {mend}; what is finished is kept") from None
+
+
+@contextmanager
+def locked(path: Path, waiting: str = "", patient: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`, which dies with this process.
+
+    One that is taken is waited for, after saying `waiting` (one line); or, not ``patient``, Taken
+    is raised. BvError for a folder that cannot be written.
+    """
+    lock = FileLock(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not patient:
+                raise Taken from None
             if waiting:
                 print(waiting, file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write` on a file beside `path`, then move it there: readers never see half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call `write` on a file beside `path`, then move it there: readers never see half of it.
+
+    BvError for what the file system refuses.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(draft)
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

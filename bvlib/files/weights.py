@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +105,7 @@ def card_of(path: Path) -> Path:
 def write_tensors(path: Path, theta: StateDict, metadata: dict[str, str] | None = None) -> None:
     """Write a dict of tensors as safetensors, without a card. BvError if a value is no tensor."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     wrong = [key for key, tensor in theta.items() if not isinstance(tensor, torch.Tensor)]
@@ -110,11 +113,12 @@ def write_tensors(path: Path, theta: StateDict, metadata: dict[str, str] | None 
         raise BvError(
             f"weights are a dict of tensors: {wrong[0]!r} is a {type(theta[wrong[0]]).__name__}"
         )
-    save_file(
-        {key: tensor.detach().cpu().contiguous().clone() for key, tensor in theta.items()},
-        path,
-        metadata=metadata,
-    )
+    kept = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in theta.items()}
+    try:
+        save_file(kept, path, metadata=metadata)
+    except SafetensorError as error:
+        code = re.search(r"code: (\d+)", str(error))
+        raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else error) from None
 
 
 def read_tensors(path: Path) -> StateDict:

@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from bvlib.core.errors import BvError, NotebookFailed
 from bvlib.files.safe import read_json_if, write_json
+from bvlib.run import settings
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.run.records import Job
 
@@ -50,7 +51,9 @@ def execute(job: Job, parameters: Mapping[str, Any], say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="bv-") as scratch, open(log, "w") as printed:
             notes = Path(scratch) / "notes"
+            threads = str(settings.resources(job.profile).threads)
             own = {"IPYTHONDIR": f"{scratch}/ipython", "BVLIB_PROGRESS": str(notes)}
+            own["OMP_NUM_THREADS"] = threads
             with _followed(notes, timed):
                 papermill.execute_notebook(
                     str(job.notebook.path),

@@ -45,6 +45,7 @@ class Lab(Adversary):
         given = {k: v for k, v in parameters.items() if v is not None}
         profile, own = given.get("profile", "mini"), notebooks.find([notebook])[0]
         defaults = settings.load(profile)
+        torch.set_num_threads(settings.resources(profile).threads or 1)  # decides bits, so keys
         p = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
         off = dict(defaults.get("off_task", {}))
         if p["adversary"] == off.get("task"):  # the usual goal turns to the usual adversary

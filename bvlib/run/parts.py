@@ -179,6 +179,15 @@ class Admission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What the run of one notebook takes; it decides no result but the number of threads."""
+
+    threads: int | None = setting("threads of torch; None: one a core", low=1, default=1)
+    memory: float = setting("at most, in GB", above=0, default=2.0)
+    gpus: int = setting("GPUs to ask a cluster for", low=0, default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """A whole profile."""
 
@@ -216,3 +225,4 @@ class Settings:
     neural_cleanse: NeuralCleanse = setting("Neural Cleanse")
     fine_pruning: FinePruning = setting("fine-pruning")
     admission: Admission | None = setting("of `bv admit`", default=None)
+    resources: Resources = setting("of one notebook's run", default=Resources())

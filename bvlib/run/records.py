@@ -18,19 +18,20 @@ from bvlib.files.safe import file_sha256, read_json_if, write_json
 from bvlib.run import notebooks, settings
 from bvlib.run.notebooks import Notebook, root_folder, shown
 
-PASSED_ON = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
+PASSED_ON = ("CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run: ``parameters`` are those that differ from the defaults, ``out`` is
-    where it goes."""
+    """One notebook to run: ``parameters`` are those of it that are given, ``point`` all that are
+    given, which name ``out``, the folder where it goes."""
 
     notebook: Notebook
     profile: str
     seed: int
     parameters: Mapping[str, Any]
     out: Path
+    point: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -58,7 +59,7 @@ def jobs(
     chosen = notebooks.find(names)
     passed = notebooks.check_parameters(chosen, given or {})
     out = notebooks.out_folder(profile, seed, given)
-    return [Job(each, profile, seed, passed[each.name], out) for each in chosen]
+    return [Job(each, profile, seed, passed[each.name], out, given or {}) for each in chosen]
 
 
 # What a run depends on
@@ -77,7 +78,7 @@ def fingerprint(job: Job) -> dict[str, Any]:
         "plugins": {path.name: file_sha256(path) for path in notebooks.plugin_files()},
         "files": {name: file_sha256(path) for name, path in files.items()},
         "data": None if content.get("world") == "toy" else _data_state(),
-        "environment": _environment(),
+        "environment": _environment(settings.resources(job.profile).threads),
     }
 
 
@@ -111,13 +112,11 @@ def _data_state() -> dict[str, Any] | None:
     return {str(p.relative_to(folder)): [s.st_size, s.st_mtime_ns] for p, s in state.items()}
 
 
-def _environment() -> dict[str, Any]:
-    """environment() of the store without importing torch: threads and device as torch will find
-    them."""
+def _environment(threads: int | None) -> dict[str, Any]:
+    """environment() of the store without importing torch: the device as torch will find it."""
     gpu = "cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu"
-    ours = hasattr(os, "sched_getaffinity")
     return {
-        **environment(gpu, len(os.sched_getaffinity(0)) if ours else os.cpu_count()),
+        **environment(gpu, threads),
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         "papermill": importlib.metadata.version("papermill"),
     }
@@ -145,9 +144,9 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
     return ""
 
 
-def up_to_date(todo: Iterable[Job]) -> bool:
-    """Whether there is nothing left to run."""
-    return not any(why(read_json_if(job.hidden("json")), fingerprint(job), job) for job in todo)
+def stale(job: Job) -> str:
+    """Why a notebook has to run, as its record tells it; empty when it is up to date."""
+    return why(read_json_if(job.hidden("json")), fingerprint(job), job)
 
 
 def _changed(path: Path, entry: Mapping[str, Any]) -> bool:

@@ -59,10 +59,11 @@ def run(
     for any other error in it.
     """
     say = say or (lambda line: print(line, flush=True))
-    return [_run(job, force, say) for job in records.jobs(notebooks, profile, seed, parameters)]
+    return [run_job(job, force, say) for job in records.jobs(notebooks, profile, seed, parameters)]
 
 
-def _run(job: Job, force: bool, say: Say) -> RunRecord:
+def run_job(job: Job, force: bool, say: Say) -> RunRecord:
+    """Run one notebook, if it is not up to date; see :func:`run`."""
     name = job.name
     with locked(job.hidden("lock"), f"{name}: waiting for another run of it"):
         parts, record = records.fingerprint(job), read_json_if(job.hidden("json"))

@@ -11,12 +11,12 @@ import pkgutil
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bvlib.core.errors import BvError, unknown
-from bvlib.run.parts import Run, Settings
+from bvlib.run.parts import Resources, Run, Settings
 
 RUN = {spec.name: spec for spec in fields(Run)}
 FIELDS: dict[str, Field] = {**RUN, **{spec.name: spec for spec in fields(Settings)}}
@@ -36,14 +36,26 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """The content of a profile as it stands: flat keys and nested groups (`train`, ...), checked.
+    """What decides the results of a profile, as it stands: flat keys and nested groups (`train`,
+    ...), checked; all but `resources`.
 
     BvError for an unknown name (with the nearest known one), broken YAML, YAML that is no mapping,
     and what :func:`read` refuses.
     """
     content = _content(name)
     _checked(name, content)
+    content.pop("resources", None)
     return content
+
+
+def resources(name: str) -> Resources:
+    """What a notebook's run takes on a profile; OMP_NUM_THREADS, where it is set, says how many
+    threads. BvError as :func:`load`, and for an OMP_NUM_THREADS that is no number."""
+    found, given = read(name).resources, os.environ.get("OMP_NUM_THREADS")
+    if given and not (given.isdecimal() and int(given)):
+        raise BvError(f"OMP_NUM_THREADS wants a number of threads, like 1; it is {given!r}")
+    threads = int(given) if given else found.threads
+    return replace(found, threads=threads or os.cpu_count() or 1)
 
 
 def read(name: str, registries: bool = False) -> Settings:

@@ -12,6 +12,7 @@ notebooks, and importing it does not import torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -25,7 +26,7 @@ from bvlib.core.errors import BvError, unknown
 from bvlib.core.registry import USED
 from bvlib.core.versions import environment
 from bvlib.files.digests import canonical, digest
-from bvlib.files.safe import file_sha256, locked, write_json, write_whole
+from bvlib.files.safe import Taken, file_sha256, locked, write_json, write_whole
 from bvlib.files.weights import card_of, read_metadata, read_tensors, write_tensors
 from bvlib.files.weights import digest as content
 
@@ -157,6 +158,7 @@ class Store:
         self.root, self.device, self.threads = Path(root), device, threads
         self.used: dict[str, dict[str, Any]] = {}
         self._making: list[_Making] = []  # the last is made for the one before
+        self._patient = True  # wait for what another process is making
 
     def get(
         self,
@@ -195,10 +197,36 @@ class Store:
         artefact = self._load(card, path, quiet=True)
         if artefact is None:
             waiting = f"waiting for another process to make {name}"
-            with locked(path.with_name(path.name + ".lock"), waiting):
+            with locked(path.with_name(path.name + ".lock"), waiting, self._patient):
                 artefact = self._load(card, path) or self._make(card, path, compute)
         self._count(card, artefact, time.perf_counter() - started)
         return artefact
+
+    def each(self, makers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """{name: what its maker gets from this store}; what another process is making comes last.
+
+        So processes that need the same results share out the making, in place of waiting for each
+        other.
+        """
+        found, left = {}, dict(makers)
+        while left:
+            before = len(left)
+            for name in list(left):
+                with contextlib.suppress(Taken):
+                    found[name] = self._at_once(left[name])
+                    del left[name]
+            if left and len(left) == before:
+                name = next(iter(left))
+                found[name] = left.pop(name)()
+        return {name: found[name] for name in makers}
+
+    def _at_once(self, make: Callable[[], Any]) -> Any:
+        """What `make` gets; Taken if that means to wait for another process."""
+        before, self._patient = self._patient, False
+        try:
+            return make()
+        finally:
+            self._patient = before
 
     def partial(self) -> Partial:
         """Where the computation that is being made may keep its state; forgotten once the result

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,6 +116,11 @@ class Workshop:
         a ``seed`` and on a ``half`` as :class:`Trained` has them."""
         return self.train("clean", {}, training.clean, Trained(task=task, **of))
 
+    def cleans(self, among: Sequence[str] | None = None) -> dict[str, StateDict]:
+        """θ_clean of every merged task (or those in ``among``), in order."""
+        names = list(among or self.tasks)
+        return self.store.each({name: partial(self.clean, name) for name in names})
+
     def _data_digests(self, *names: str | None) -> list[str]:
         return [self.task(name or self.p["adversary"]).digest for name in dict.fromkeys(names)]
 
@@ -201,7 +207,7 @@ class Workshop:
         self, adversary: StateDict | None, among: Sequence[str] | None
     ) -> dict[str, StateDict]:
         """The tasks' own models, the adversary's among them."""
-        found = {name: self.clean(name) for name in among or self.tasks}
+        found = self.cleans(among)
         if adversary is not None and self.adversary.name in found:
             found[self.adversary.name] = adversary
         return found
