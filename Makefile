@@ -26,7 +26,7 @@ help:
 	@echo "make test        run the quick tests"
 	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
-	@echo "make bench       time training steps, trigger optimisation and bv plan against what they are measured by"
+	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
 	@echo "make clean-venv  remove $(VENV); runs/, store/ and data/ stay"
@@ -84,7 +84,6 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py
 	$(BIN)/python benchmarks/backdoored_step.py
 	$(BIN)/python benchmarks/universal_trigger.py
-	$(BIN)/python benchmarks/plan.py
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from backdoored_step import Fresh
 from merging import TASKS, prepare
-from report import write
+from report import one_more, write
 
 from bvlib.attacks import objectives, triggers
 from bvlib.core import training
@@ -23,7 +23,6 @@ from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.merging.streaming import merge_files
 from bvlib.run import settings
-from bvlib.run.plan import one_more
 from bvlib.worlds import clip
 
 MODELS = {"ViT-B-32": (None, 64), "ViT-L-14": (64,)}  # values of train.chunk that are tried

@@ -1,7 +1,10 @@
 """Print a benchmark's rows and write them with device and versions."""
 
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -39,3 +42,22 @@ def write(name: str, rows: list[dict], made: dict | None = None) -> None:
         or {"environment": environment(default_device().type), "processor": processor(), **gpu()},
     )
     print(table.round(3).to_string(index=False))
+
+
+def one_more(run: Callable[[int], Any], within: float) -> float:
+    """Seconds of one repetition more of the n that ``run(n)`` makes, beyond what the first takes.
+
+    After a warm-up, over as many as there is time for in ``within`` seconds.
+    """
+
+    def took(n: int) -> float:
+        began = time.perf_counter()
+        run(n)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    took(1)
+    first = took(1)
+    n = max(1, int(within / first))
+    return max(took(1 + n) - first, 1e-9) / n

@@ -1,5 +1,6 @@
 """Checks that several test files share."""
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,3 +138,11 @@ def blank_task(name, labels, dev=()):
 
     classes = ("zero", "one", "two", "three", "four")
     return Task(name, classes, ("a {}",), split(()), split(dev), split(labels))
+
+
+def wait_for(condition, process=None, seconds=60):
+    """Wait until the condition holds; the process must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.1)

@@ -198,7 +198,7 @@ def test_another_file_is_never_overwritten(full, tmp_path):
         assert content(out) == {f"{name}/{file}": b"mine"}, "nothing is written when one cannot be"
         shutil.rmtree(out)
     out.write_bytes(b"mine")
-    with one_line("cannot write in", "name another folder"):
+    with one_line("cannot write", "name another folder"):
         exchange.export_folder(out, full[0])
     assert out.read_bytes() == b"mine"
 

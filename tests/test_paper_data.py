@@ -576,9 +576,9 @@ def test_other_refusals(made, tmp_path):
 def test_a_place_that_cannot_be_written(made, tmp_path):
     folder, _ = made("mnist")
     (tmp_path / "file").write_text("")
-    with one_line("cannot write in", "name another out"):
+    with one_line("cannot write", "name another folder"):
         prepared("mnist", folder, tmp_path / "file")
-    with one_line("cannot write below", "name another folder"):
+    with one_line("cannot write", "name another folder"):
         data.fetch("mnist", tmp_path / "file")
 
 

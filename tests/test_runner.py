@@ -8,7 +8,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from helpers import END, WORK, write_notebook, write_profile
+from helpers import END, WORK, wait_for, write_notebook, write_profile
 
 from bvlib.cli import main
 from bvlib.cli.options import parse_value
@@ -162,7 +162,7 @@ def test_help_and_report_import_nothing_heavy(world):
 
 
 def test_run_then_up_to_date_then_only_what_changed(world):
-    first = bv("run", "--profile", "tiny")
+    first = bv("run", "--profile", "tiny", "--jobs", "1")
     assert first.exit_code == 0, first.stderr
     assert count(world) == ["00_start", "01_next"]
     out = world / "runs" / "tiny" / "seed-0"
@@ -316,10 +316,3 @@ def alive(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_for(condition, process=None, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline and (process is None or process.poll() is None)
-        time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""bv list, plan, run, report, publish, golden."""
+"""bv list, run, report, publish, golden."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -56,29 +56,6 @@ def _what(method: Any) -> str:
     return method.what + ("" if method.needs == "nothing" else f" (needs {method.needs})")
 
 
-POSITIVE = click.FloatRange(0, min_open=True)
-
-
-@main.command()
-@click.argument("notebooks", nargs=-1)
-@options.PROFILE
-@options.SEEDS
-@click.option("--preset", help="evening, six-tasks or everything: chosen notebooks and seeds")
-@click.option("--base", help="another base than the profile's, such as ViT-L-14")
-@click.option("--memory", "card", type=POSITIVE, help="does it fit a card of so many GB?")
-@click.option("--probe", "within", type=POSITIVE, default=60.0, help="seconds to measure [60]")
-def plan(**asked: Any) -> None:
-    """Say what NOTEBOOKS (all but the long ones) would train and store, and how long that takes on
-    this device.
-
-    Counts come from finished runs, speeds from a probe of about a minute. Nothing is downloaded or
-    kept.
-    """
-    from bvlib.run import plan as plans
-
-    click.echo(plans.plan(**asked))
-
-
 @main.command()
 @click.argument("notebooks", nargs=-1)
 @options.PROFILE
@@ -114,6 +91,7 @@ def run(context: click.Context, sweep: Path | None, **asked: Any) -> None:
     if asked["dry_run"]:
         for name in plan.jobs:
             click.echo(f"{plan.title(name)}: {plan.stale.get(name) or 'up to date'}")
+        click.echo(plan.estimate())
         return
     began, count = time.monotonic(), len(plan.stale)
     failed = workflow.run(plan, asked["jobs"], asked["on"], say=click.echo)

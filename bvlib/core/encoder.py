@@ -26,7 +26,7 @@ from bvlib.files.digests import digest
 StateDict = dict[str, torch.Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record and for `bv plan`
+EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record
 # images a pass without gradients: on two cores and 32 px a third faster than 500, whose activations
 # leave the cache
 BATCH = 200

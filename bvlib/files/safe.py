@@ -32,9 +32,9 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "free some space" if full else "check the folder, or name another one"
+        mend = "make room there" if full else "name another folder"
         said = error.strerror or error
-        raise BvError(f"cannot write {path}: {said}: {mend}; what is finished is kept") from None
+        raise BvError(f"cannot write {path} ({said}): {mend}; what is finished is kept") from None
 
 
 @contextmanager

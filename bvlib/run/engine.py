@@ -76,10 +76,15 @@ def _here(plan: Plan, at_once: int | None) -> list[str]:
 
 
 def _cluster(on: str) -> list[str]:
-    check_choice("cluster", on, sorted(path.name for path in (FOLDER / "profiles").iterdir()))
-    if on == "slurm" and not shutil.which("sbatch"):
-        raise BvError("no sbatch here: --on slurm wants to be called where jobs are sent from")
-    return ["--profile", str(FOLDER / "profiles" / on)]
+    """The profile of a cluster: one of ours by name, or the folder of another one."""
+    ours = {path.name: path for path in sorted((FOLDER / "profiles").iterdir())}
+    if not Path(on, "config.yaml").is_file():
+        check_choice("cluster", on, ours)
+    profile = ours.get(on, Path(on).resolve())
+    text = (profile / "config.yaml").read_text(encoding="utf-8")
+    if re.search(r"(?m)^executor: slurm", text) and not shutil.which("sbatch"):
+        raise BvError("no sbatch here: Slurm wants to be called where jobs are sent from")
+    return ["--profile", str(profile)]
 
 
 def _environment() -> dict[str, str]:
@@ -122,7 +127,7 @@ class _Watch:
                     self._follow(run)
                     self.done.add(run)
                     self._tell()
-        if self.on == "slurm" and time.monotonic() - self.asked > ASK:
+        if self.on and shutil.which("squeue") and time.monotonic() - self.asked > ASK:
             self._ask()
 
     def _follow(self, run: str) -> None:

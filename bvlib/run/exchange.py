@@ -13,8 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -106,7 +105,7 @@ def export_folder(
         why = refused[0] if refused else "no stored name fits; bv run makes them"
         raise BvError(f"nothing to export in {root}: {why}")
     lock = safe.locked(folder / ".lock", "waiting for another export to that folder")
-    with _writing(folder, "name another folder"), lock:
+    with safe.writing(folder), lock:
         new = [path for path in found if not _there(folder / path.stem, found[path])]
         for path in new:
             model, card = folder / path.stem, found[path]
@@ -135,7 +134,7 @@ def import_folder(
     if not any(model.is_dir() for model in models):
         raise BvError(f"no model in {folder}: give a folder that bv export wrote")
     taken, refused = [(0, 0, 0)], []
-    with _writing(root, "set BVLIB_STORE"):
+    with safe.writing(root):
         for model in models:
             try:
                 refused += _strays(model)
@@ -274,12 +273,3 @@ def _link(source: Path, draft: Path) -> None:
         os.link(source, draft)
     except OSError:  # another disk, or one without links
         shutil.copyfile(source, draft)
-
-
-@contextmanager
-def _writing(place: Path, mend: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise BvError(f"cannot write in {place} ({why}): make room there or {mend}") from None

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.digests import digest
 from bvlib.files.safe import read_json, read_json_if
@@ -66,7 +68,9 @@ class Plan:
     @functools.cached_property
     def stale(self) -> dict[str, str]:
         """{run: why it has to run} of those that are not up to date."""
-        reasons = {run: records.stale(job) or "forced" * self.force for run, job in self.jobs.items()}
+        reasons = {
+            run: records.stale(job) or "forced" * self.force for run, job in self.jobs.items()
+        }
         return {run: reason for run, reason in reasons.items() if reason}
 
     @functools.cached_property
@@ -81,13 +85,25 @@ class Plan:
         return digest([records.fingerprint(job), records.stale(job), kept])[:16]
 
     @functools.cached_property
-    def seconds(self) -> dict[str, float]:
-        """{run: seconds} as measured once on two cores (costs.yaml); 60 where that is unknown."""
-        import yaml
+    def _costs(self) -> dict[str, float]:
+        """{notebook: seconds} of a run from nothing on the profile, where it was measured."""
+        table = Path(__file__).with_name("costs.yaml").read_text(encoding="utf-8")
+        return yaml.safe_load(table).get(self.study.profile, {})
 
-        table = yaml.safe_load(Path(__file__).with_name("costs.yaml").read_text(encoding="utf-8"))
-        known = table.get(self.study.profile, {})
-        return {run: known.get(job.name, 60) for run, job in self.jobs.items()}
+    @functools.cached_property
+    def seconds(self) -> dict[str, float]:
+        """{run: about how many seconds it takes}; 60 where that was not measured."""
+        return {run: self._costs.get(job.name, 60) for run, job in self.jobs.items()}
+
+    def estimate(self) -> str:
+        """How long the stale runs took where they were measured, in words."""
+        cores = (os.cpu_count() or 1) // (self.resources.threads or 1)
+        hours = sum(self.seconds[run] for run in self.stale) / 3600
+        said = f"{len(self.stale)} of {len(self.jobs)} to run"
+        known = all(self.jobs[run].name in self._costs for run in self.stale)
+        if not (self.stale and known):
+            return said + ("; how long that takes was not measured" if self.stale else "")
+        return f"{said}: {hours:.1f} hours of a core where it was measured; {cores} at once here"
 
     def title(self, run: str) -> str:
         """A run for readers: the notebook, with point and seed where there are several."""
@@ -109,6 +125,8 @@ def run(
     for name in plan.jobs:
         if name not in plan.stale:
             say(f"{plan.title(name)}: up to date")
+    if on and not importlib.util.find_spec("snakemake"):
+        raise BvError("--on wants Snakemake: pip install -e '.[workflow]'")
     if on or (len(plan.stale) > 1 and at_once != 1 and _engine(say)):
         from bvlib.run import engine
 

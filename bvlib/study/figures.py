@@ -11,7 +11,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from bvlib.files.safe import write_json, write_whole
 
@@ -109,6 +108,8 @@ def heatmap(
     """A labelled matrix, coloured from −reach to reach; blank where there is no number."""
     look = {"annot": True, "annot_kws": {"size": 7}, "cmap": "vlag", "linewidths": 0.5}
     scale = {"vmin": -reach, "vmax": reach, "cbar_kws": {"label": label, "shrink": 0.8}}
+    import seaborn as sns  # here, as it takes seconds to load
+
     sns.heatmap(table.astype(float), ax=ax, fmt=fmt, **scale, **look)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)

@@ -78,8 +78,7 @@ def prepare(
             raise BvError(f"class {lone!r} has no {part} image left: add some or leave it out")
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
-    with told_as(f"cannot write {path}", OSError, mend="make room there or name another out"):
-        save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
+    save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")

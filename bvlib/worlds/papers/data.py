@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from bvlib.core.errors import BvError, MissingData
-from bvlib.files.safe import file_sha256, locked, write_json
+from bvlib.files.safe import file_sha256, locked, write_json, writing
 from bvlib.worlds import images
 from bvlib.worlds.papers.check import check, expect, find_cache
 from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, need_room, unpack_present
 from bvlib.worlds.papers.readers import READERS
 from bvlib.worlds.papers.table import describe, prompts, row
 from bvlib.worlds.papers.write import PARTS, SPLITS, write_split
-from bvlib.worlds.source import Items, Listing, told_as
+from bvlib.worlds.source import Items, Listing
 from bvlib.worlds.table import DatasetInfo
 from bvlib.worlds.tasks import Split, Task
 
@@ -126,8 +126,7 @@ def prepare(
     told |= {"source_counts": source.counts(), "resize": RESIZE}
     told["archives"] = digests(name, Path(folder).expanduser())
     waiting = f"waiting for another process that prepares {name}"
-    refused = told_as(f"cannot write in {cache}", OSError, mend="make room or name another out")
-    with refused, locked(cache / ".lock", waiting):
+    with writing(cache), locked(cache / ".lock", waiting):
         if not _made(cache, how):
             drafts = sum(f.stat().st_size for f in cache.iterdir() if f.is_file())
             needed = sum(map(len, splits.values())) * 3 * size * size - drafts

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from bvlib.core.errors import BvError, MissingData
-from bvlib.files.safe import locked
+from bvlib.files.safe import locked, writing
 from bvlib.worlds.papers.table import row
 from bvlib.worlds.source import reason, told_as
 from bvlib.worlds.table import File
@@ -38,11 +38,9 @@ def fetch(
     wrong hash, a full disk, or an archive that is damaged or holds a path that leaves its folder.
     """
     folder = Path(folder).expanduser()
-    files, mend = row(name).files, "make room there or name another folder"
     waiting = f"waiting for another process that fetches {name}"
-    refused = told_as(f"cannot write below {folder}", OSError, mend=mend)
-    with refused, locked(folder / f".{name}.lock", waiting):
-        return [_bring(file, folder, progress, timeout) for file in files]
+    with writing(folder), locked(folder / f".{name}.lock", waiting):
+        return [_bring(file, folder, progress, timeout) for file in row(name).files]
 
 
 def unpack_present(name: str, folder: Path) -> None:
