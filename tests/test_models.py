@@ -1,6 +1,7 @@
 """Encoders: the shipped base is a genuine open_clip model, and what does not fit it is told in one
 line."""
 
+import copy as copying
 import os
 import shutil
 import subprocess
@@ -278,3 +279,24 @@ def test_of_predictions_only_the_last_are_kept(encoder, shapes, monkeypatch):
     assert images("dev") == len(shapes.dev) and images("dev") == 0
     assert images("test") == len(shapes.test)
     assert images("dev") == len(shapes.dev)
+
+
+def test_the_last_block_for_the_class_token_alone_predicts_the_same(encoder, shapes):
+    from bvlib.core.encoder import pooled
+
+    tower, pixels = pooled(encoder.model.visual), encoder.pixels(shapes.test.images)
+    with torch.no_grad():
+        whole = encoder.features(encoder.theta, pixels)
+        quick = encoder.features(encoder.theta, pixels, tower)
+    assert tower is not encoder.model.visual and next(tower.parameters()).is_meta
+    assert (whole - quick).abs().max() < 1e-5 * whole.abs().max()
+    other = torch.nn.Linear(2, 2)
+    assert pooled(other) is other
+
+
+def test_a_tower_that_pools_otherwise_is_taken_as_it_is(encoder):
+    from bvlib.core.encoder import pooled
+
+    tower = copying.deepcopy(encoder.model.visual)
+    tower.pool_type = "avg"
+    assert pooled(tower) is tower

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import os
 
 import pytest
 import yaml
@@ -46,8 +47,20 @@ def tried(tmp_path, monkeypatch):
 def test_a_profile_is_what_its_file_says(name):
     content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
     loaded = settings.load(name)
-    assert loaded == content and list(loaded) == list(content)
     assert agrees(settings.read(name, registries=True), content)
+    content.pop("resources", None)  # decides no result
+    assert loaded == content and list(loaded) == list(content)
+
+
+def test_threads_are_the_profile_s_unless_the_environment_says_so(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert settings.resources("mini").threads == 1
+    assert settings.resources("paper").threads == os.cpu_count()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert settings.resources("mini").threads == settings.resources("paper").threads == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with one_line("OMP_NUM_THREADS", "many"):
+        settings.resources("mini")
 
 
 def test_what_a_file_leaves_out_has_a_default_and_stays_out_of_the_mapping():

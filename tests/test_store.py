@@ -1,6 +1,8 @@
 """The store: made once, found again, remade when and only when something that decides the result
 changed."""
 
+import errno
+import functools
 import json
 import logging
 import multiprocessing
@@ -14,6 +16,7 @@ import time
 import pandas
 import pytest
 import torch
+from helpers import one_line
 
 from bvlib.core import registry, versions
 from bvlib.core.errors import BadCheckpoint, BvError
@@ -323,3 +326,49 @@ def test_missing_weights_and_mismatches_name_the_culprit(tmp_path):
     ]:
         with pytest.raises(BadCheckpoint, match=words):
             check_matches(theta, reference, "mine")
+
+
+def test_processes_that_need_the_same_results_share_out_the_making(store, tmp_path):
+    """What another process is making comes last, so that two do not wait for each other."""
+    code = f"""
+from bvlib.run.store import Store
+from pathlib import Path
+import time
+def make():
+    Path({str(tmp_path / "began")!r}).touch()
+    while not Path({str(tmp_path / "go")!r}).exists(): time.sleep(0.05)
+    return "theirs"
+Store({str(store.root)!r}, threads=1).get("json", "a", {{}}, make, recipes={RECIPES!r})
+"""
+    other, order = subprocess.Popen([sys.executable, "-c", code]), []
+    while not (tmp_path / "began").exists():
+        time.sleep(0.05)
+
+    def made(name):
+        order.append(name)
+        if name == "c":
+            (tmp_path / "go").touch()
+        return "ours"
+
+    def get(name):
+        return store.get("json", name, {}, lambda: made(name), recipes=RECIPES).value
+
+    found = store.each({name: functools.partial(get, name) for name in "abc"})
+    assert other.wait(60) == 0 and order == ["b", "c"]
+    assert found == {"a": "theirs", "b": "ours", "c": "ours"} and list(found) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+)
+def test_what_the_disk_refuses_is_one_line_and_leaves_nothing(store, monkeypatch, code, words):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refuse)
+        with one_line("cannot write", words, "what is finished is kept"):
+            store.get("json", "thing", {}, lambda: [1], recipes=RECIPES)
+    assert not list(store.root.rglob("*.tmp"))
+    assert store.get("json", "thing", {}, lambda: [2], recipes=RECIPES).value == [2]

@@ -94,9 +94,9 @@ def run(context: click.Context, sweep: Path | None, **asked: Any) -> None:
         click.echo(plan.estimate())
         return
     began, count = time.monotonic(), len(plan.stale)
-    failed = workflow.run(plan, asked["jobs"], asked["on"], say=click.echo)
-    took = f"{time.monotonic() - began:.0f} s" if count else "0 s"
-    click.echo(f"{count - len(failed)} run, {len(plan.jobs) - count} up to date, {took}")
+    made, failed = workflow.run(plan, asked["jobs"], asked["on"], say=click.echo)
+    took = time.monotonic() - began if count else 0
+    click.echo(f"{made} run, {len(plan.jobs) - made - len(failed)} up to date, {took:.0f} s")
     for what, path in _made(study):
         click.echo(f"{what:11} {path}")
     end_with([f"{plan.title(name)}: {said}" for name, said in failed.items()])

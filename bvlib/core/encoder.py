@@ -122,6 +122,7 @@ class ClipEncoder:
         self._mean = torch.tensor(self.mean, device=where).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=where).view(1, 3, 1, 1)
         self._heads: dict = {}
+        self._tower: Any = None
 
     @property
     def device(self) -> torch.device:
@@ -162,15 +163,15 @@ class ClipEncoder:
             images = images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
         return images
 
-    def features(self, theta: StateDict, pixels: torch.Tensor) -> torch.Tensor:
+    def features(self, theta: StateDict, pixels: torch.Tensor, tower: Any = None) -> torch.Tensor:
         """Image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under weights
-        theta."""
+        theta. ``tower``: another one of the same weights (:func:`pooled`)."""
 
         def seen(part):
             half = self.precision == "bf16"
             with torch.autocast(part.device.type, PRECISIONS["bf16"], enabled=half):
                 normal = (part - self._mean) / self._std
-                return functional_call(self.model.visual, theta, (normal,)).float()
+                return functional_call(tower or self.model.visual, theta, (normal,)).float()
 
         if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
             return seen(pixels)
@@ -210,14 +211,45 @@ class ClipEncoder:
     ) -> torch.Tensor:
         """Predicted classes (N,) int64 on the CPU; ``trigger`` is pasted in pixel space first when
         given."""
-        out = []
+        out, tower = [], self._pooled()
         EVALUATED["images"] += len(images)
         for part in images.split(batch) if len(images) else ():
             x = self.pixels(part)
             if trigger is not None:
                 x = trigger.paste(x)
-            out.append(self.logits(self.features(theta, x), head).argmax(-1).cpu())
+            out.append(self.logits(self.features(theta, x, tower), head).argmax(-1).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
+
+    def _pooled(self) -> Any:
+        if self._tower is None:
+            self._tower = pooled(self.model.visual)
+        return self._tower
+
+
+def pooled(tower: Any) -> Any:
+    """An image tower whose last block computes the class token alone, where the features are that
+    token's: with four blocks a quarter faster, the same but for rounding.
+
+    A copy without weights, for ``functional_call``; the tower itself if it pools otherwise.
+    """
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+    class Last(ResidualAttentionBlock):
+        def forward(self, q_x, k_x=None, v_x=None, attn_mask=None):
+            normal, first = self.ln_1(q_x), q_x[:, :1]
+            seen = self.attn(normal[:, :1], normal, normal, need_weights=False)[0]
+            first = first + self.ls_1(seen)
+            return first + self.ls_2(self.mlp(self.ln_2(first)))
+
+    if type(tower) is not VisionTransformer:
+        return tower
+    plain = tower.pool_type == "tok" and tower.attn_pool is None and not tower.output_tokens
+    blocks = tower.transformer.resblocks
+    if not (plain and tower.transformer.batch_first and type(blocks[-1]) is ResidualAttentionBlock):
+        return tower
+    copied = copy.deepcopy(tower).to("meta")
+    copied.transformer.resblocks[-1].__class__ = Last
+    return copied
 
 
 @dataclass(frozen=True, eq=False)

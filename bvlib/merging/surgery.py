@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,10 +44,10 @@ class AdaptedEncoder(ClipEncoder):
 
     adapter: Adapter | None = None
 
-    def features(self, theta: StateDict, pixels: Tensor) -> Tensor:
+    def features(self, theta: StateDict, pixels: Tensor, tower: Any = None) -> Tensor:
         """Adapted image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under
         weights theta."""
-        z = super().features(theta, pixels)
+        z = super().features(theta, pixels, tower)
         return z if self.adapter is None else self.adapter(z)
 
 

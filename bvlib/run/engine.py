@@ -25,8 +25,8 @@ LOOK = 0.5  # seconds between two looks at what goes on
 ASK = 20.0  # seconds between two questions to a cluster
 
 
-def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> dict[str, str]:
-    """{run: what went wrong} of the stale runs of a plan that failed; see :func:`workflow.run`."""
+def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> tuple[int, dict[str, str]]:
+    """Run what is stale of a plan; see :func:`workflow.run`."""
     how = _cluster(on) if on else _here(plan, at_once)
     with _folder() as folder:
         write_json(folder / ASKED, plan.plain())
@@ -53,7 +53,7 @@ def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> dict[str, 
                     os.killpg(engine.pid, signal.SIGINT)
                 engine.wait()
                 raise
-        return watch.failed() if engine.returncode else {}
+        return watch.outcome()
 
 
 def usual(threads: int) -> int:
@@ -176,10 +176,13 @@ class _Watch:
             self.say(f"slurm: jobs wait: {waits}")
         self.waits = waits
 
-    def failed(self) -> dict[str, str]:
-        """{run: the last line of its log, or what Snakemake says} of those that are not done."""
+    def outcome(self) -> tuple[int, dict[str, str]]:
+        """How many ran, and {run: the last line of its log, or what Snakemake says} of those that
+        did not end."""
         text = (self.folder / "snakemake.log").read_text(encoding="utf-8", errors="replace")
         told = [line.strip() for line in text.splitlines() if re.search("[Ee]rror", line)]
         usual = told[-1] if told else "Snakemake stopped without a word"
         names = [run for run in self.plan.stale if run not in self.done]
-        return {run: self.last.get(run, usual).removeprefix("bv: ") for run in names}
+        failed = {run: self.last.get(run, usual).removeprefix("bv: ") for run in names}
+        found = [run for run in self.done if self.last.get(run, "").endswith(": up to date")]
+        return len(self.done) - len(found), failed

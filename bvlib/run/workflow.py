@@ -115,8 +115,8 @@ class Plan:
 
 def run(
     plan: Plan, at_once: int | None = None, on: str | None = None, say: Say = print
-) -> dict[str, str]:
-    """Run what is not up to date; {run: what went wrong} of those that failed.
+) -> tuple[int, dict[str, str]]:
+    """Run what is not up to date: how many ran, and {run: what went wrong} of those that failed.
 
     ``at_once`` runs share this machine; with one, or without Snakemake, they run one after the
     other in this process. ``on``: a cluster takes them, "slurm" or "kubernetes". A run that fails
@@ -131,15 +131,15 @@ def run(
         from bvlib.run import engine
 
         return engine.run(plan, at_once, on, say)
-    failed: dict[str, str] = {}
+    made, failed = 0, {}
     for name in plan.stale:
         try:
-            runner.run_job(plan.jobs[name], plan.force, say)
+            made += runner.run_job(plan.jobs[name], plan.force, say).status == "made"
         except BvError as error:
             if len(plan.jobs) == 1:
                 raise
             failed[name] = str(error)
-    return failed
+    return made, failed
 
 
 def _engine(say: Say) -> bool:
