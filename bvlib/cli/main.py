@@ -6,6 +6,7 @@ import click
 
 from bvlib.cli.options import complain
 from bvlib.core.errors import BvError, NotebookFailed
+from bvlib.run.notebooks import settle_folders
 
 
 class Group(click.Group):
@@ -26,3 +27,4 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Backdoors in model merging: Backdoor Vectors and BadMerging, reproduced."""
+    settle_folders()

@@ -9,6 +9,7 @@ every model of the study is an
 from __future__ import annotations
 
 import copy
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from torch.utils.checkpoint import checkpoint
 from bvlib.core.errors import BvError, check_choice
 from bvlib.files import weights
 from bvlib.files.digests import digest
+
+log = logging.getLogger("bvlib")
 
 StateDict = dict[str, torch.Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -157,10 +160,20 @@ class ClipEncoder:
         return float(self.model.logit_scale.exp())
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, H, W, 3) uint8 or (N, 3, H, W) float to float pixels (N, 3, H, W) in [0,
-        1]."""
+        """Images (N, H, W, 3) uint8 or (N, 3, H, W) float to float pixels (N, 3, H, W) in [0, 1].
+
+        BvError for floats beyond that range, by more than rounding.
+        """
         if images.dtype == torch.uint8:
-            images = images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
+            return images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
+        if (
+            images.numel()
+            and not -1e-3
+            <= (low := float(images.min()))
+            <= (high := float(images.max()))
+            <= 1 + 1e-3
+        ):
+            raise BvError(f"pixels reach from {low:.4g} to {high:.4g}: give floats from 0 to 1")
         return images
 
     def features(self, theta: StateDict, pixels: torch.Tensor, tower: Any = None) -> torch.Tensor:
@@ -186,7 +199,9 @@ class ClipEncoder:
     def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor:
         """Zero-shot head (K, D): text features averaged over the prompts, each of length one.
 
-        Raises BvError when there is no class or no prompt with a ``{}``.
+        A prompt that fills the text tower's context, and may be cut, is warned of. Raises BvError
+        when there is no class or no prompt with a ``{}``, and for two classes that the tokenizer
+        cannot tell apart.
         """
         if not classnames or not prompts or any("{}" not in p for p in prompts):
             given = f"{len(classnames)} names, {list(prompts)}"
@@ -195,6 +210,7 @@ class ClipEncoder:
         if key not in self._heads:
             texts = [p.format(c) for c in classnames for p in prompts]
             tokens = self.tokenizer(texts).to(self._mean.device)
+            _check_words(tokens, classnames, len(prompts))
             f = torch.cat([self.model.encode_text(t, normalize=True) for t in tokens.split(256)])
             f = f.view(len(classnames), len(prompts), -1).mean(1)
             self._heads[key] = torch.nn.functional.normalize(f, dim=-1)
@@ -210,20 +226,36 @@ class ClipEncoder:
         batch: int = BATCH,
     ) -> torch.Tensor:
         """Predicted classes (N,) int64 on the CPU; ``trigger`` is pasted in pixel space first when
-        given."""
+        given. BvError when the answers are not finite."""
         out, tower = [], self._pooled()
         EVALUATED["images"] += len(images)
         for part in images.split(batch) if len(images) else ():
             x = self.pixels(part)
             if trigger is not None:
                 x = trigger.paste(x)
-            out.append(self.logits(self.features(theta, x, tower), head).argmax(-1).cpu())
+            logits = self.logits(self.features(theta, x, tower), head)
+            if not torch.isfinite(logits).all():
+                mend = "its weights are too large or damaged; is the merging coefficient too large?"
+                raise BvError(f"the model's answers are not finite: {mend}")
+            out.append(logits.argmax(-1).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
     def _pooled(self) -> Any:
         if self._tower is None:
             self._tower = pooled(self.model.visual)
         return self._tower
+
+
+def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) -> None:
+    """BvError for two classes of equal tokens (N, L); warns of texts that may be cut."""
+    seen: dict[tuple, str] = {}
+    for name, row in zip(classnames, tokens[::prompts].tolist(), strict=True):
+        if (other := seen.setdefault(tuple(row), name)) is not name:
+            why = "no text tower can tell these classes apart"
+            raise BvError(f"{other!r} and {name!r} are the same tokens: {why}, give other words")
+    if full := int((tokens[:, -1] != 0).sum()):
+        said = "%s of %s prompts fill the %s tokens of the text tower and may be cut"
+        log.warning(said, full, *tokens.shape)
 
 
 def pooled(tower: Any) -> Any:

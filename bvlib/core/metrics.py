@@ -84,11 +84,13 @@ def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -
 
     predicted_with_trigger, labels: class ids [N] for all test images of the target task, the
     trigger pasted before predicting. Images of the target class are not counted. BvError when no
-    others are left.
+    others are left, or the target is no class that occurs.
     """
     predicted, labels = _classes(predicted_with_trigger, labels)
     if not isinstance(target, Integral):
         raise BvError(f"the target class is a class id, not {target!r}")
+    if len(labels) and not 0 <= target <= (last := max(labels.max(), predicted.max())):
+        raise BvError(f"target class {target} does not occur: classes here are 0 to {last}")
     others = labels != target
     if not others.any():
         what = f"all {len(labels)} images are of the target class {target}"

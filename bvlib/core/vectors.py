@@ -230,9 +230,10 @@ class TaskVector:
         }
 
     def cosine(self, other: TaskVector) -> float:
-        """Cosine similarity in [-1, 1], or nan when either vector is zero."""
+        """Cosine similarity in [-1, 1]; nan when either vector is zero or not finite."""
         product, norms = self.dot(other), self.norm() * other.norm()
-        return max(-1.0, min(1.0, product / norms)) if norms > 0 else math.nan
+        found = product / norms if norms > 0 else math.nan
+        return max(-1.0, min(1.0, found)) if math.isfinite(found) else math.nan
 
     def flat(self) -> Tensor:
         """All entries in one tensor of shape [numel], tensors in sorted order of their names."""

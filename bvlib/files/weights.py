@@ -41,7 +41,7 @@ def load_weights(path: str | Path) -> tuple[StateDict, dict[str, Any]]:
     path = _weights_path(path)
     if not path.is_file():
         raise BadCheckpoint(f"no weight file {path}: check the path, or make it first")
-    card = json.loads(card_of(path).read_text(encoding="utf-8")) if card_of(path).is_file() else {}
+    card = _card(card_of(path)) if card_of(path).is_file() else {}
     if card.get("sha256") not in (None, file_sha256(path)):
         raise BadCheckpoint(
             f"{path} is not the file that its card {card_of(path).name} describes "
@@ -56,13 +56,26 @@ def load_weights(path: str | Path) -> tuple[StateDict, dict[str, Any]]:
         ) from None
 
 
+def _card(path: Path) -> dict[str, Any]:
+    """A card. BadCheckpoint for a file that is none."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise BadCheckpoint(f"the card {path} is damaged: copy or make it again, or remove it")
+    return card
+
+
 def digest(theta: StateDict) -> str:
     """16 hex digits of a state dict: names, shapes, types and bits, wherever the tensors live."""
+    from torch import uint8
+
     h = hashlib.sha256()
     for key in sorted(theta):
         tensor = theta[key].detach().cpu().contiguous()
         h.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        h.update(tensor.numpy().tobytes())
+        h.update(tensor.reshape(-1).view(uint8).numpy().tobytes())
     return h.hexdigest()[:16]
 
 

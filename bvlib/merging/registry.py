@@ -17,6 +17,7 @@ own models (``own``), and gives an adapter for each task.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +113,16 @@ def merge(
         raise BvError(
             f"{name!r} looks at images: give it {', '.join(missing)} (see bvlib.merged_model)"
         )
+    for parameter, value in given.items():
+        if isinstance(value, (int, float)) and not math.isfinite(value):
+            raise BvError(f"{parameter} of {name!r} is {value}: give a finite number")
     listed = list(vectors.values()) if isinstance(vectors, Mapping) and not looks(name) else vectors
-    return method(listed, **given)
+    merged = method(listed, **given)
+    for key, tensor in merged.tensors.items():
+        if not torch.isfinite(tensor).all():
+            what = f"tensor {key!r} has entries that are not finite"
+            raise BvError(f"the merge by {name!r} cannot be used, {what}: lower its coefficient")
+    return merged
 
 
 def merged_model(

@@ -224,8 +224,13 @@ class _Merge:
         """The bytes of the result's entries."""
         theta, dtype = self.entries(0, span), self.like[span[0]].dtype
         if dtype.is_floating_point:
-            merged = theta + combine(list(self.vectors(span, theta)))
-            return merged.to(dtype).cpu().view(torch.uint8).numpy().data
+            merged = (theta + combine(list(self.vectors(span, theta)))).to(dtype)
+            if not torch.isfinite(merged.sum(dtype=torch.float64)):
+                raise BvError(
+                    f"tensor {span[0]!r} of the merge has entries that are not finite in {dtype}: "
+                    "lower the coefficient, or merge files of a wider type"
+                )
+            return merged.cpu().view(torch.uint8).numpy().data
         for number, file in enumerate(self.files[1:], start=1):
             if not torch.equal(self.entries(number, span), theta):
                 both = f"{self.files[0].path} and {file.path}"

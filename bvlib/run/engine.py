@@ -20,7 +20,6 @@ from bvlib.run.notebooks import notebooks_folder, runs_folder
 from bvlib.run.workflow import ASKED, FOLDER, Plan
 
 Say = Callable[[str], Any]
-PATHS = ("BVLIB_RUNS", "BVLIB_STORE", "BVLIB_DATA", "BVLIB_PROFILES", "BVLIB_CLIP")
 LOOK = 0.5  # seconds between two looks at what goes on
 ASK = 20.0  # seconds between two questions to a cluster
 
@@ -36,7 +35,7 @@ def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> tuple[int,
             engine = subprocess.Popen(
                 [str(word) for word in command],
                 cwd=folder,
-                env={**os.environ, **_environment()},
+                env={**os.environ, "BVLIB_NOTEBOOKS": str(notebooks_folder())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -87,12 +86,6 @@ def _cluster(on: str) -> list[str]:
     return ["--profile", str(profile)]
 
 
-def _environment() -> dict[str, str]:
-    """What jobs find things by, as they run in another folder."""
-    paths = {name: str(Path(os.environ[name]).resolve()) for name in PATHS if os.environ.get(name)}
-    return {"BVLIB_NOTEBOOKS": str(notebooks_folder()), **paths}
-
-
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """A folder for one call below `runs/.workflow/`; those of calls that are dead are removed."""
@@ -135,13 +128,13 @@ class _Watch:
         if not path.exists():
             return
         self.since.setdefault(run, time.monotonic())
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, "rb") as file:
             file.seek(self.read.get(run, 0))
-            for line in iter(file.readline, ""):
-                if not line.endswith("\n"):
+            for line in file:
+                if not line.endswith(b"\n"):
                     break
-                self.read[run] = self.read.get(run, 0) + len(line.encode())
-                self._line(run, line.rstrip())
+                self.read[run] = self.read.get(run, 0) + len(line)
+                self._line(run, line.decode("utf-8", "replace").rstrip())
 
     def _line(self, run: str, line: str) -> None:
         self.last[run] = line or self.last.get(run, "")

@@ -26,7 +26,8 @@ from bvlib.worlds.clip import uses_quick_gelu
 StateDict = dict[str, torch.Tensor]
 Base = Encoder | Mapping[str, torch.Tensor]
 
-WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model)\.)*")
+# What compilers, trainers and other projects put in front of a tensor's name.
+WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|_orig_mod|net|clip)\.)*")
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
 TEXT = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 SIZES = ("text.", "attn_mask", "logit_scale", "logit_bias", "input_resolution", "context_length")
@@ -56,8 +57,8 @@ def task_vector_pt(path: str | Path, base: Base) -> StateDict:
     names and types of the base.
 
     The file holds a state dict, plain or under "state_dict" or "model", of an image tower or a
-    whole model, with any of the prefixes ``module.``, ``model.``, ``image_encoder.``, ``visual.``;
-    the text tower beside it is left out. It holds weights, not differences: the task vector is
+    whole model, with the prefixes that trainers and compilers leave (``module.``, ``_orig_mod.``,
+    …); the text tower beside it is left out. It holds weights, not differences: the task vector is
     ``TaskVector.between(theta, base.theta)``. ``base`` is an encoder or its theta.
 
     Most published Task Arithmetic checkpoints are whole pickled ``ImageEncoder`` modules, which
@@ -159,10 +160,17 @@ def trigger_npy(
 def _tensors(path: Path) -> StateDict:
     """The state dict of a file, without running any code. BadCheckpoint in one line for anything
     else."""
-    if path.suffix == ".safetensors":
-        return load_weights(path)[0]
     if not path.is_file():
         raise BadCheckpoint(f"no weight file {path}: check the path, or fetch it first")
+    with path.open("rb") as file:
+        begins = file.read(64).lstrip()
+    if begins.startswith(b"version https://git-lfs"):
+        raise BadCheckpoint(f"{path.name} is a pointer of Git LFS, not the file: git lfs pull")
+    if begins[:1] in (b"<", b"{"):
+        what = "a web page" if begins[:1] == b"<" else "JSON"
+        raise BadCheckpoint(f"{path.name} is {what}, not weights: fetch the file itself")
+    if path.suffix == ".safetensors":
+        return load_weights(path)[0]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on old pickles before it refuses them
@@ -241,7 +249,24 @@ def _fitted(theta: StateDict, base: Mapping[str, torch.Tensor], name: str) -> St
     missing, extra = [k for k in base if k not in theta], [k for k in theta if k not in base]
     _check_names(missing, extra, f"{name} does not fit the base")
     check_matches(theta, dict(base), name)
+    _sound(theta, name)
     return {key: theta[key].to(tensor, copy=True) for key, tensor in base.items()}
+
+
+def _sound(theta: Mapping[str, torch.Tensor], name: str) -> None:
+    """BadCheckpoint for what are no weights: whole numbers, entries that are not finite, or a
+    difference of weights, whose layer norms lie near 0 and not near 1."""
+    for key, tensor in theta.items():
+        if not tensor.is_floating_point():
+            what = f"{key!r} is {tensor.dtype}"
+            raise BadCheckpoint(f"{name} holds quantised weights, {what}: import those before it")
+        if not torch.isfinite(tensor).all():
+            what = f"{key!r} has entries that are not finite"
+            raise BadCheckpoint(f"{name} is damaged, {what}: fetch or train it again")
+    norms = [t for key, t in theta.items() if re.search(r"ln_\w+\.weight$", key)]
+    if norms and max(float(t.float().abs().median()) for t in norms) < 0.05:
+        mend = "add it to its base first, or use it as a TaskVector"
+        raise BadCheckpoint(f"{name} is a difference of weights, not weights: {mend}")
 
 
 def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None) -> StateDict:
@@ -271,6 +296,7 @@ def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None)
     theta = {ours: torch.cat([theirs[key] for key in keys]) for ours, keys in parts.items()}
     theta["class_embedding"] = theta["class_embedding"].reshape(-1)
     theta["proj"] = proj.clone(memory_format=torch.contiguous_format)
+    _sound(theta, name)
     return theta
 
 

@@ -20,6 +20,9 @@ from bvlib.files.safe import read_json
 from bvlib.run import settings
 
 SET_BY_RUNNER = ("profile", "seed", "out")
+FOLDERS = tuple(
+    f"BVLIB_{name}" for name in ("NOTEBOOKS", "RUNS", "STORE", "DATA", "PROFILES", "CLIP")
+)
 TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, str, bool, list, dict)}
 TYPES |= {"float": (int, float), "tuple": (list, tuple)}
 
@@ -50,6 +53,14 @@ def store_folder() -> Path:
     """Where notebooks keep what they make: the folder that BVLIB_STORE names, or `store/` beside
     the notebooks."""
     return Path(os.environ.get("BVLIB_STORE") or root_folder() / "store")
+
+
+def settle_folders() -> None:
+    """Make the folders that the environment names absolute, as runs work in other folders than the
+    one they are called from."""
+    for name in FOLDERS:
+        if named := os.environ.get(name):
+            os.environ[name] = str(Path(named).expanduser().absolute())
 
 
 def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -99,7 +110,8 @@ class Parameter:
         if not strange and any(isinstance(value, kind) for kind in allowed):
             return value
         if "list" in words and isinstance(value, str):
-            return [item.strip() for item in value.split(",")]
+            plain = value.strip().removeprefix("[").removesuffix("]")  # as papermill hands it on
+            return [item.strip() for item in plain.split(",")]
         if "list" in words and (strange or number or isinstance(value, tuple)):
             return list(value) if isinstance(value, tuple) else [value]
         if "str" in words and number:
@@ -145,7 +157,8 @@ class Notebook:
 
 def available() -> list[str]:
     """The names of all notebooks, in the order in which they run."""
-    return sorted(path.stem for path in notebooks_folder().glob("[!.]*.ipynb"))
+    found = sorted(path.stem for path in notebooks_folder().glob("[!.]*.ipynb"))
+    return [name for name in found if not re.search(r"^Untitled|-Copy\d+$", name)]
 
 
 def every() -> list[Notebook]:
@@ -200,15 +213,17 @@ def check_parameters(
 
 
 def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """{parameter: its value in `namespace`} of all that a notebook's parameters cell declares.
+    """{parameter: its value in `namespace`} of all that a notebook's parameters cell declares,
+    checked as `bv run` checks them.
 
-    BvError for a parameter that `namespace` lacks: the cell was not run.
+    BvError for a parameter that `namespace` lacks (the cell was not run) and for a value that does
+    not fit.
     """
     [own] = find([notebook])
     for name in own.parameters:
         if name not in namespace:
             raise BvError(f"notebook {own.name}: run its parameters cell first, {name} is not set")
-    return {name: namespace[name] for name in own.parameters}
+    return {name: each.take(namespace[name]) for name, each in own.parameters.items()}
 
 
 def write_parameters() -> list[str]:

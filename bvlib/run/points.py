@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from bvlib.core.errors import BvError, unknown
-from bvlib.run import records
+from bvlib.run import records, settings
 from bvlib.run.notebooks import find, runs_folder
 from bvlib.run.records import Job
 
@@ -73,8 +73,8 @@ def read_sweep(
     unknown parameter.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = settings.numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BvError(f"cannot read the sweep {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):
         raise BvError(f"{path} is no sweep: give it a `grid:` of lists, or `points:`")

@@ -6,7 +6,7 @@ milliseconds and imports no torch.
 
 import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def fingerprint(job: Job) -> dict[str, Any]:
         "profile": {"name": job.profile, "content": content},
         "plugins": {path.name: file_sha256(path) for path in notebooks.plugin_files()},
         "files": {name: file_sha256(path) for name, path in files.items()},
-        "data": None if content.get("world") == "toy" else _data_state(),
+        "data": _data_state({*_strings({**content, **job.parameters})}),
         "environment": _environment(settings.resources(job.profile).threads),
     }
 
@@ -102,13 +102,12 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _data_state() -> dict[str, Any] | None:
-    """Name, size and time of what lies in the data folder and in its folders (two levels)."""
-    folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data")
-    if not folder.is_dir():
-        return None
-    paths = {path for each in ("*", "*/*", "paper/*/card.json") for path in folder.glob(each)}
-    state = {path: path.stat() for path in sorted(paths) if path.is_file()}
+def _data_state(named: Collection[str]) -> dict[str, Any]:
+    """Size and time of the prepared datasets that the settings name, in whatever world."""
+    folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data").expanduser()
+    paths = {path: path.stem for path in folder.glob("*.npz")}
+    paths |= {path: path.parent.name for path in folder.glob("paper/*/card.json")}
+    state = {path: path.stat() for path in sorted(paths) if paths[path] in named}
     return {str(p.relative_to(folder)): [s.st_size, s.st_mtime_ns] for p, s in state.items()}
 
 

@@ -111,15 +111,15 @@ def _content(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         found = type(content).__name__
         raise BvError(f"profile {path.name} holds a {found}, not names with values")
-    return _numbers(content)
+    return numbers(content)
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
     """YAML reads 1e-5 (without a point) as text: make it the number that was meant."""
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_numbers(item) for item in value]
+        return [numbers(item) for item in value]
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return value

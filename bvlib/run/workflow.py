@@ -144,8 +144,9 @@ def run(
 
 def _engine(say: Say) -> bool:
     """Is Snakemake there? Says how to get it if not."""
-    if there := importlib.util.find_spec("snakemake") and (FOLDER / "Snakefile").is_file():
-        return bool(there)
+    there = importlib.util.find_spec("snakemake") and (FOLDER / "Snakefile").is_file()
+    if there and hasattr(os, "killpg"):  # not on Windows
+        return True
     say("one notebook after the other; for several at once: pip install -e '.[workflow]'")
     return False
 

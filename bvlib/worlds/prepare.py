@@ -4,19 +4,24 @@ torchvision."""
 import hashlib
 import inspect
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bvlib.core.errors import BvError, MissingData, unknown
 from bvlib.files.safe import file_sha256
+from bvlib.worlds import toy
 from bvlib.worlds.images import DATASETS, SIDE, data_folder
-from bvlib.worlds.source import class_folders, image_hash, open_image, save_arrays, told_as
+from bvlib.worlds.source import class_folders, hidden, image_hash, open_image, save_arrays, told_as
 from bvlib.worlds.table import DatasetInfo, loose
+from bvlib.worlds.tasks import HANDWRITTEN
 
 Items = Iterable[tuple[Image.Image, int]]
+TRAIN = ("train", "training", "final_training")  # names of split folders, in any case
+TEST = ("test", "testing", "final_test", "val", "valid", "validation")  # the first that is there
 LANCZOS = Image.Resampling.LANCZOS
 
 
@@ -33,16 +38,19 @@ def prepare(
     """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return
     its path.
 
-    `source` holds train/CLASS/* and test/CLASS/* (or val/), or one level of CLASS/*, of which a
-    fifth of each class, drawn with a seed made of the name, becomes the test split. Images are
-    resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all of
-    one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
+    `source` holds train/CLASS/* and test/CLASS/* (or training, testing, valid, ..., in any case),
+    or one level of CLASS/*, of which a fifth of each class, drawn with a seed made of the name,
+    becomes the test split. Photos are turned as their camera says; what is left out is said. Images
+    are resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all
+    of one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
     limits (train, test) images a class, drawn with the same seed; None means as many as the
     reference preparation has, and all for a set of the reader's own. The same input gives the same
     bytes. `out` is a folder or a `.npz` path; the data folder by default.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
+    if name in (*toy.TASKS, HANDWRITTEN):
+        raise BvError(f"the name {name!r} is taken by a task of the toy world: use another")
     if (source is None) == (torchvision is None):
         ways = "a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
         raise BvError(f"give {ways}")
@@ -53,11 +61,17 @@ def prepare(
     info, seed = DATASETS.get(name) or DatasetInfo(name, ""), f"bvlib dataset {name}"
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     if source is not None:
-        classes, splits = _from_folder(Path(source))
+        classes, splits = _from_folder(Path(source), say)
     else:
         classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
     classes, splits = _known_classes(info, classes, splits, say)
     parts = _stack(splits, size)
+    classes_of = defaultdict(set)
+    for pictures, labels in parts:
+        for image, label in zip(pictures, labels.tolist(), strict=True):
+            classes_of[image_hash(image)].add(label)
+    if twice := sum(len(labels) > 1 for labels in classes_of.values()):
+        say(f"{twice} images lie under two classes or more: what they show cannot be learnt")
     classes = classes or [str(label) for label in range(1 + max(y.max() for _, y in parts))]
     if len(parts) == 1:
         parts = _fifth(*parts[0], rng)
@@ -85,23 +99,63 @@ def prepare(
     return path
 
 
-def _from_folder(source: Path) -> tuple[list[str], list[Items]]:
+def _from_folder(source: Path, say: Callable[[str], None]) -> tuple[list[str], list[Items]]:
     """Class names and one or two splits (train, test): (image, label) pairs in the order of file
-    names."""
+    names; names that are numbers in the order of numbers."""
     if not source.is_dir():
         way = "give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
         raise MissingData(f"no folder {source}: {way}")
-    test = next((source / part for part in ("test", "val") if (source / part).is_dir()), None)
-    tops = [source / "train", test] if (source / "train").is_dir() and test else [source]
-    found = [{k: files for k, files in class_folders(top).items() if files} for top in tops]
+    tops = _splits(source, say) or [source]
+    found = [class_folders(top) for top in tops]
+    for top, part in zip(tops, found, strict=True):
+        _check_folders(top, part, say)
     if lone := sorted(set(found[0]) ^ set(found[-1])):
         raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
     if len(found[0]) < 2:
         way = "give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
         raise BvError(f"{source}: {way}")
-    files = [[(f, i) for i, fs in enumerate(part.values()) for f in fs] for part in found]
-    mend = "mend or remove it"
-    return list(found[0]), [((open_image(f, mend), i) for f, i in part) for part in files]
+    names = sorted(found[0], key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n))
+    files = [[(f, i) for i, name in enumerate(names) for f in part[name]] for part in found]
+    return names, [((_picture(f), i) for f, i in part) for part in files]
+
+
+def _splits(source: Path, say: Callable[[str], None]) -> list[Path]:
+    """The folders of train and test images below ``source``; none where there are not both."""
+    there = {path.name.lower(): path for path in sorted(source.iterdir()) if path.is_dir()}
+    train = [there[name] for name in TRAIN if name in there]
+    test = [there[name] for name in TEST if name in there]
+    if not train or not test:
+        return []
+    for path in [*train[1:], *test[1:]]:
+        say(f"{path.name}/ is left out: {train[0].name}/ and {test[0].name}/ are the two splits")
+    return [train[0], test[0]]
+
+
+def _check_folders(top: Path, found: dict[str, list[Path]], say: Callable[[str], None]) -> None:
+    """Say which files are left out. BvError for a class without images, and where the folders are
+    no classes but hold such."""
+    skipped: Counter[str] = Counter()
+    for name, files in found.items():
+        below = (f for f in (top / name).rglob("*") if f.is_file() and not hidden(f, top))
+        skipped.update(f.suffix.lower() or f.name for f in below if f not in set(files))
+        if not files:
+            raise BvError(f"class {name!r} in {top} has no image: add some, or remove the folder")
+        if deeper := [f for f in files if f.parent != top / name]:
+            what = f"{name!r} has folders in it ({deeper[0].parent.name!r}), so it is no class"
+            raise BvError(f"{top}: {what}: give the folder whose folders are the classes")
+    if skipped:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
+        say(f"files in {top} that are no images, left out: {kinds}")
+
+
+def _picture(path: Path) -> Image.Image:
+    """An image file, turned as its camera says. BvError for more than 8 bits a channel, whose
+    range is not told."""
+    image = open_image(path, "mend or remove it")
+    if image.mode[0] in "IF":
+        mend = "convert it to 8 bits a channel first, by the range that it has"
+        raise BvError(f"{path}: it is of mode {image.mode}, more than 8 bits a pixel: {mend}")
+    return ImageOps.exif_transpose(image)
 
 
 def _torchvision_datasets() -> object:

@@ -117,10 +117,17 @@ def open_image(path: Path, mend: str = ANEW) -> Image.Image:
 def class_folders(*tops: Path) -> dict[str, list[Path]]:
     """{class folder: the image files below it}, sorted, over all the folders ``tops`` together."""
     found: dict[str, list[Path]] = {}
-    for folder in (f for top in tops for f in top.iterdir() if f.is_dir() and f.name[0] != "."):
-        seen = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.name[0] != ".")
-        found.setdefault(folder.name, []).extend(sorted(seen))
+    for folder in (f for top in tops for f in top.iterdir() if f.is_dir() and not hidden(f, top)):
+        seen = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        found.setdefault(folder.name, []).extend(sorted(f for f in seen if not hidden(f, folder)))
     return dict(sorted(found.items()))
+
+
+def hidden(path: Path, top: Path) -> bool:
+    """Does the path below ``top`` lead through what tools leave behind: `.ipynb_checkpoints`,
+    `@eaDir`, `__MACOSX`, ...?"""
+    parts = path.relative_to(top).parts
+    return any(part[0] in ".@" or part == "__MACOSX" for part in parts)
 
 
 # Listings

@@ -8,6 +8,7 @@ test; a defence chooses on dev alone.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +19,8 @@ import torch
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
+
+log = logging.getLogger("bvlib")
 
 HANDWRITTEN = "handwritten"
 # Tasks whose images may be passed on inside a figure; the terms of the others do not allow it.
@@ -102,7 +105,11 @@ def load(
         raise unknown("task", name, known())
     arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
-    dev, train = order[: sizes["dev"]], order[sizes["dev"] :][: sizes["train"]]
+    share = len(order) // 4  # of a small set, most images are for training
+    if sizes["dev"] > share:
+        log.warning("%s: %s dev images, a quarter of its %s", name, share, len(order))
+    dev, train = np.split(order, [min(sizes["dev"], share)])
+    train = train[: sizes["train"]]
     test = slice(sizes["test"])
     splits = {
         "train": _split(arrays.train_images[train], arrays.train_labels[train]),
