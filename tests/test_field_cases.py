@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import one_line, same_bits
 from PIL import Image
 from safetensors.torch import save_file
 
+from bvlib.cli import main
 from bvlib.core.metrics import attack_success_rate
 from bvlib.core.vectors import TaskVector
 from bvlib.files.weights import digest, load_weights, save_weights
@@ -241,6 +243,45 @@ def test_a_small_set_keeps_most_images_for_training(folder, tmp_path, monkeypatc
     task = tasks.load("mine", {"train": 100, "dev": 64, "test": 100})
     assert (len(task.train), len(task.dev), len(task.test)) == (50, 16, 10)
     assert "16 dev images" in caplog.text
+
+
+def test_words_and_prompts_of_an_own_set(folder, tmp_path, monkeypatch):
+    source = folder({"Sample001": 6, "Sample002": 6})
+    told = "words: {Sample001: red fox}\nprompts: ['a drawing of a {}.']\nlicence: CC0\n"
+    (source / "words.yaml").write_text(told)
+    prepared(source, tmp_path)
+    monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
+    task = tasks.load("mine", {"train": 100, "dev": 2, "test": 100})
+    assert task.classnames == ("red fox", "Sample002") and task.licence == "CC0"
+    assert task.prompts == ("a drawing of a {}.",)
+
+
+@pytest.mark.parametrize(
+    "told, words",
+    [
+        ("word: {}", "unknown key of words.yaml 'word': did you mean 'words'?"),
+        ("words: [fox]", "words are `class folder: words`"),
+        ("prompts: a photo of a {}", "a list of texts with one {} each"),
+        ("prompts: [a photo]", "a list of texts with one {} each"),
+        ("words: {Sample003: fox}", "no class folder 'Sample003'"),
+        ("[1]", "cannot read"),
+        ("words: {", "cannot read"),
+    ],
+)
+def test_words_that_do_not_fit(folder, tmp_path, told, words):
+    source = folder({"Sample001": 6, "Sample002": 6})
+    (source / "words.yaml").write_text(told)
+    with one_line(words):
+        prepared(source, tmp_path)
+
+
+def test_a_look_at_a_set_is_a_picture(folder, tmp_path, monkeypatch):
+    prepared(folder({"cat": 20, "dog": 20}), tmp_path)
+    monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["data", "look", "mine"])
+    assert found.exit_code == 0 and "2 classes" in found.output, found.output
+    assert Image.open(tmp_path / "mine.png").width > 500
 
 
 # Words

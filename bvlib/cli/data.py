@@ -89,6 +89,22 @@ def data_prepare(
         click.echo(f"note: {remark}")
 
 
+@data.command("look")
+@click.argument("name")
+@path_option("--out", help="the picture  [default: NAME.png here]")
+def data_look(name: str, out: Path | None) -> None:
+    """Draw the task NAME: a few training images of each class, over the words that a model reads
+    for it."""
+    from bvlib.study.figures import save_picture
+    from bvlib.study.figures_badmerging import contact_sheet
+    from bvlib.worlds import tasks
+
+    task = tasks.load(name, {"train": 4000, "dev": 300, "test": 1000})
+    path = save_picture(contact_sheet(task), out or Path(f"{name}.png"))
+    counts = ", ".join(f"{len(getattr(task, part))} {part}" for part in ("train", "dev", "test"))
+    click.echo(f"{path}: {len(task.classnames)} classes; {counts} images; prompts {task.prompts}")
+
+
 @data.command("check")
 @click.argument("name")
 @PAPER

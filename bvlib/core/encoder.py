@@ -250,7 +250,7 @@ def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) 
     """BvError for two classes of equal tokens (N, L); warns of texts that may be cut."""
     seen: dict[tuple, str] = {}
     for name, row in zip(classnames, tokens[::prompts].tolist(), strict=True):
-        if (other := seen.setdefault(tuple(row), name)) is not name:
+        if (other := seen.setdefault(tuple(row), name)) != name:
             why = "no text tower can tell these classes apart"
             raise BvError(f"{other!r} and {name!r} are the same tokens: {why}, give other words")
     if full := int((tokens[:, -1] != 0).sum()):

@@ -105,7 +105,7 @@ def _strings(value: Any) -> Iterator[str]:
 def _data_state(named: Collection[str]) -> dict[str, Any]:
     """Size and time of the prepared datasets that the settings name, in whatever world."""
     folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data").expanduser()
-    paths = {path: path.stem for path in folder.glob("*.npz")}
+    paths = {path: path.stem for end in ("npz", "yaml") for path in folder.glob(f"*.{end}")}
     paths |= {path: path.parent.name for path in folder.glob("paper/*/card.json")}
     state = {path: path.stat() for path in sorted(paths) if paths[path] in named}
     return {str(p.relative_to(folder)): [s.st_size, s.st_mtime_ns] for p, s in state.items()}

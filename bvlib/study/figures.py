@@ -148,14 +148,20 @@ def _settle(fig) -> None:
             ax.get_legend().set_in_layout(True)
 
 
+def save_picture(fig, png: Path) -> Path:
+    """Write a figure as a PNG; its path."""
+    _settle(fig)
+    look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
+    write_whole(png, lambda draft: fig.savefig(draft, **look))
+    return png
+
+
 def save(fig, path: Path, data: pd.DataFrame, provenance: Mapping) -> list[Path]:
     """Write ``path``.png, ``path``.csv (the data of the figure) and ``path``.json (where both come
     from)."""
     path = Path(path)
     png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
-    _settle(fig)
-    look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
-    write_whole(png, lambda draft: fig.savefig(draft, **look))
+    save_picture(fig, png)
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
     write_json(card, dict(provenance))
     return [png, csv, card]

@@ -1,7 +1,9 @@
 """The figures of notebooks 00, 01 and 06: each from the table that is saved beside it."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +18,21 @@ def first_images(tasks: Sequence[Task], count: int = 12) -> pd.DataFrame:
     """The first test images of each task: columns task, test_index."""
     rows = [(t.name, i) for t in tasks for i in range(min(count, len(t.test)))]
     return pd.DataFrame(rows, columns=["task", "test_index"])
+
+
+def contact_sheet(task: Task, count: int = 8, classes: int = 50) -> Figure:
+    """``count`` training images of each class of a task (of the first ``classes``), a class a row,
+    beside its first prompt."""
+    names = task.classnames[:classes]
+    fig, axes = figures.grid(1, len(names), width=7.0, height=0.62)
+    for label, (name, ax) in enumerate(zip(names, np.ravel(axes), strict=True)):
+        shown = task.train.images[task.train.labels == label][:count]
+        if len(shown):
+            ax.imshow(np.concatenate([*shown.numpy()], axis=1), aspect="equal")
+        said = textwrap.shorten(task.prompts[0].format(name), 40)
+        ax.set_title(said, loc="left", fontsize=8, pad=2)
+        ax.axis("off")
+    return fig
 
 
 def examples(table: pd.DataFrame, tasks: Tasks) -> Figure:

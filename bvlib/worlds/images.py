@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData, unknown
+from bvlib.core.errors import BvError, MissingData, check_choice, unknown
 from bvlib.files.safe import file_sha256
 from bvlib.worlds.source import image_hash, outside, told_as, unfit
 from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
@@ -67,13 +68,38 @@ def names(folder: Path | str | None = None) -> list[str]:
 
 
 def describe(name: str, folder: Path | str | None = None) -> DatasetInfo:
-    """The entry for `name`; a reader's own prepared set gets a generic one. BvError if it is
-    neither."""
+    """The entry for `name`; a reader's own prepared set gets a generic one, with what
+    `<name>.yaml` beside it tells (see :func:`read_words`). BvError if it is neither."""
     if name in DATASETS:
         return DATASETS[name]
     if name not in names(folder):
         raise unknown("dataset", name, names(folder))
-    return DatasetInfo(name, "a set prepared by the reader")
+    told = (Path(folder) if folder else data_folder()) / f"{name}.yaml"
+    own = read_words(told) if told.is_file() else {}
+    return DatasetInfo(name, "a set prepared by the reader", **own)
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """What a YAML file tells of a set: ``words`` {class folder: words for it}, ``prompts`` (a list,
+    each with one {}), ``licence``; all of them optional. BvError for anything else."""
+    import yaml
+
+    with told_as(f"cannot read {path}", mend="it is YAML with words, prompts, licence"):
+        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        told = {**told}
+    for key in told:
+        check_choice(f"key of {path.name}", key, ("words", "prompts", "licence"))
+    words, prompts = told.get("words", {}), told.pop("prompts", GENERIC_TEMPLATES)
+    if not isinstance(words, dict):
+        raise BvError(f"{path}: words are `class folder: words`, got {words!r}")
+    if (
+        not isinstance(prompts, (list, tuple))
+        or not prompts
+        or any(not isinstance(each, str) or each.count("{}") != 1 for each in prompts)
+    ):
+        raise BvError(f"{path}: prompts are a list of texts with one {{}} each, got {prompts!r}")
+    plain = {str(name): str(text) for name, text in words.items()}
+    return {**told, "words": plain, "templates": tuple(prompts)}
 
 
 def load(name: str, folder: Path | str | None = None) -> Arrays:

@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bvlib.core.errors import BvError, MissingData, unknown
-from bvlib.files.safe import file_sha256
+from bvlib.files.safe import file_sha256, write_text
 from bvlib.worlds import toy
-from bvlib.worlds.images import DATASETS, SIDE, data_folder
+from bvlib.worlds.images import DATASETS, SIDE, data_folder, read_words
 from bvlib.worlds.source import class_folders, hidden, image_hash, open_image, save_arrays, told_as
 from bvlib.worlds.table import DatasetInfo, loose
 from bvlib.worlds.tasks import HANDWRITTEN
 
 Items = Iterable[tuple[Image.Image, int]]
+WORDS = "words.yaml"
 TRAIN = ("train", "training", "final_training")  # names of split folders, in any case
 TEST = ("test", "testing", "final_test", "val", "valid", "validation")  # the first that is there
 LANCZOS = Image.Resampling.LANCZOS
@@ -40,7 +41,8 @@ def prepare(
 
     `source` holds train/CLASS/* and test/CLASS/* (or training, testing, valid, ..., in any case),
     or one level of CLASS/*, of which a fifth of each class, drawn with a seed made of the name,
-    becomes the test split. Photos are turned as their camera says; what is left out is said. Images
+    becomes the test split. `words.yaml` in it gives class words and prompts
+    (:func:`bvlib.worlds.images.read_words`) and is kept beside the set. Photos are turned as their camera says; what is left out is said. Images
     are resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all
     of one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
     limits (train, test) images a class, drawn with the same seed; None means as many as the
@@ -93,6 +95,11 @@ def prepare(
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
     save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
+    if source is not None and (words := Path(source) / WORDS).is_file():
+        strange = read_words(words)["words"].keys() - set(classes)
+        if strange:
+            raise BvError(f"{words}: there is no class folder {min(strange)!r}")
+        write_text(path.with_suffix(".yaml"), words.read_text(encoding="utf-8"))
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
