@@ -42,9 +42,9 @@ def prepare(
     `source` holds train/CLASS/* and test/CLASS/* (or training, testing, valid, ..., in any case),
     or one level of CLASS/*, of which a fifth of each class, drawn with a seed made of the name,
     becomes the test split. `words.yaml` in it gives class words and prompts
-    (:func:`bvlib.worlds.images.read_words`) and is kept beside the set. Photos are turned as their camera says; what is left out is said. Images
-    are resized as whole frames with LANCZOS to `size` pixels (aspect not kept); square images all
-    of one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
+    (:func:`bvlib.worlds.images.read_words`) and is kept beside the set. Photos are turned as their
+    camera says; what is left out is said. Images are resized as whole frames with LANCZOS to `size`
+    pixels (aspect not kept); square images all of one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
     limits (train, test) images a class, drawn with the same seed; None means as many as the
     reference preparation has, and all for a set of the reader's own. The same input gives the same
     bytes. `out` is a folder or a `.npz` path; the data folder by default.
@@ -67,6 +67,7 @@ def prepare(
     else:
         classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
     classes, splits = _known_classes(info, classes, splits, say)
+    words = _words(source, classes)
     parts = _stack(splits, size)
     classes_of = defaultdict(set)
     for pictures, labels in parts:
@@ -95,15 +96,23 @@ def prepare(
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
     save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
-    if source is not None and (words := Path(source) / WORDS).is_file():
-        strange = read_words(words)["words"].keys() - set(classes)
-        if strange:
-            raise BvError(f"{words}: there is no class folder {min(strange)!r}")
-        write_text(path.with_suffix(".yaml"), words.read_text(encoding="utf-8"))
+    if words:
+        write_text(path.with_suffix(".yaml"), words)
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
+
+
+def _words(source: Path | str | None, classes: Iterable[str]) -> str:
+    """The text of `words.yaml` in a folder of images; "" without one. BvError for one that does not
+    fit the classes."""
+    path = Path(source or ".") / WORDS
+    if source is None or not path.is_file():
+        return ""
+    if strange := read_words(path)["words"].keys() - set(classes):
+        raise BvError(f"{path}: there is no class folder {min(strange)!r}")
+    return path.read_text(encoding="utf-8")
 
 
 def _from_folder(source: Path, say: Callable[[str], None]) -> tuple[list[str], list[Items]]:
