@@ -44,9 +44,10 @@ def prepare(
     becomes the test split. `words.yaml` in it gives class words and prompts
     (:func:`bvlib.worlds.images.read_words`) and is kept beside the set. Photos are turned as their
     camera says; what is left out is said. Images are resized as whole frames with LANCZOS to `size`
-    pixels (aspect not kept); square images all of one smaller size stay as they are. Images in both splits are taken out of train. `per_class`
-    limits (train, test) images a class, drawn with the same seed; None means as many as the
-    reference preparation has, and all for a set of the reader's own. The same input gives the same
+    pixels (aspect not kept); square images all of one smaller size stay as they are. Images in both
+    splits are taken out of train. `per_class` limits (train, test) images a class, drawn with the
+    same seed; None means as many as the reference preparation has, and all for a set of the
+    reader's own. The same input gives the same
     bytes. `out` is a folder or a `.npz` path; the data folder by default.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
