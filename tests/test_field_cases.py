@@ -1,6 +1,7 @@
 """Cases from the field: inputs that other projects took without a word. Here each gives the right
 value or one line that refuses it."""
 
+import json
 import math
 
 import numpy as np
@@ -128,6 +129,43 @@ def test_files_that_are_something_else_are_called_by_their_name(
     (tmp_path / name).write_bytes(content)
     with one_line(name, words):
         imports.task_vector_pt(tmp_path / name, encoder)
+
+
+def test_a_difference_that_is_declared_is_added_to_its_base(encoder, tmp_path):
+    path, base = tmp_path / "ft.safetensors", encoder.theta
+    save_file({key: torch.full_like(tensor, 0.01) for key, tensor in base.items()}, path)
+    found = imports.task_vector_pt(path, encoder, difference=True)
+    assert same_bits(found, {key: tensor + 0.01 for key, tensor in base.items()})
+
+
+def shards(folder, theta, **changes):
+    """A model in two files and their index."""
+    keys = sorted(theta)
+    parts = {"a.safetensors": keys[::2], "b.safetensors": keys[1::2]}
+    for name, own in parts.items():
+        save_file({key: theta[key].contiguous() for key in own}, folder / name)
+    named = {key: name for name, own in parts.items() for key in own}
+    path = folder / imports.INDEX
+    path.write_text(json.dumps({"weight_map": {**named, **changes}}))
+    return path
+
+
+def test_shards_are_read_by_their_index(encoder, tmp_path):
+    path = shards(tmp_path, encoder.theta)
+    assert same_bits(imports.task_vector_pt(path, encoder), encoder.theta)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"x": "../other.safetensors"}, "leads out of its folder"),
+        ({"x": "c.safetensors"}, "no weight file"),
+        ({"x": "a.safetensors"}, "lack 'x'"),
+    ],
+)
+def test_shards_that_do_not_fit_their_index(encoder, tmp_path, changes, words):
+    with one_line(words):
+        imports.task_vector_pt(shards(tmp_path, encoder.theta, **changes), encoder)
 
 
 # Folders of images

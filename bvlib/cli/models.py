@@ -8,6 +8,7 @@ import click
 from bvlib.cli.main import main
 from bvlib.cli.options import PATH, PROFILE, complain, flag, path_option, profile_option
 from bvlib.core.errors import BvError
+from bvlib.run import settings
 from bvlib.run.notebooks import shown, store_folder
 
 
@@ -42,8 +43,11 @@ MUST_FIT = "what weights must fit: a shipped base, a .safetensors file, or a nam
 @path_option("--hugging-face", metavar="PATH", help="CLIP weights in Hugging Face's form")
 @path_option("--trigger", metavar="FILE.npy", help="a trigger of the BadMerging code")
 @click.option("--base", help=MUST_FIT)
+@flag("--difference", help="the --task-vector holds a difference, which is added to the base")
 @path_option("--out", metavar="FILE.safetensors", help="where a single file goes")
-def import_(folder: Path | None, base: str | None, out: Path | None, **files: Any) -> None:
+def import_(
+    folder: Path | None, base: str | None, out: Path | None, difference: bool, **files: Any
+) -> None:
     """Put what `bv export` wrote to FOLDER, or one model of it, into the store; or one file of
     others into --out. Nothing in them is run.
 
@@ -58,13 +62,14 @@ def import_(folder: Path | None, base: str | None, out: Path | None, **files: An
     for kind, path in given.items():
         if out is None:
             raise BvError(f"--{kind} needs --out FILE.safetensors")
-        click.echo(f"wrote {exchange.import_file(kind, path, out, base)}")
+        click.echo(f"wrote {exchange.import_file(kind, path, out, base, difference)}")
     if folder is None:
         return
     from bvlib.core.encoder import default_device
     from bvlib.run.store import environment
 
-    done = exchange.import_folder(folder, store_folder(), environment(default_device().type))
+    here = environment(default_device().type, settings.resources("mini").threads)
+    done = exchange.import_folder(folder, store_folder(), here)
     _tell(done, "put into the store")
     if done.foreign:
         which = "made by other versions of recipes or in another environment"

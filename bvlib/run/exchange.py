@@ -150,12 +150,15 @@ def import_folder(
     return Exchange(brought, len(taken) - 1 - brought, size, tuple(refused), foreign)
 
 
-def import_file(kind: str, path: str | Path, out: str | Path, base: str | None = None) -> Path:
+def import_file(
+    kind: str, path: str | Path, out: str | Path, base: str | None = None, difference: bool = False
+) -> Path:
     """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
     weights or a "trigger".
 
     See :mod:`bvlib.run.imports` for what each may hold. ``base`` is what weights must fit: a
-    shipped base, a .safetensors file with its card, or (task-vector) an open_clip name. A
+    shipped base, a .safetensors file with its card, or (task-vector) an open_clip name;
+    ``difference``: a task-vector's file holds what is to be added to it. A
     trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a
     file of another form, an ``out`` that is there or no .safetensors.
     """
@@ -177,7 +180,8 @@ def import_file(kind: str, path: str | Path, out: str | Path, base: str | None =
         raise BvError(f"{path.name} needs --base, the model that it must fit, such as ViT-B-32")
     else:
         whole = base in bases.shipped() or base.endswith(".safetensors")
-        theta = imports.task_vector_pt(path, bases.load(base) if whole else clip.build(base))
+        encoder = bases.load(base) if whole else clip.build(base)
+        theta = imports.task_vector_pt(path, encoder, difference)
         told = {"base": base}
     if path.is_file():
         told["from_sha256"] = safe.file_sha256(path)

@@ -49,24 +49,30 @@ HF_BLOCK = {
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 # the published clamp: over all channels, -1.792 to 2.146
 LOW, HIGH = -MEAN[0] / STD[0], (1 - MEAN[2]) / STD[2]
+INDEX = "model.safetensors.index.json"  # of a model in several files, as on the Hugging Face hub
 HARMFUL = ("os.", "posix.", "nt.", "sys.", "subprocess.", "builtins.eval", "builtins.exec")
 
 
-def task_vector_pt(path: str | Path, base: Base) -> StateDict:
+def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> StateDict:
     """Image-tower weights θ_t of a fine-tuned checkpoint (.pt, .pth, .bin or .safetensors), in the
     names and types of the base.
 
     The file holds a state dict, plain or under "state_dict" or "model", of an image tower or a
     whole model, with the prefixes that trainers and compilers leave (``module.``, ``_orig_mod.``,
     …); the text tower beside it is left out. It holds weights, not differences: the task vector is
-    ``TaskVector.between(theta, base.theta)``. ``base`` is an encoder or its theta.
+    ``TaskVector.between(theta, base.theta)``. With ``difference`` it holds one, θ_t − θ_0, to which
+    the base is added. ``base`` is an encoder or its theta.
 
     Most published Task Arithmetic checkpoints are whole pickled ``ImageEncoder`` modules, which
     run code when loaded. They are refused with a BadCheckpoint that says how to convert them
     elsewhere; so are damaged files and names or shapes that do not fit the base.
     """
     path = Path(path)
-    return _fitted(_image_tower(_tensors(path), path.name), _weights_of(base), path.name)  # pyright: ignore[reportArgumentType]
+    theta, start = _image_tower(_tensors(path), path.name), _weights_of(base)
+    if not difference:
+        return _fitted(theta, start, path.name)
+    check_matches(theta, dict(start), path.name)
+    return _fitted({key: start[key] + tensor for key, tensor in theta.items()}, start, path.name)
 
 
 def hugging_face(
@@ -88,8 +94,8 @@ def hugging_face(
     """
     path = Path(path)
     if path.is_dir():
-        names = ("model.safetensors", "pytorch_model.bin")
-        path /= next((name for name in names if (path / name).is_file()), names[1])
+        names = ("model.safetensors", INDEX, "pytorch_model.bin")
+        path /= next((name for name in names if (path / name).is_file()), names[0])
     reference = {} if base is None else _weights_of(base)
     weights = {WRAPPERS.sub("", key, count=1): tensor for key, tensor in _tensors(path).items()}
     theta = _from_hugging_face(weights, path.name, reference.get("proj"))
@@ -164,6 +170,8 @@ def _tensors(path: Path) -> StateDict:
         raise BadCheckpoint(f"no weight file {path}: check the path, or fetch it first")
     with path.open("rb") as file:
         begins = file.read(64).lstrip()
+    if path.name.endswith(INDEX):
+        return _shards(path)
     if begins.startswith(b"version https://git-lfs"):
         raise BadCheckpoint(f"{path.name} is a pointer of Git LFS, not the file: git lfs pull")
     if begins[:1] in (b"<", b"{"):
@@ -191,6 +199,21 @@ def _tensors(path: Path) -> StateDict:
     if wrong:
         raise BadCheckpoint(f"{path.name} {wrong[0]}: save model.state_dict()")
     return dict(held)
+
+
+def _shards(index: Path) -> StateDict:
+    """The tensors of a model in several safetensors files, by the index beside them."""
+    try:
+        named = read_json(index)["weight_map"]
+        files = sorted({str(name) for name in named.values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadCheckpoint(f"{index.name} is no index of shards: fetch it again") from None
+    if strange := [name for name in files if name != Path(name).name]:
+        raise BadCheckpoint(f"{index.name} names {strange[0]!r}, which leads out of its folder")
+    found = {key: t for name in files for key, t in load_weights(index.with_name(name))[0].items()}
+    if missing := [key for key in named if key not in found]:
+        raise BadCheckpoint(f"the shards of {index.name} lack {_some(missing)}: fetch them again")
+    return found
 
 
 def _refusal(name: str, said: str) -> BadCheckpoint:
@@ -265,7 +288,7 @@ def _sound(theta: Mapping[str, torch.Tensor], name: str) -> None:
             raise BadCheckpoint(f"{name} is damaged, {what}: fetch or train it again")
     norms = [t for key, t in theta.items() if re.search(r"ln_\w+\.weight$", key)]
     if norms and max(float(t.float().abs().median()) for t in norms) < 0.05:
-        mend = "add it to its base first, or use it as a TaskVector"
+        mend = "say so by --difference, and the base is added"
         raise BadCheckpoint(f"{name} is a difference of weights, not weights: {mend}")
 
 
