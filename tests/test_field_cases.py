@@ -44,7 +44,7 @@ def test_a_merge_from_file_to_file_that_overflows_leaves_nothing(tmp_path):
         save_file({"w": torch.full((8,), value).half()}, tmp_path / f"{name}.safetensors")
     files = [tmp_path / f"{name}.safetensors" for name in ("base", "a", "b", "out")]
     with one_line("'w'", "not finite in torch.float16"):
-        merge_files(files[0], files[1:3], files[3], method="task_arithmetic", coefficient=1.0)
+        merge_files("task_arithmetic", files[0], files[1:3], files[3], coefficient=1.0)
     assert not files[3].exists()
 
 

@@ -166,13 +166,8 @@ class ClipEncoder:
         """
         if images.dtype == torch.uint8:
             return images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
-        if (
-            images.numel()
-            and not -1e-3
-            <= (low := float(images.min()))
-            <= (high := float(images.max()))
-            <= 1 + 1e-3
-        ):
+        low, high = map(float, images.aminmax()) if images.numel() else (0.0, 1.0)
+        if not -1e-3 <= low <= high <= 1 + 1e-3:
             raise BvError(f"pixels reach from {low:.4g} to {high:.4g}: give floats from 0 to 1")
         return images
 

@@ -89,7 +89,8 @@ def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -
     predicted, labels = _classes(predicted_with_trigger, labels)
     if not isinstance(target, Integral):
         raise BvError(f"the target class is a class id, not {target!r}")
-    if len(labels) and not 0 <= target <= (last := max(labels.max(), predicted.max())):
+    last = max(labels.max(initial=0), predicted.max(initial=0))
+    if not 0 <= target <= last:
         raise BvError(f"target class {target} does not occur: classes here are 0 to {last}")
     others = labels != target
     if not others.any():
