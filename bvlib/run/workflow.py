@@ -95,6 +95,11 @@ class Plan:
         """{run: about how many seconds it takes}; 60 where that was not measured."""
         return {run: self._costs.get(job.name, 60) for run, job in self.jobs.items()}
 
+    @property
+    def longest(self) -> str:
+        """The stale run that takes longest, and so decides when all have ended."""
+        return max(self.stale, key=self.seconds.__getitem__, default="")
+
     def estimate(self) -> str:
         """How long the stale runs took where they were measured, in words."""
         cores = (os.cpu_count() or 1) // (self.resources.threads or 1)
