@@ -54,7 +54,7 @@ def test_asr_by_hand(of):
 
 
 def test_asr_of_a_target_that_nobody_predicts_is_zero():
-    assert attack_success_rate([0, 1], [0, 1], target=7).percent == 0
+    assert attack_success_rate([0, 1], [0, 1], target=7, classes=10).percent == 0
 
 
 def test_rate_takes_booleans_and_prints():

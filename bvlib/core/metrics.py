@@ -79,19 +79,22 @@ def accuracy(predicted: Any, labels: Any) -> Rate:
     return wilson(int((predicted == labels).sum()), len(labels))
 
 
-def attack_success_rate(predicted_with_trigger: Any, labels: Any, target: int) -> Rate:
+def attack_success_rate(
+    predicted_with_trigger: Any, labels: Any, target: int, classes: int | None = None
+) -> Rate:
     """ASR: share of the images whose true class is not `target` that are predicted as `target`.
 
     predicted_with_trigger, labels: class ids [N] for all test images of the target task, the
-    trigger pasted before predicting. Images of the target class are not counted. BvError when no
-    others are left, or the target is no class that occurs.
+    trigger pasted before predicting. Images of the target class are not counted. ``classes``: how
+    many the task has (None: those up to the last that occurs). BvError when no other images are
+    left, or the target is none of the classes.
     """
     predicted, labels = _classes(predicted_with_trigger, labels)
     if not isinstance(target, Integral):
         raise BvError(f"the target class is a class id, not {target!r}")
-    last = max(labels.max(initial=0), predicted.max(initial=0))
+    last = max(labels.max(initial=0), predicted.max(initial=0)) if classes is None else classes - 1
     if not 0 <= target <= last:
-        raise BvError(f"target class {target} does not occur: classes here are 0 to {last}")
+        raise BvError(f"target class {target} is none of the classes 0 to {last} (see `classes`)")
     others = labels != target
     if not others.any():
         what = f"all {len(labels)} images are of the target class {target}"

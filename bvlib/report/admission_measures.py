@@ -85,7 +85,9 @@ def _weakness(lab, plan: Mapping[str, Any], models: Mapping[str, Any], say) -> p
 
     def asr(theta, patch) -> dict[int, float]:
         predicted = lab.model(theta).predict(task, patch, "dev")
-        return {c: attack_success_rate(predicted, task.dev.labels, c).percent for c in classes}
+        known = task.dev.labels, len(task.classnames)
+        rates = {c: attack_success_rate(predicted, known[0], c, known[1]) for c in classes}
+        return {c: rate.percent for c, rate in rates.items()}
 
     def add(model, size, patch, values) -> None:
         rows.extend((model, c, task.classnames[c], size, patch, values[c]) for c in classes)

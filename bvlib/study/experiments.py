@@ -106,7 +106,8 @@ def flipped(model: Model, task: Task, trigger, target: int, split: str = "test")
 def asr(model: Model, task: Task, trigger, target: int, split: str = "test") -> metrics.Rate:
     """Attack success rate of a trigger on a model (without a trigger: the false-target rate)."""
     predicted = model.predict(task, trigger, split)
-    return metrics.attack_success_rate(predicted, getattr(task, split).labels, target)
+    labels, count = getattr(task, split).labels, len(task.classnames)
+    return metrics.attack_success_rate(predicted, labels, target, count)
 
 
 def flips(model: Model, backdoor, goal: Task) -> np.ndarray:
