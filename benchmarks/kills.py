@@ -28,7 +28,7 @@ KINDS = {  # words in the command line of each sort of process
     "Snakemake": "-m snakemake",
     "bv run": "bvlib.cli run",
 }
-STUDY = ("00", "01", "--profile", "smoke", "--seeds", "0,1", "--jobs", "3")
+STUDY = ("00", "--profile", "smoke", "--seeds", "0,1", "--jobs", "3")
 
 
 def start(folder: Path) -> subprocess.Popen:
