@@ -423,3 +423,16 @@ def test_a_card_with_a_byte_order_mark_is_read(tmp_path):
 def test_half_precision_has_a_digest_of_its_own():
     one, other = ({"w": torch.ones(2, dtype=kind)} for kind in (torch.bfloat16, torch.float16))
     assert digest(one) != digest(other) and digest({"w": torch.tensor(1.0)})
+
+
+def test_safetensors_of_a_full_disk_are_told_in_one_line(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    def refuse(*_, **__):
+        said = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise safetensors.SafetensorError(said)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    with one_line("w.safetensors", "No space left on device", "make room there"):
+        save_weights(tmp_path / "w.safetensors", {"w": torch.ones(2)})
+    assert not [*tmp_path.iterdir()]

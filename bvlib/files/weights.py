@@ -130,7 +130,7 @@ def write_tensors(path: Path, theta: StateDict, metadata: dict[str, str] | None 
     try:
         save_file(kept, path, metadata=metadata)
     except SafetensorError as error:
-        code = re.search(r"code: (\d+)", str(error))
+        code = re.search(r"(?:os error|code:) (\d+)", str(error))
         raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else error) from None
 
 
