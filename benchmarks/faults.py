@@ -43,7 +43,7 @@ def main() -> None:
                     "fault": fault,
                     "exit": said[0],
                     "lines": len(said[1]),
-                    "said": " / ".join(said[1]),
+                    "said": " / ".join(said[1]).replace(scratch, "DIR"),
                     "after it": "same tables" if tables(runs) == expected else f"differ ({code})",
                 }
             )
