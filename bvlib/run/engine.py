@@ -1,4 +1,4 @@
-"""Hands a plan to Snakemake, tells what goes on, and ends with it."""
+"""Hands a plan to Snakemake, on this machine or on a cluster, and ends with it."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ import psutil
 from bvlib.core.errors import BvError, check_choice
 from bvlib.files.safe import Taken, locked, write_json
 from bvlib.run.notebooks import notebooks_folder, runs_folder
+from bvlib.run.watch import Watch
 from bvlib.run.workflow import ASKED, FOLDER, Plan
 
 Say = Callable[[str], Any]
 LOOK = 0.5  # seconds between two looks at what goes on
-ASK = 20.0  # seconds between two questions to a cluster
 
 
 def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> tuple[int, dict[str, str]]:
@@ -42,7 +42,7 @@ def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> tuple[int,
                 start_new_session=True,  # an interrupt reaches it once, from here
             )
             try:
-                watch = _Watch(plan, folder, say, on)
+                watch = Watch(plan, folder, say, on)
                 while engine.poll() is None:
                     time.sleep(LOOK)
                     watch.look()
@@ -66,8 +66,6 @@ def _here(plan: Plan, at_once: int | None) -> list[str]:
     needs, gpus = plan.resources, Path("/proc/driver/nvidia/gpus")
     threads = needs.threads or 1
     count = at_once or usual(threads)
-    if count < 1:
-        raise BvError(f"--jobs wants at least 1, not {count}")
     room = max(psutil.virtual_memory().available, int(1e9 * needs.memory))
     limits = [f"mem_mb={room // 1_000_000}"]
     limits.append(f"gpu={max(needs.gpus, len(list(gpus.glob('*'))))}")
@@ -97,85 +95,3 @@ def _folder() -> Iterator[Path]:
     with locked(folder / "lock"):
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Watch:
-    """Tells what the runs of a call write to their logs, and how far it is."""
-
-    def __init__(self, plan: Plan, folder: Path, say: Say, on: str | None) -> None:
-        self.plan, self.folder, self.say, self.on = plan, folder, say, on
-        self.read: dict[str, int] = {}  # {run: how much of its log was told}
-        self.last: dict[str, str] = {}  # {run: the last line of its log}
-        self.since: dict[str, float] = {}  # {run: when it was first seen}
-        self.done: set[str] = set()
-        self.began = self.asked = time.monotonic()
-        self.waits = ""
-
-    def look(self) -> None:
-        """Tell what is new."""
-        for run in self.plan.stale:
-            if run not in self.done:
-                self._follow(run)
-                if (self.folder / "done" / "runs" / run).exists():
-                    self._follow(run)
-                    self.done.add(run)
-                    self._tell()
-        if self.on and shutil.which("squeue") and time.monotonic() - self.asked > ASK:
-            self._ask()
-
-    def _follow(self, run: str) -> None:
-        path = self.folder / "logs" / f"{run}.log"
-        if not path.exists():
-            return
-        self.since.setdefault(run, time.monotonic())
-        with open(path, "rb") as file:
-            file.seek(self.read.get(run, 0))
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self.read[run] = self.read.get(run, 0) + len(line)
-                self._line(run, line.decode("utf-8", "replace").rstrip())
-
-    def _line(self, run: str, line: str) -> None:
-        self.last[run] = line or self.last.get(run, "")
-        alone = len(self.plan.study.runs) == 1  # of a sweep, the lines inside of runs are too many
-        if line.startswith("  ") and alone:
-            self.say(f"{self.plan.jobs[run].name[:2]}{line}")
-
-    def _tell(self) -> None:
-        todo, now = self.plan.stale, time.monotonic()
-        title, cost = self.plan.title, self.plan.seconds
-        running = [run for run in self.since if run not in self.done]
-        made = sum(cost[run] for run in self.done)
-        made += sum(min(cost[run], now - self.since[run]) for run in running)
-        whole = sum(cost[run] for run in todo)
-        left = (now - self.began) * (whole - made) / made
-        said = [f"{len(self.done)} of {len(todo)} done"]
-        if running:
-            each = [f"{title(run)} since {now - self.since[run]:.0f} s" for run in running]
-            said.append(f"running {'; '.join(each)}")
-        if len(self.done) < len(todo):
-            said.append(f"about {left / 60:.0f} min still" if left > 90 else "under 2 min still")
-        self.say(" · ".join(said))
-
-    def _ask(self) -> None:
-        """Tell why jobs wait in the cluster's queue, when that is new."""
-        self.asked = time.monotonic()
-        ask = ["squeue", "--me", "--noheader", "--states=PENDING", "--format=%r"]
-        answer = subprocess.run(ask, capture_output=True, text=True)
-        reasons = sorted(set(answer.stdout.splitlines()))
-        waits = "; ".join(reasons)
-        if waits and waits != self.waits:
-            self.say(f"slurm: jobs wait: {waits}")
-        self.waits = waits
-
-    def outcome(self) -> tuple[int, dict[str, str]]:
-        """How many ran, and {run: the last line of its log, or what Snakemake says} of those that
-        did not end."""
-        text = (self.folder / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-        told = [line.strip() for line in text.splitlines() if re.search("[Ee]rror", line)]
-        usual = told[-1] if told else "Snakemake stopped without a word"
-        names = [run for run in self.plan.stale if run not in self.done]
-        failed = {run: self.last.get(run, usual).removeprefix("bv: ") for run in names}
-        found = [run for run in self.done if self.last.get(run, "").endswith(": up to date")]
-        return len(self.done) - len(found), failed
