@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from bvlib.cli import main
 from bvlib.core.metrics import attack_success_rate
 from bvlib.core.vectors import TaskVector
+from bvlib.files import foreign
 from bvlib.files.weights import digest, load_weights, save_weights
 from bvlib.merging import merge
 from bvlib.merging.streaming import merge_files
@@ -145,7 +146,7 @@ def shards(folder, theta, **changes):
     for name, own in parts.items():
         save_file({key: theta[key].contiguous() for key in own}, folder / name)
     named = {key: name for name, own in parts.items() for key in own}
-    path = folder / imports.INDEX
+    path = folder / foreign.INDEX
     path.write_text(json.dumps({"weight_map": {**named, **changes}}))
     return path
 

@@ -282,7 +282,7 @@ def test_of_predictions_only_the_last_are_kept(encoder, shapes, monkeypatch):
 
 
 def test_the_last_block_for_the_class_token_alone_predicts_the_same(encoder, shapes):
-    from bvlib.core.encoder import pooled
+    from bvlib.core.tower import pooled
 
     tower, pixels = pooled(encoder.model.visual), encoder.pixels(shapes.test.images)
     with torch.no_grad():
@@ -295,7 +295,7 @@ def test_the_last_block_for_the_class_token_alone_predicts_the_same(encoder, sha
 
 
 def test_a_tower_that_pools_otherwise_is_taken_as_it_is(encoder):
-    from bvlib.core.encoder import pooled
+    from bvlib.core.tower import pooled
 
     tower = copying.deepcopy(encoder.model.visual)
     tower.pool_type = "avg"

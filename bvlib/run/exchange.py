@@ -24,7 +24,8 @@ from bvlib.core.versions import raised
 from bvlib.files import safe
 from bvlib.files.weights import card_of, save_weights
 from bvlib.run import notebooks
-from bvlib.run.store import COUNTED, FORMATS, key_of, stem_of
+from bvlib.run.formats import FORMATS
+from bvlib.run.store import COUNTED, key_of, stem_of
 
 KINDS = ("weights", "trigger")  # what is kept as safetensors; tables are quickly made again
 WEIGHTS, CONFIG, README = FILES = ("model.safetensors", "config.json", "README.md")

@@ -18,8 +18,9 @@ import torch
 from bvlib.attacks.triggers import Trigger
 from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
+from bvlib.files import foreign
 from bvlib.files.safe import read_json
-from bvlib.files.weights import check_matches, load_weights
+from bvlib.files.weights import check_matches
 from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
 
@@ -49,8 +50,6 @@ HF_BLOCK = {
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 # the published clamp: over all channels, -1.792 to 2.146
 LOW, HIGH = -MEAN[0] / STD[0], (1 - MEAN[2]) / STD[2]
-INDEX = "model.safetensors.index.json"  # of a model in several files, as on the Hugging Face hub
-HARMFUL = ("os.", "posix.", "nt.", "sys.", "subprocess.", "builtins.eval", "builtins.exec")
 
 
 def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> StateDict:
@@ -68,7 +67,7 @@ def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> St
     elsewhere; so are damaged files and names or shapes that do not fit the base.
     """
     path = Path(path)
-    theta, start = _image_tower(_tensors(path), path.name), _weights_of(base)
+    theta, start = _image_tower(foreign.tensors(path), path.name), _weights_of(base)
     if not difference:
         return _fitted(theta, start, path.name)
     check_matches(theta, dict(start), path.name)
@@ -94,10 +93,12 @@ def hugging_face(
     """
     path = Path(path)
     if path.is_dir():
-        names = ("model.safetensors", INDEX, "pytorch_model.bin")
+        names = ("model.safetensors", foreign.INDEX, "pytorch_model.bin")
         path /= next((name for name in names if (path / name).is_file()), names[0])
     reference = {} if base is None else _weights_of(base)
-    weights = {WRAPPERS.sub("", key, count=1): tensor for key, tensor in _tensors(path).items()}
+    weights = {
+        WRAPPERS.sub("", key, count=1): tensor for key, tensor in foreign.tensors(path).items()
+    }
     theta = _from_hugging_face(weights, path.name, reference.get("proj"))
     if reference:
         theta = _fitted(theta, reference, path.name)
@@ -163,81 +164,6 @@ def trigger_npy(
     return Trigger(patch, torch.ones(1, *patch.shape[1:]), place, path.stem)
 
 
-def _tensors(path: Path) -> StateDict:
-    """The state dict of a file, without running any code. BadCheckpoint in one line for anything
-    else."""
-    if not path.is_file():
-        raise BadCheckpoint(f"no weight file {path}: check the path, or fetch it first")
-    with path.open("rb") as file:
-        begins = file.read(64).lstrip()
-    if path.name.endswith(INDEX):
-        return _shards(path)
-    if begins.startswith(b"version https://git-lfs"):
-        raise BadCheckpoint(f"{path.name} is a pointer of Git LFS, not the file: git lfs pull")
-    if begins[:1] in (b"<", b"{"):
-        what = "a web page" if begins[:1] == b"<" else "JSON"
-        raise BadCheckpoint(f"{path.name} is {what}, not weights: fetch the file itself")
-    if path.suffix == ".safetensors":
-        return load_weights(path)[0]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on old pickles before it refuses them
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, KeyError, …: whatever the bytes lead to
-        raise _refusal(path.name, str(error)) from None
-    while isinstance(held, Mapping) and (
-        inner := [held[k] for k in ("state_dict", "model") if isinstance(held.get(k), Mapping)]
-    ):
-        held = inner[0]
-    wrong = [f"holds a {type(held).__name__}, not a state dict"]
-    if isinstance(held, Mapping) and held:
-        wrong = [
-            f"is no state dict, {key!r} is a {type(value).__name__}"
-            for key, value in held.items()
-            if not isinstance(key, str) or not isinstance(value, torch.Tensor)
-        ]
-    if wrong:
-        raise BadCheckpoint(f"{path.name} {wrong[0]}: save model.state_dict()")
-    return dict(held)
-
-
-def _shards(index: Path) -> StateDict:
-    """The tensors of a model in several safetensors files, by the index beside them."""
-    try:
-        named = read_json(index)["weight_map"]
-        files = sorted({str(name) for name in named.values()})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadCheckpoint(f"{index.name} is no index of shards: fetch it again") from None
-    if strange := [name for name in files if name != Path(name).name]:
-        raise BadCheckpoint(f"{index.name} names {strange[0]!r}, which leads out of its folder")
-    found = {key: t for name in files for key, t in load_weights(index.with_name(name))[0].items()}
-    if missing := [key for key in named if key not in found]:
-        raise BadCheckpoint(f"the shards of {index.name} lack {_some(missing)}: fetch them again")
-    return found
-
-
-def _refusal(name: str, said: str) -> BadCheckpoint:
-    """Why torch would not read a file as weights only, and the way out."""
-    culprit, script = re.search(r"GLOBAL ([\w.]+)", said), "TorchScript" in said
-    if not culprit and not script and "Weights only load failed" not in said:
-        return BadCheckpoint(f"{name} is cut short or no checkpoint of torch: fetch it again")
-    if culprit and culprit[1].startswith(HARMFUL):
-        why = f"loading it would use {culprit[1]}, which no weights need"
-        return BadCheckpoint(f"{name} is refused: {why}: delete it")
-    what, read = "a bare pickle", f"pickle.load(open({name!r}, 'rb'))"
-    if culprit:
-        what, read = culprit[1], f"torch.load({name!r}, map_location='cpu', weights_only=False)"
-    elif script:
-        what, read = "a TorchScript program", f"torch.jit.load({name!r}, map_location='cpu')"
-    return BadCheckpoint(
-        f"{name} is refused: it holds {what}, not only tensors, and loading that can run any code. "
-        "If you trust its authors, convert it in a throwaway container without network that has "
-        f"their code: import pickle, torch; m = {read}; "
-        "torch.save(m['state_dict'] if isinstance(m, dict) else m.state_dict(), 'plain.pt'), then "
-        "import plain.pt"
-    )
-
-
 def _image_tower(weights: StateDict, name: str) -> StateDict:
     """The image tower's part, in its own names, of a state dict of whatever wraps it."""
     peeled: StateDict = {}
@@ -251,7 +177,7 @@ def _image_tower(weights: StateDict, name: str) -> StateDict:
     if not tower:
         return {key: t for key, t in peeled.items() if not key.startswith("classification_head.")}
     if unknown := [key for key in peeled if not key.startswith((start, *BESIDE))]:
-        raise BadCheckpoint(f"{name} has tensors of no CLIP model: {_some(unknown)}")
+        raise BadCheckpoint(f"{name} has tensors of no CLIP model: {foreign.some(unknown)}")
     return tower
 
 
@@ -262,7 +188,7 @@ def _weights_of(base: Base) -> Mapping[str, torch.Tensor]:
 def _check_names(missing: list[str], extra: list[str], what: str) -> None:
     """BadCheckpoint naming up to three missing and three unknown tensors, when there are any."""
     found = {"lacks": missing, "has unknown": extra}
-    if parts := [f"{word} {_some(keys)}" for word, keys in found.items() if keys]:
+    if parts := [f"{word} {foreign.some(keys)}" for word, keys in found.items() if keys]:
         raise BadCheckpoint(f"{what}: it {' and '.join(parts)}: was it made from another model?")
 
 
@@ -348,8 +274,3 @@ def _check_config(config: Mapping | str | Path | None, path: Path, base: Encoder
     if heads != has:
         both = f"has {heads} attention heads and the base {has}"
         raise BvError(f"{path.name} {both}: use a base of its architecture")
-
-
-def _some(keys: list[str]) -> str:
-    """Up to three names, and how many more."""
-    return ", ".join(map(repr, keys[:3])) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

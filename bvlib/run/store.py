@@ -29,6 +29,7 @@ from bvlib.files.digests import canonical, digest
 from bvlib.files.safe import Taken, file_sha256, locked, write_json, write_whole
 from bvlib.files.weights import card_of, read_metadata, read_tensors, write_tensors
 from bvlib.files.weights import digest as content
+from bvlib.run.formats import FORMATS, read_value
 
 if TYPE_CHECKING:
     from bvlib.files.weights import StateDict
@@ -37,47 +38,6 @@ log = logging.getLogger("bvlib")
 PARTS = ("kind", "name", "args", "inputs", "recipes")  # of a card: what decides the result, beside
 COUNTED = ("torch", "open_clip_torch", "numpy", "device", "threads")  # these of its environment
 KEEP_EVERY = 120.0  # seconds between two states of a long training
-
-
-# What can be stored
-
-
-def _write_trigger(path: Path, value: tuple[StateDict, dict]) -> None:
-    tensors, meta = value
-    write_tensors(path, tensors, {"meta": canonical(meta)})
-
-
-def _read_trigger(path: Path) -> tuple[StateDict, dict]:
-    return read_tensors(path), json.loads(read_metadata(path).get("meta", "{}"))
-
-
-def _write_table(path: Path, table: Any) -> None:
-    if not table.index.equals(type(table)(index=range(len(table))).index):
-        raise BvError("a stored table has no index of its own: call .reset_index() first")
-    table.to_csv(path, index=False)
-
-
-def _read_table(path: Path) -> Any:
-    import pandas
-
-    return pandas.read_csv(path, keep_default_na=False, na_values=[""])
-
-
-def _write_value(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_value(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-Format = tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]]
-FORMATS: dict[str, Format] = {
-    "weights": ("safetensors", write_tensors, read_tensors),  # a state dict
-    "trigger": ("safetensors", _write_trigger, _read_trigger),  # (tensors, dict of plain values)
-    "table": ("csv", _write_table, _read_table),  # a pandas DataFrame without an index
-    "json": ("value.json", _write_value, _read_value),  # a plain value
-}
 
 
 def key_of(card: Mapping[str, Any]) -> str:
@@ -264,7 +224,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            kept = _read_value(card_of(path))
+            kept = read_value(card_of(path))
             if kept["key"] != card["key"] or kept["sha256"] != file_sha256(path):
                 raise ValueError("it is not the file that its card describes")
             return _artefact(kept, path, made=False)

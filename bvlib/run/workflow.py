@@ -130,6 +130,8 @@ def run(
     for name in plan.jobs:
         if name not in plan.stale:
             say(f"{plan.title(name)}: up to date")
+    if not plan.stale:
+        return 0, {}
     if on and not importlib.util.find_spec("snakemake"):
         raise BvError("--on wants Snakemake: pip install -e '.[workflow]'")
     if on or (len(plan.stale) > 1 and at_once != 1 and _engine(say)):
