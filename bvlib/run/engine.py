@@ -1,6 +1,7 @@
 """Hands a plan to Snakemake, on this machine or on a cluster, and ends with it."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -73,11 +74,14 @@ def _here(plan: Plan, at_once: int | None) -> list[str]:
 
 
 def _cluster(on: str) -> list[str]:
-    """The profile of a cluster: one of ours by name, or the folder of another one."""
+    """The profile of a cluster: one of ours by name, or the folder of another one. BvError for any
+    other name, and where Snakemake or Slurm is missing."""
     ours = {path.name: path for path in sorted((FOLDER / "profiles").iterdir())}
     if not Path(on, "config.yaml").is_file():
         check_choice("cluster", on, ours)
     profile = ours.get(on, Path(on).resolve())
+    if not importlib.util.find_spec("snakemake"):
+        raise BvError("--on wants Snakemake: pip install -e '.[workflow]'")
     text = (profile / "config.yaml").read_text(encoding="utf-8")
     if re.search(r"(?m)^executor: slurm", text) and not shutil.which("sbatch"):
         raise BvError("no sbatch here: Slurm wants to be called where jobs are sent from")

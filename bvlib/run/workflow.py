@@ -132,8 +132,6 @@ def run(
             say(f"{plan.title(name)}: up to date")
     if not plan.stale:
         return 0, {}
-    if on and not importlib.util.find_spec("snakemake"):
-        raise BvError("--on wants Snakemake: pip install -e '.[workflow]'")
     if on or (len(plan.stale) > 1 and at_once != 1 and _engine(say)):
         from bvlib.run import engine
 
