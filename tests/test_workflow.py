@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from helpers import END, PARAMETERS, WORK, one_line, wait_for, write_notebook
 from bvlib.cli import main
 from bvlib.run import engine, workflow
 from bvlib.run.points import Study, read_sweep
+from bvlib.run.watch import Watch
 from bvlib.run.workflow import Plan
 
 FAILING = (
@@ -268,6 +270,29 @@ def test_snakemake_by_hand_reads_study_json(world):
         assert found.returncode == 0, found.stderr
         assert len(counted(world)) == expected
     assert "Headline" in found.stdout
+
+
+def test_a_run_that_another_call_ended_first_did_not_fail(tmp_path):
+    """Two calls at once: both plan b; when Snakemake of the second looks, b is up to date."""
+    logs = {"a": "a: done in 2 s\n", "c": "bv: too much\n"}
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "snakemake.log").write_text("")
+    (tmp_path / "done" / "runs").mkdir(parents=True)
+    (tmp_path / "done" / "runs" / "a").touch()
+    for name, text in logs.items():
+        (tmp_path / "logs" / f"{name}.log").write_text(text)
+    names = ["a", "b", "c", "d"]
+    plan = SimpleNamespace(
+        stale=dict.fromkeys(names, "no record"),
+        still={**dict.fromkeys(names, "no record"), "b": ""}.get,
+        seconds=dict.fromkeys(names, 60),
+        study=SimpleNamespace(runs=[1, 2]),
+        title=str,
+    )
+    watch = Watch(plan, tmp_path, lambda line: None, None)
+    watch.look()
+    failed = {"c": "too much", "d": "Snakemake stopped without a word"}
+    assert watch.outcome() == (1, failed)
 
 
 def test_how_many_runs_share_a_machine(monkeypatch):

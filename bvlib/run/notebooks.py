@@ -219,6 +219,7 @@ def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]
     BvError for a parameter that `namespace` lacks (the cell was not run) and for a value that does
     not fit.
     """
+    load_plugins(plugin_files())  # what they register may be named
     [own] = find([notebook])
     for name in own.parameters:
         if name not in namespace:

@@ -85,11 +85,15 @@ class Watch:
 
     def outcome(self) -> tuple[int, dict[str, str]]:
         """How many ran, and {run: the last line of its log, or what Snakemake says} of those that
-        did not end."""
+        did not end.
+
+        A run that another call ended before Snakemake looked at it did not fail.
+        """
         text = (self.folder / "snakemake.log").read_text(encoding="utf-8", errors="replace")
         told = [line.strip() for line in text.splitlines() if re.search("[Ee]rror", line)]
         otherwise = told[-1] if told else "Snakemake stopped without a word"
-        names = [run for run in self.plan.stale if run not in self.done]
-        failed = {run: self.last.get(run, otherwise).removeprefix("bv: ") for run in names}
         found = [run for run in self.done if self.last.get(run, "").endswith(": up to date")]
+        names = [run for run in self.plan.stale if run not in self.done]
+        names = [run for run in names if run in self.last or self.plan.still(run)]
+        failed = {run: self.last.get(run, otherwise).removeprefix("bv: ") for run in names}
         return len(self.done) - len(found), failed

@@ -68,10 +68,12 @@ class Plan:
     @functools.cached_property
     def stale(self) -> dict[str, str]:
         """{run: why it has to run} of those that are not up to date."""
-        reasons = {
-            run: records.stale(job) or "forced" * self.force for run, job in self.jobs.items()
-        }
+        reasons = {run: self.still(run) for run in self.jobs}
         return {run: reason for run, reason in reasons.items() if reason}
+
+    def still(self, run: str) -> str:
+        """Why a run has to run, as things stand now; "" if it does not."""
+        return records.stale(self.jobs[run]) or "forced" * self.force
 
     @functools.cached_property
     def resources(self) -> Resources:
