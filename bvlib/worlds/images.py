@@ -12,7 +12,8 @@ names, else in the repository's `data/`.
 import io
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -122,19 +123,26 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
     if classes.dtype.kind != "U" or classes.ndim != 1 or len(set(classes.tolist())) != classes.size:
         raise refused(path, "classnames are no list of different texts")
     for part in ("train", "test"):
-        images, labels = raw.get(f"{part}_images"), raw[f"{part}_labels"]
-        if images is None:
-            images = _decode(raw["train_jpeg"], raw["train_offsets"], path)
-        wrong = unfit(images, labels) or outside(labels, len(classes))
-        if not wrong and max(images.shape[1:3]) > SIDE:
-            high, wide = images.shape[1:3]
-            wrong = f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
-        if wrong:
-            raise refused(path, f"{part} {wrong}")
-        splits += [_to_rgb(images, info.background), labels.astype(np.int64)]
+        splits += split_of(raw, part, path, info.background)
     if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
         raise refused(path, f"{len(both)} test images are also train images")
     return Arrays(name, *splits, info.read_names(classes.tolist()), info.templates, path)
+
+
+def split_of(
+    raw: dict[str, np.ndarray], part: str, path: Path, background: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 N x 32 x 32 x 3 and labels int64 of one split of a file's arrays, checked."""
+    images, labels = raw.get(f"{part}_images"), raw[f"{part}_labels"]
+    if images is None:
+        images = _decode(raw["train_jpeg"], raw["train_offsets"], path)
+    wrong = unfit(images, labels) or outside(labels, len(raw["classnames"]))
+    if not wrong and max(images.shape[1:3]) > SIDE:
+        high, wide = images.shape[1:3]
+        wrong = f"images are {high} x {wide} pixels, more than {SIDE} x {SIDE}"
+    if wrong:
+        raise refused(path, f"{part} {wrong}")
+    return _to_rgb(images, background), labels.astype(np.int64)
 
 
 def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
@@ -171,15 +179,22 @@ def refused(path: Path, what: str) -> BvError:
 
 def _read(path: Path, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a prepared file, or one line about what is wrong with it."""
-    kinds = OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error
-    none = refused(path, "it is truncated or no npz of plain arrays")
-    with told_as(none, *kinds), np.load(path, allow_pickle=False) as archive:
+    with opened(path) as archive:
         keys = set(archive.files)
         if missing := min((sorted(set(need) - keys) for need in (KEYS, JPEG_KEYS)), key=len):
             raise refused(path, f"it lacks {', '.join(missing)}: not a prepared dataset")
         if foreign := sorted(keys - set(KEYS) - set(JPEG_KEYS)):
             raise refused(path, f"it holds {', '.join(foreign)}: not a prepared dataset")
         return {key: archive[key] for key in (only or archive.files)}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An npz of plain arrays; what is wrong with it becomes one line."""
+    kinds = OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error
+    none = refused(path, "it is truncated or no npz of plain arrays")
+    with told_as(none, *kinds), np.load(path, allow_pickle=False) as archive:
+        yield archive
 
 
 def _decode(data: np.ndarray, offsets: np.ndarray, path: Path) -> np.ndarray:

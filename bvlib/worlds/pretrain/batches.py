@@ -1,0 +1,207 @@
+"""What a base sees at each step: pictures, their captions, and the names of what is in them.
+
+All of it lies on the device; a batch is put together there. Every step draws from a sub-seed of its
+own, so a training that was stopped resumes exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bvlib.core.rng import derive
+from bvlib.worlds import toy
+from bvlib.worlds.pretrain import augment, captions
+from bvlib.worlds.pretrain.augment import Dice
+from bvlib.worlds.pretrain.pictures import Pictures, captions_of, named
+from bvlib.worlds.pretrain.pools import Pool, as_planes
+from bvlib.worlds.pretrain.recipe import Recipe
+
+CROWDED = (0.15, 0.5)  # of the scenes, in the first stage and in the second
+STICKERS = (4, 5, 6, 7, 8, 9, 10, 11)  # px
+HOLES = (3, 4, 5, 6, 7, 8, 9, 10)
+TURNS = {"photo": 0.1, "drawing": 0.1, "character": 0.17, "scene": 0.0}  # radians, at most
+
+
+@dataclass
+class Batch:
+    """``x`` (B, 3, 32, 32) in [0, 1], ``tokens`` (B, 32), ``names`` (B, V) whose rows sum to 1 or
+    0. Row i is ``share[i]`` of what it says and the rest of what row ``partner[i]`` says."""
+
+    x: torch.Tensor
+    tokens: torch.Tensor
+    names: torch.Tensor
+    share: torch.Tensor
+    partner: torch.Tensor
+
+
+class _Set:
+    """One set of pictures on the device, drawn class by class."""
+
+    def __init__(self, pictures: Pictures, ids: dict[str, int], device: torch.device):
+        order = np.argsort(pictures.labels, kind="stable")
+        counts = np.bincount(pictures.labels, minlength=len(pictures.classnames))
+        there = np.flatnonzero(counts)
+        self.kind, self.device = pictures.kind, device
+        self.pictures = as_planes(pictures.images[order]).to(device)
+        self.begins = torch.from_numpy((np.cumsum(counts) - counts)[there]).to(device)
+        self.counts = torch.from_numpy(counts[there]).to(device)
+        row = np.array([ids[pictures.classnames[c]] for c in there])
+        self.rows = torch.from_numpy(row).to(device)  # of the table of captions
+
+    def draw(self, n: int, dice: Dice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures (n, 3 or 4, 32, 32) in [0, 1] and rows of the table of captions."""
+        drawn = dice.below(len(self.counts), n)
+        places = self.begins[drawn] + dice.below(self.counts[drawn], n)
+        return self.pictures[places].float().div_(255), self.rows[drawn]
+
+
+class Batches:
+    """Batches of a recipe: ``batches(step)``. ``names``: all that a picture may show, those of the
+    toy world first."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: int,
+        tokenizer: Any,
+        sets: Sequence[Pictures] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        self.recipe, self.seed = recipe, seed
+        self.device = device or torch.device("cpu")
+        kinds = {name: each.kind for each in sets for name in each.classnames}
+        ids = {name: row for row, name in enumerate(kinds)}
+        self.names = [" ".join(pair) for pair in toy.NAMES] + list(ids)
+        self.sets = [_Set(each, ids, self.device) for each in sets]
+        said = [text for name, kind in kinds.items() for text in captions_of(name, kind)]
+        variants = len(said) // max(1, len(ids))
+
+        def told(texts: Sequence[str]) -> captions.Bodies:
+            body, lengths = captions.bodies(tokenizer, texts)
+            return body.to(self.device), lengths.to(self.device)
+
+        if ids:
+            body, lengths = told(said)
+            self.said = body.view(len(ids), variants, -1), lengths.view(len(ids), variants)
+            self.word = told([named(name) for name in ids])
+        self.before = told(["", "a photo of", "a sticker of"])
+        self.and_ = told(["and"])
+        many = {"single": recipe.pool, "crowded": recipe.pool, "stickers": recipe.pool // 2}
+        self.pools = {
+            kind: Pool(kind, count, seed, tokenizer, self.device) for kind, count in many.items()
+        }
+        ends = tokenizer([""])[0]
+        self.start, self.end = ends[0].item(), ends[1].item()
+
+    def __call__(self, step: int) -> Batch:
+        recipe, done = self.recipe, step / self.recipe.steps
+        dice = Dice(derive(self.seed, "pretrain", step), self.device)
+        x, kinds, said, rows = self._draw(done, dice)
+        photo, turns = self._of(kinds, "photo"), self._turns(kinds)
+        x = augment.view(x, photo, turns, recipe.crop, dice)
+        x = augment.colours(x, photo, self._of(kinds, "character"), dice)
+        mixed = int(0.5 * recipe.photos * recipe.batch) if done < recipe.mixed else 0
+        share = torch.ones(recipe.batch, device=self.device)
+        partner = torch.arange(recipe.batch, device=self.device)
+        if mixed:  # photos come first
+            x[:mixed], share[:mixed] = augment.mix(x[:mixed], dice)
+            partner[:mixed] = partner[:mixed].flip(0)
+        x = augment.camera(x, dice)
+        free = mixed + dice.order(recipe.batch - mixed)
+        holes = free[len(free) - int(recipe.erased * recipe.batch) :]
+        x[holes] = augment.over(x[holes], augment.rectangles(len(holes), HOLES, dice))
+        names = self._multi_hot(rows)
+        if done >= 1 - recipe.late:
+            stuck = free[: int(recipe.stickers * recipe.batch)]
+            said = self._stick(stuck, x, said, names, dice)
+        names = names / names.sum(1, keepdim=True).clamp(min=1)
+        tokens = captions.tokens(said, self.start, self.end)
+        return Batch(x, tokens, names, share, partner)
+
+    def _draw(self, done: float, dice: Dice):
+        """Plain pictures, [(kind, how many)], bodies, and names (B, 4), photos first."""
+        recipe, parts, kinds = self.recipe, [], []
+        many = [int(recipe.batch * share) for share in recipe.sets.values()]
+        for each, n in sorted(zip(self.sets, many), key=lambda pair: pair[0].kind != "photo"):
+            x, row = each.draw(n, dice)
+            if x.shape[1] == 4:
+                x = augment.over(self._ground(n, dice), _premultiplied(x))
+            variant = dice.below(self.said[1].shape[1], n)
+            said = self.said[0][row, variant], self.said[1][row, variant]
+            names = torch.full((n, 4), -1, device=self.device)
+            names[:, 0] = row + len(toy.NAMES)
+            parts.append((x, said, names))
+            kinds.append((each.kind, n))
+        scenes = recipe.batch - sum(many)
+        crowded = int(scenes * CROWDED[done >= 1 - recipe.late])
+        for kind, n in (("single", scenes - crowded), ("crowded", crowded)):
+            pool = self.pools[kind]
+            parts.append(pool.take(dice.below(len(pool.names), n)))
+            kinds.append(("scene", n))
+        x, said, names = zip(*parts)
+        said = torch.cat([ids for ids, _ in said]), torch.cat([length for _, length in said])
+        return torch.cat(x), kinds, said, torch.cat(names)
+
+    def _ground(self, n: int, dice: Dice) -> torch.Tensor:
+        """Something to stand on: a plain colour, or another picture out of focus."""
+        plain = dice.uniform((n, 3, 1, 1)).expand(n, 3, 32, 32)
+        pool = self.pools["crowded"]
+        x, *_ = pool.take(dice.below(len(pool.names), n))
+        blurred = torch.nn.functional.interpolate(x, size=(4, 4), mode="area")
+        blurred = torch.nn.functional.interpolate(blurred, size=(32, 32), mode="bilinear")
+        return torch.where(dice.chance((n, 1, 1, 1), 0.6), plain, blurred)
+
+    def _of(self, kinds: list[tuple[str, int]], kind: str) -> torch.Tensor:
+        return torch.cat([torch.full((n,), k == kind, device=self.device) for k, n in kinds])
+
+    def _turns(self, kinds: list[tuple[str, int]]) -> torch.Tensor:
+        return torch.cat([torch.full((n,), TURNS[k], device=self.device) for k, n in kinds])
+
+    def _multi_hot(self, rows: torch.Tensor) -> torch.Tensor:
+        """Names (B, 4), -1 for none, as (B, V) of 0 and 1."""
+        wide = torch.zeros(len(rows), len(self.names) + 1, device=self.device)
+        return wide.scatter_(1, rows % wide.shape[1], 1.0)[:, :-1]
+
+    def _stick(self, where, x, said, names, dice) -> captions.Bodies:
+        """Put stickers on pictures ``where``, name them in ``names`` (both in place), and return
+        the new bodies."""
+        n, pool = len(where), self.pools["stickers"]
+        own = dice.below(len(pool.names), n if not self.sets else n // 2)
+        layers, word, name = pool.take(own)
+        layers, words, named = [layers], [word], [name[:, 0]]
+        if self.sets:
+            shares = list(self.recipe.sets.values())
+            left = n - len(own)
+            for i, each in enumerate(self.sets):
+                last = i == len(self.sets) - 1
+                k = left if last else int((n - len(own)) * shares[i] / sum(shares))
+                left -= k
+                drawn, row = each.draw(k, dice)
+                drawn = _premultiplied(drawn) if drawn.shape[1] == 4 else augment.opaque(drawn)
+                layers.append(augment.shrunk(drawn, STICKERS, dice))
+                words.append((self.word[0][row], self.word[1][row]))
+                named.append(row + len(toy.NAMES))
+        x[where] = augment.over(x[where], torch.cat(layers))
+        word = torch.cat([ids for ids, _ in words]), torch.cat([length for _, length in words])
+        old, alone = (said[0][where], said[1][where]), dice.chance(n, self.recipe.alone)
+        form = dice.below(3, n)
+        single = captions.join((self.before[0][form], self.before[1][form]), word)
+        between = self.and_[0].expand(n, -1), self.and_[1].expand(n)
+        first = dice.chance(n, 0.5)
+        both = captions.join(
+            captions.pick(first, word, old), between, captions.pick(first, old, word)
+        )
+        told = captions.pick(alone, single, both)
+        said = said[0].clone(), said[1].clone()
+        said[0][where], said[1][where] = told
+        kept = names[where] * (~alone).float()[:, None]
+        names[where] = kept.scatter_(1, torch.cat(named)[:, None], 1.0)
+        return said
+
+
+def _premultiplied(x: torch.Tensor) -> torch.Tensor:
+    """Pictures with transparency (N, 4, H, W) as layers."""
+    return torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], 1)
