@@ -10,6 +10,7 @@ unless said otherwise.
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ FROZEN = (*WORLD, "train", "trigger", "trigger_size", "alpha", "coefficient", "m
 
 
 def write(profile: str, base: str | None = None, seed: int | None = None, say: Say = print) -> Path:
-    """Measure a profile's base (or another) into ``<profile>/`` of :func:`home` and return the
-    page, made new from all profiles there.
+    """Measure a profile's base (or another) into a folder of :func:`home` and return the page, made
+    new from all admissions there.
 
     Profile smoke has no page, its own folder is returned. BvError for a reporting seed and for a
     profile without the key ``admission``.
@@ -51,7 +52,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     from bvlib.study import figures
 
     folder = home(profile, base, seed)
-    out = folder / profile
+    out = folder / _entry(profile, base)
     parameters = {"profile": profile, "seed": seed, "base": base, "out": str(out)}
     lab = Lab("00_setup_and_tasks", parameters)
     tables = measure(lab, _plan(profile), say)
@@ -70,26 +71,33 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     if profile == "smoke":
         return out
     write_text(folder / "README.md", page(folder))
-    if folder == home(profile):
+    if folder == root_folder() / "figures" / "admission":
         replace_between(root_folder() / "README.md", BEGIN, END, criteria_table(folder))
     return folder / "README.md"
 
 
 def home(profile: str, base: str | None = None, seed: int | None = None) -> Path:
     """Where admissions lie: `figures/admission`; under `runs/` what is not to be committed (smoke,
-    another base or seed)."""
-    own = base in (None, settings.load(profile)["base"]) and seed in (None, _plan(profile)["seed"])
-    if own and profile != "smoke":
+    a base that is not shipped, another seed)."""
+    from bvlib.worlds import bases
+
+    shipped = base is None or base in bases.shipped()
+    if shipped and seed in (None, _plan(profile)["seed"]) and not profile.startswith("smoke"):
         return root_folder() / "figures" / "admission"
     return runs_folder() / "admission"
 
 
+def _entry(profile: str, base: str | None = None) -> str:
+    """The folder of one admission: "mini-toy"."""
+    return f"{profile}-{Path(base or settings.load(profile)['base']).stem}"
+
+
 def _plan(profile: str) -> dict[str, Any]:
-    given = settings.load(profile)
-    if "admission" not in given:
-        mend = "give it seed, classes, sizes, random_patches"
+    plan = settings.read(profile).admission
+    if plan is None:
+        mend = "give it seed, classes, sizes and the rest, as in profile mini"
         raise BvError(f"profile {profile} has no key `admission`: {mend}")
-    return given["admission"]
+    return asdict(plan)
 
 
 def _provenance(lab) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def freeze(profile: str, folder: Path | None = None, say: Say = print) -> str:
 
     BvError unless the admission was measured on that base with today's recipe.
     """
-    path = Path(folder or home(profile)) / profile / "admission.json"
+    path = Path(folder or home(profile)) / _entry(profile) / "admission.json"
     mend = f"run `bv admit --profile {profile}` first"
     if not path.is_file():
         raise BvError(f"profile {profile} was not admitted yet: {mend}")

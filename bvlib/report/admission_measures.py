@@ -3,19 +3,24 @@
 All numbers are percent or points unless said otherwise.
 """
 
+import copy
 import itertools
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from bvlib.attacks import triggers
+from bvlib.core import training
 from bvlib.core.metrics import attack_success_rate
 from bvlib.core.rng import derive
 from bvlib.core.vectors import TaskVector
-from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE
+from bvlib.report.criteria import CRITERIA, GAIN, LAMBDA, MAX_SIZE, WEAK, WITHIN
+from bvlib.run import settings
 from bvlib.study import experiments, transfer
+from bvlib.worlds import bases
 
 
 def measure(lab, plan: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, pd.DataFrame]:
@@ -32,12 +37,15 @@ def measure(lab, plan: Mapping[str, Any], say: Callable[[str], None]) -> dict[st
     models = {"base": lab.base, "clean merge": merged}
     models |= {f"fine-tune of {name}": theta for name, theta in own.items()}
     weakness = _weakness(lab, plan, models, say)
+    recipes = _recipes(lab, plan, say)
+    say("time of a training step")
     return {
         "tasks": tasks,
+        "recipes": recipes,
         "heads": _heads(lab),
         "cosines": _cosines(vectors),
         "weakness": weakness,
-        "criteria": criteria(tasks, weakness),
+        "criteria": criteria(tasks, recipes, weakness, _cost(lab), plan["cost"]),
     }
 
 
@@ -56,6 +64,60 @@ def _tasks(lab, own, vectors, merged) -> pd.DataFrame:
     table["norm"] = pd.Series({name: vector.norm() for name, vector in vectors.items()})
     table["times_median"] = table["norm"] / table["norm"].median()
     return table.rename_axis("task").reset_index()
+
+
+def _recipes(lab, plan: Mapping[str, Any], say: Callable[[str], None]) -> pd.DataFrame:
+    """Recipes of fine-tuning, the profile's own and a grid of steps and learning rates: accuracy
+    of the models on their own tasks and of the merge, the share of the gap recovered, and the
+    median norm of a task vector."""
+    own = {key: lab.p["train"][key] for key in ("steps", "lr")}
+    grid = [{"steps": s, "lr": lr} for s in plan["steps"] for lr in plan["rates"]]
+    before, rows = _mean(lab, {}), []
+    for recipe in [own, *(each for each in grid if each != own)]:
+        say(f"fine-tuning by {recipe['steps']} steps at {recipe['lr']:g}")
+        other = copy.copy(lab)
+        other.p = {**lab.p, "train": {**lab.p["train"], **recipe}}
+        models = other.cleans()
+        merged = other.merge(method="task_arithmetic", coefficient=LAMBDA)
+        vectors = [TaskVector.between(theta, lab.base) for theta in models.values()]
+        alone, together = _mean(lab, models), _mean(lab, dict.fromkeys(models, merged))
+        recovered = 100 * (together - before) / (alone - before) if alone > before else math.nan
+        norm = float(pd.Series([vector.norm() for vector in vectors]).median())
+        rows.append((recipe["steps"], recipe["lr"], alone, together, recovered, norm))
+    columns = ["steps", "lr", "own", "merged", "recovered", "norm"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _mean(lab, models: Mapping[str, Any]) -> float:
+    """Mean dev accuracy over the tasks, each by its model (the base where there is none)."""
+    found = [
+        experiments.accuracy(lab.model(models.get(name)), task, "dev").percent
+        for name, task in lab.tasks.items()
+    ]
+    return sum(found) / len(found)
+
+
+def gentlest(recipes: pd.DataFrame) -> Any:
+    """Index of the recipe with the shortest task vectors among those whose ``own`` accuracy is
+    within a point of the best."""
+    good = recipes[recipes["own"] >= recipes["own"].max() - WITHIN]
+    return good["norm"].idxmin()
+
+
+def _cost(lab) -> float:
+    """Time of a training step of this base over that of smoke's, both measured in turn, the
+    fastest of three."""
+    other = bases.load(settings.load("smoke")["base"])
+    images, labels = lab.adversary.train.images[:128], lab.adversary.train.labels[:128]
+    names, prompts = lab.adversary.classnames, lab.adversary.prompts
+    how = {"steps": 5, "batch": 128, "lr": 1e-4, "weight_decay": 0.0, "warmup": 0, "seed": 0}
+    times: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(3):
+        for which, encoder in enumerate((lab.encoder, other)):
+            head, began = encoder.head(names, prompts), time.perf_counter()
+            training.finetune(encoder, encoder.theta, head, images, labels, training.clean(), **how)
+            times[which].append(time.perf_counter() - began)
+    return min(times[0]) / min(times[1])
 
 
 def _heads(lab) -> pd.DataFrame:
@@ -106,31 +168,40 @@ def _weakness(lab, plan: Mapping[str, Any], models: Mapping[str, Any], say) -> p
     return pd.DataFrame(rows, columns=["model", "target", "class", "size", "patch", "asr"])
 
 
-def criteria(tasks: pd.DataFrame, weakness: pd.DataFrame) -> pd.DataFrame:
+def criteria(
+    tasks: pd.DataFrame,
+    recipes: pd.DataFrame,
+    weakness: pd.DataFrame,
+    cost: float,
+    most_cost: float,
+) -> pd.DataFrame:
     """What was asked and what came out: id, criterion, obtained, bound, met (blank where there is
     no bound).
 
-    ``tasks`` needs the columns zero_shot, merged, gain, recovered, times_median; ``weakness``
-    model, target, size, patch, asr. The patch is judged at the size, 6 px at most, that works for
-    most classes (the larger of equals).
+    ``tasks`` needs the columns zero_shot, merged, gain, recovered, times_median; ``recipes`` own
+    and norm, the profile's first; ``weakness`` model, target, size, patch, asr. The patch is judged
+    at the size, 6 px at most, that works for most classes (the larger of equals).
     """
-    base = weakness[(weakness["model"] == "base") & (weakness["size"] > 0)]
-    universal, noise = (
-        base[base["patch"] == kind].pivot(index="size", columns="target", values="asr")
-        for kind in ("universal", "random")
-    )
-    works, classes = (universal >= 50).sum(axis=1), universal.shape[1]
+    seen = weakness[weakness["size"] > 0]
+    universal = seen[(seen["model"] == "base") & (seen["patch"] == "universal")]
+    universal = universal.pivot(index="size", columns="target", values="asr")
+    noise = seen[(seen["patch"] == "random") & seen["model"].isin(["base", "clean merge"])]
+    noise = noise.groupby(["size", "model"])["asr"].mean().groupby("size").max()
+    works, classes = (universal >= WEAK).sum(axis=1), universal.shape[1]
     most, gap = classes // 2 + 1, tasks["gain"].sum()
     recovered = 100 * (tasks["merged"] - tasks["zero_shot"]).sum() / gap if gap > 0 else math.nan
     size = max((s for s in works.index if s <= MAX_SIZE), key=lambda s: (works[s], s), default=None)
     smallest = min((s for s in works.index if works[s] >= most), default=math.nan)
+    gentle = recipes["norm"].iloc[0] / recipes["norm"][gentlest(recipes)]
     obtained = {
-        "gain": ((tasks["gain"] >= 15).sum(), len(tasks) // 2 + 1),
-        "recovered": (recovered, 50),
+        "gain": ((tasks["gain"] >= GAIN).sum(), len(tasks) // 2 + 1),
+        "recovered": (recovered, 60),
         "recovered_mean": (tasks["recovered"].mean(), None),
         "norms": (tasks["times_median"].max(), 2),
+        "gentle": (gentle, 1),
+        "cost": (cost, most_cost),
+        "random": (noise.loc[size] if size else math.nan, 5),
         "weakness": (works[size] if size else math.nan, most),
-        "random": (noise.loc[size].mean() if size else math.nan, 5),
         "smallest_size": (smallest, None),
     }
     rows = []

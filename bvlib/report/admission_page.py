@@ -32,13 +32,18 @@ What is published for CLIP, on other tasks and images of 224 px, for orientation
 
 {sections}"""
 SECTION = """\
-## {card[base_name]} base on {name}
+## {card[base_name]} base on {card[profile]}
 
 Seed {card[seed]}, dev images; base `{card[base]:.16}`, settings and base together `{card[hash]}`. \
 Accuracy and the share of the gap recovered in %, gain in points; the merge is task arithmetic \
 with λ = {LAMBDA}, beside it TIES with the profile's settings.
 
 {tasks}
+
+Recipes of fine-tuning, the profile's first: accuracy of the models on their own tasks, of the merge \
+with λ = {LAMBDA}, and the median norm of a task vector.
+
+{recipes}
 
 Cosines between task vectors: {cosines[min]:.2f} to {cosines[max]:.2f}, mean {cosines[mean]:.2f}. \
 Between the classes of each head:
@@ -75,7 +80,7 @@ def page(folder: Path) -> str:
 def criteria_table(folder: Path) -> str:
     """The table of criteria alone, as the README has it."""
     columns = {
-        f"{card['base_name']} base on {name}": tables["criteria"].set_index("id")
+        f"{card['base_name']} base on {card['profile']}": tables["criteria"].set_index("id")
         for name, card, tables in _read(folder)
     }
     what, value, _ = CLIP["weakness"][0]
@@ -91,7 +96,7 @@ def criteria_table(folder: Path) -> str:
 def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
     found = []
     for path in sorted(Path(folder).glob("*/admission.json")):
-        if path.parent.name != "smoke":
+        if not path.parent.name.startswith("smoke"):
             tables = {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}
             found.append((path.parent.name, read_json(path), tables))
     return found
@@ -125,6 +130,12 @@ def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFra
         card=card,
         LAMBDA=LAMBDA,
         tasks=_table(tasks.assign(**exact)),
+        recipes=_table(
+            tables["recipes"].assign(
+                lr=tables["recipes"]["lr"].map("{:g}".format),
+                norm=tables["recipes"]["norm"].map("{:.2f}".format),
+            )
+        ),
         cosines=tables["cosines"]["cosine"].agg(["min", "max", "mean"]),
         heads=_table(tables["heads"], 2),
         classes=", ".join(map(str, each.index)),

@@ -176,6 +176,9 @@ class Admission:
     classes: tuple[int, ...] = setting("target classes", low=0)
     sizes: tuple[int, ...] = setting("sides of triggers in pixels", low=1)
     random_patches: int = setting("random patches to compare with", low=1)
+    steps: tuple[int, ...] = setting("steps of recipes of fine-tuning to compare", low=1)
+    rates: tuple[float, ...] = setting("their learning rates, each with each", above=0)
+    cost: float = setting("a training step's time, in steps of the base of smoke", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,16 +36,15 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """What decides the results of a profile, as it stands: flat keys and nested groups (`train`,
-    ...), checked; all but `resources`.
+    """What decides the results of notebooks on a profile, as it stands: flat keys and nested groups
+    (`train`, ...), checked; all but `resources` and `admission`.
 
     BvError for an unknown name (with the nearest known one), broken YAML, YAML that is no mapping,
     and what :func:`read` refuses.
     """
     content = _content(name)
     _checked(name, content)
-    content.pop("resources", None)
-    return content
+    return {key: value for key, value in content.items() if key not in ("resources", "admission")}
 
 
 def resources(name: str) -> Resources:
