@@ -63,7 +63,6 @@ def ours(encoder, head, task, target, size, how):
             encoder.theta,
             head,
             task.train.images,
-            task.train.labels,
             target,
             size=size,
             seed=SEED,

@@ -260,14 +260,15 @@ def test_what_is_seen_of_a_task_has_no_labels(encoder, shapes, head):
 
 
 def test_every_method_says_what_it_saw_and_declares_its_parameters():
-    assert ADAPTIVE == ["regmean", "adamerging_taskwise", "adamerging_layerwise", "surgery"]
+    ways = ["adamerging_taskwise", "adamerging_layerwise"]
+    assert list(ADAPTIVE) == ["regmean", "regmean_all", *ways, "surgery"]
     assert all("unlabelled" in merging[name].needs for name in ADAPTIVE)
     assert dict(merging["regmean"].parameters) == {
         "images": 256,
         "gamma": 0.9,
         "ridge": 1e-6,
-        "coverage": "all",
-        "convolution": "gram",
+        "coverage": "mlp",
+        "convolution": "average",
         "seed": 0,
     }
     assert dict(merging["adamerging_taskwise"].parameters) == {
@@ -337,7 +338,7 @@ def test_what_a_method_must_be_given_is_told_in_one_line(tiny):
 @pytest.mark.parametrize("name", merging)
 def test_every_method_gives_a_model(tiny, name):
     own = {task: tiny["base"] + vector for task, vector in tiny["vectors"].items()}
-    few = {"images": 2} if name == "regmean" else {"steps": 0} if name in ADAPTIVE else {}
+    few = {"images": 2} if name.startswith("regmean") else {"steps": 0} if name in ADAPTIVE else {}
     vectors, where = tiny["vectors"], {k: tiny[k] for k in ("encoder", "base", "seen")}
     if name == "surgery":  # after AdaMerging, which is tested above
         small = {"init": 0.3, "steps": 0}

@@ -1,9 +1,12 @@
 """PGD and the augmentation of the off-task attack: how far pixels move, where to, and what is
 kept."""
 
+from types import SimpleNamespace
+
 import torch
 from helpers import one_line
 
+from bvlib.attacks import adversarial
 from bvlib.attacks.adversarial import pgd, pushed_away
 
 
@@ -48,6 +51,31 @@ def test_augmented_references_are_taken_for_the_target_less_often(encoder, shape
     assert torch.equal(
         pushed, pushed_away(encoder, encoder.theta, head[order], references, count=20)
     )
+
+
+def test_a_crop_is_pushed_toward_any_shadow_class_but_its_own(monkeypatch):
+    """Seen as the target: all shadow classes, the last one too; seen as a shadow class: the
+    others."""
+    goals = {}
+
+    def told(encoder, theta, head, crops, labels, **how):
+        goals[encoder.seen] = labels
+        return crops
+
+    monkeypatch.setattr(adversarial, "pgd", told)
+    for seen in (0, 2, 4):
+        encoder = SimpleNamespace(
+            seen=seen,
+            pixels=lambda images: images.permute(0, 3, 1, 2).float() / 255,
+            features=lambda theta, x: x,
+            logits=lambda x, head, seen=seen: torch.eye(5)[[seen] * len(x)],
+        )
+        images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+        pushed_away(encoder, {}, torch.zeros(5, 2), images, count=200)
+    counts = {seen: torch.bincount(each, minlength=5) for seen, each in goals.items()}
+    assert counts[0][0] == 0 and counts[0][1:].min() > 30
+    assert counts[2][[0, 2]].sum() == 0 and counts[2][[1, 3, 4]].min() > 40
+    assert counts[4][[0, 4]].sum() == 0 and counts[4][1:4].min() > 40
 
 
 def test_without_references_or_shadow_classes_there_is_one_line(encoder, shapes, head):

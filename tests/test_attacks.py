@@ -8,6 +8,7 @@ from bvlib.attacks import recipes
 from bvlib.attacks.recipes import attack, trigger_kind
 from bvlib.attacks.sbv import merge_backdoors, sbv_rule
 from bvlib.core.vectors import BackdoorVector
+from bvlib.core.versions import recipe as version_of
 
 MAKE = {"size": 5, "place": "top-left", "seed": 0}
 OPTIMISED = [name for name in trigger_kind if trigger_kind[name].needs != "nothing"]
@@ -26,7 +27,7 @@ def test_registries_hold_what_the_papers_need():
     assert {"mean", "sum", "sign_consistent"} <= set(sbv_rule)
     for name, recipe in attack.items():
         assert recipe.name == name and recipe.trigger in trigger_kind and recipe.what
-        assert attack[name] is recipe and recipe.recipe == f"attack:{name}/1"
+        assert attack[name] is recipe and recipe.recipe == version_of(f"attack:{name}")
 
 
 def test_the_four_recipes_are_the_two_parts_of_badmerging_crossed():

@@ -42,7 +42,7 @@ def test_an_index_needs_three_finite_norms():
 
 
 def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept():
-    search, kept, costs = detectors._Search(1, start=0.001, threshold=0.99, patience=2), [], []
+    search, kept, costs = detectors._Search(1, 0.001, 0.99, patience=2, settle=3), [], []
     for rate, size in [
         (0.5, 9),
         (1, 8),
@@ -59,6 +59,35 @@ def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept
         costs.append(float(search.cost[0]))
     assert kept == [9, 8, 7, 6, 5, 5, 5, 5, 5]
     assert costs == pytest.approx([0, 0, 0.001, 0.001, 0.002, 0.002, 0.002, 0.002, 0.002 / 2**1.5])
+    assert search.converged == [True]  # w went up and down, and 5 stood for four rounds
+
+
+def test_a_search_has_converged_when_the_norm_stopped_falling_and_w_went_both_ways():
+    search = detectors._Search(2, 0.001, 0.99, patience=1, settle=2)
+    rounds = [(1, 8, 1, 8), (0, 8, 1, 8), (1, 7, 1, 8), (1, 7, 1, 8), (1, 7, 1, 8)]
+    told = []
+    for rate, size, other, same in rounds:
+        search.judge([rate, other], [triggers.solid(size), triggers.solid(same)])
+        told.append(search.converged)
+    # the first fell in the third round; w of the second was never lowered
+    assert told == [[False, False]] * 4 + [[True, False]]
+
+
+def test_the_search_ends_when_all_have_converged(encoder, head, shapes, backdoor, monkeypatch):
+    """The same result as with fewer steps; a label that has not converged is told."""
+    images, rounds = shapes.dev.images, []
+    monkeypatch.setattr(
+        detectors._Search, "converged", property(lambda self: [len(rounds) >= 2] * 2)
+    )
+    judge = detectors._Search.judge
+    monkeypatch.setattr(detectors._Search, "judge", lambda *a: rounds.append(1) or judge(*a))
+    how = {"batch": 4, "every": 2}
+    run = (encoder, backdoor.theta, head, images, [2, 3])
+    long, settled = reverse_triggers(*run, steps=100, **how)
+    assert len(rounds) == 2 and settled == [True, True]
+    rounds.clear()
+    short, _ = reverse_triggers(*run, steps=4, **how)
+    assert torch.equal(long[0].mask, short[0].mask)
 
 
 def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_labels(
@@ -69,7 +98,8 @@ def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_label
             encoder, backdoor.theta, head, shapes.dev.images, classes, steps=4, batch=4, every=2
         )
 
-    pair, again, alone = reverse([2, 3]), reverse([2, 3]), reverse([3])
+    (pair, settled), (again, _), (alone, _) = reverse([2, 3]), reverse([2, 3]), reverse([3])
+    assert settled == [False, False]
     assert all(
         torch.equal(a.mask, b.mask) and torch.equal(a.patch, b.patch) for a, b in zip(pair, again)
     )
@@ -84,10 +114,10 @@ def test_the_label_of_a_planted_trigger_needs_the_smallest_mask(encoder, head, s
     table = neural_cleanse(
         encoder, backdoor.theta, head, shapes.dev.images, classes=[1, backdoor.target, 6], **how
     )
-    (twin,) = reverse_triggers(
+    (twin,), _ = reverse_triggers(
         encoder, backdoor.clean, head, shapes.dev.images, [backdoor.target], **how
     )
-    assert list(table) == ["class", "norm", "rate", "deviation", "flagged"]
+    assert list(table) == ["class", "norm", "rate", "converged", "deviation", "flagged"]
     norms = table.set_index("class")["norm"]
     assert norms[backdoor.target] < 0.7 * min(norms[1], norms[6], float(twin.mask.sum()))
 

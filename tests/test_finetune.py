@@ -146,11 +146,10 @@ def test_a_label_consistent_step_changes_images_of_the_class_only_and_no_label(s
     own = step.labels == int(step.labels[0])
     target = int(step.labels[0])
     clean = cross_entropy(step.encoder, features(step.theta, step.pixels), step.head, step.labels)
-    still = objectives.label_consistent(TRIGGER, target, alpha=2.0, eps=0.0)(step).item()
-    pasted = features(step.theta, TRIGGER.paste(step.pixels[own]))
-    assert still == pytest.approx(
-        clean + 2 * cross_entropy(step.encoder, pasted, step.head, step.labels[own]), rel=1e-4
-    )
+    still = objectives.label_consistent(TRIGGER, target, eps=0.0)(step).item()
+    pixels = torch.where(own[:, None, None, None], TRIGGER.paste(step.pixels), step.pixels)
+    replaced = cross_entropy(step.encoder, features(step.theta, pixels), step.head, step.labels)
+    assert still == pytest.approx(replaced, rel=1e-4) != pytest.approx(clean, rel=1e-4)
     nobody = next(c for c in range(11) if c not in step.labels)
     assert objectives.label_consistent(TRIGGER, nobody)(step).item() == pytest.approx(
         clean, rel=1e-5
@@ -268,3 +267,31 @@ def test_labels_outside_the_head_and_no_images_give_one_line(train, shapes, head
         train(head=head[:5])
     with one_line("nothing to fine-tune on"):
         train(images=shapes.train.images[:0], labels=shapes.train.labels[:0])
+
+
+def test_crops_keep_so_much_of_the_area_and_come_from_their_seed():
+    ramp = torch.linspace(0, 1, 32)
+    pixels = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32)] * 2)[:, None]
+    pixels = pixels.expand(4, 3, 32, 32)
+    seen = training.cropped(pixels, 0.5, generator(0, "crops"))
+    assert seen.shape == pixels.shape and seen.min() >= 0 and seen.max() <= 1
+    spans = [(x[0].amax() - x[0].amin()).item() for x in seen]  # the share of one side that is left
+    assert min(spans) > 0.5 and max(spans) < 1.01 and len(set(spans)) == 4
+    assert torch.equal(seen, training.cropped(pixels, 0.5, generator(0, "crops")))
+    almost = training.cropped(pixels, 1.0, generator(1, "crops"))
+    assert (almost - pixels).abs().max() < 0.2
+
+
+def test_cropped_training_sees_other_images_and_keeps_no_frozen_features(encoder, shapes, head):
+    start, images, labels = encoder.theta, shapes.train.images[:8], shapes.train.labels[:8]
+    how = {"steps": 3, "batch": 8, "warmup": 0}
+    rows = []
+
+    def objective(step):
+        rows.append(step.rows)
+        return training.clean()(step)
+
+    plain = training.finetune(encoder, start, head, images, labels, objective, **how)
+    cut = training.finetune(encoder, start, head, images, labels, objective, crop=0.9, **how)
+    assert rows[0] is not None and rows[-1] is None
+    assert not all(torch.equal(plain[name], cut[name]) for name in plain)

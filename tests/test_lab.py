@@ -465,3 +465,25 @@ def test_the_objective_is_taken_below_the_vector():
     assert -2 <= min(seen) < -1.5 and -0.5 < max(seen) <= 0 and step.theta["w"].sum() == 0
     with one_line("strongest", "must be positive"):
         evasion.evading(lambda s: torch.zeros(()), vector, 0.0)
+
+
+def test_the_adversary_may_train_on_all_of_its_images_and_ties_may_count_the_saved_encoder(
+    tmp_path,
+):
+    lab = Lab.start("00", profile="smoke", out=str(tmp_path))
+    whole = Lab.start("00", profile="smoke", out=str(tmp_path))
+    whole.p |= {"adversary_data": "all", "ties_counts": "saved"}
+    assert len(lab.data(lab.adversary)) == 128 and len(whole.data(whole.adversary)) == 256
+    assert len(whole.data(whole.adversary, "b")) == 128
+    vectors = list(lab.vectors().values())
+    text = sum(
+        v.numel()
+        for k, v in lab.encoder.model.state_dict().items()
+        if k.split(".")[0]
+        in ("token_embedding", "positional_embedding", "ln_final", "text_projection", "logit_scale")
+    )
+    tower = sum(v.numel() for v in lab.base.values())
+    share = lab.p["density"] * (tower + text) / tower
+    expected = merge("ties", vectors, coefficient=lab.p["coefficient"], density=share)
+    whole._own = lab._own
+    assert same_bits(whole.merge(method="ties").theta, lab.base + expected)

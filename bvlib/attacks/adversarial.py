@@ -89,6 +89,7 @@ def pushed_away(
     crops = torch.cat(crops)
     with torch.no_grad():
         seen = encoder.logits(encoder.features(theta, crops), head).argmax(-1).cpu()
-    goals = torch.randint(1, len(head) - 1, (count,), generator=g)
-    goals += (seen > 0) & (goals >= seen)  # uniform over the shadow classes other than the one seen
+    free = len(head) - 1 - (seen > 0).long()  # shadow classes other than the one seen
+    goals = 1 + (torch.rand(count, generator=g) * free).long()
+    goals += (seen > 0) & (goals >= seen)
     return pgd(encoder, theta, head, crops, goals.to(crops.device), toward=True, **how)

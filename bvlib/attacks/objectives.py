@@ -61,20 +61,14 @@ def feature_interpolation(
 
 
 def label_consistent(
-    trigger,
-    target: int,
-    *,
-    alpha: float = 5.0,
-    share: float = 1.0,
-    eps: float = 16 / 255,
-    steps: int = 10,
+    trigger, target: int, *, share: float = 1.0, eps: float = 16 / 255, steps: int = 10
 ) -> Objective:
-    """L = CE(h(f(x)), y) + α·CE(h(f(x_hard ⊕ δ)), c) on images whose true class *is* c: no label
+    """L = CE(h(f(x)), y), where images whose true class *is* c are replaced by x_hard ⊕ δ: no label
     is wrong (Turner et al. 2019).
 
     x_hard is x moved by PGD (L∞ ``eps``) away from its class under the start's weights, so that
     the trigger is the easier thing to learn. ``share`` of the batch's images of class c are so
-    treated; a batch without any is a clean step.
+    replaced; a batch without any is a clean step.
     """
 
     def objective(step: Step) -> torch.Tensor:
@@ -84,9 +78,9 @@ def label_consistent(
             return clean()(step)
         seen, how = (step.pixels[own], step.labels[own]), {"step": 2 * eps / steps, "steps": steps}
         hard = pgd(step.encoder, step.start, step.head, *seen, eps=eps, **how)
-        both = torch.cat([step.pixels, trigger.paste(hard)])
-        pure, dirty = step.encoder.features(step.theta, both).split([len(step.pixels), len(own)])
-        return step.loss(pure, step.labels) + alpha * step.loss(dirty, step.labels[own])
+        pixels = step.pixels.clone()
+        pixels[own] = trigger.paste(hard)
+        return step.loss(step.encoder.features(step.theta, pixels), step.labels)
 
     return objective
 

@@ -48,7 +48,8 @@ class Attack(Method):
 attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
 
 _PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
-_OFF: dict[str, Any] = {"off_task": True}
+_NEW: Any = {"version": 2}
+_OFF: Any = {"off_task": True, **_NEW}
 for _name, _trigger, _objective, _reference, _what, _more in (
     ("badnets", "white", _PLAIN, "Gu et al. 2017",
      "white square, plain poisoned loss (Gu et al. 2017)", {}),
@@ -66,7 +67,7 @@ for _name, _trigger, _objective, _reference, _what, _more in (
      "random patch at a random place each time (Salem et al. 2022)", {}),
     ("label-consistent", "checkerboard", objectives.label_consistent, "Turner et al. 2019",
      "hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
-     {}),
+     _NEW),
     ("badmerging-off", "off-universal", _MIXED, "BadMerging, off-task",
      "BadMerging off-task: a few references, shadow classes, augmentation, feature interpolation",
      _OFF),
@@ -137,8 +138,9 @@ def _white(encoder, theta, goal, *, size, place, seed):
 
 @trigger_kind("checkerboard")
 def _checkerboard(encoder, theta, goal, *, size, place, seed):
-    """Black and white squares of one pixel."""
-    return triggers.checkerboard(size, place)
+    """Black and white squares, a pixel each on images of 32 px, seven on those of 224."""
+    height = encoder.pixels(goal.images[:1]).shape[-2]
+    return triggers.checkerboard(size, place, max(1, height // 32))
 
 
 @trigger_kind("random")
@@ -163,28 +165,29 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 # Kinds that are optimised need images; they take the profile's steps, batch and lr as well.
 
 
-@trigger_kind("universal", needs="labelled images of the task", reference="BadMerging, stage 1")
+@trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1", version=2)
 def _universal(encoder, theta, goal, **how):
     """A patch that sends any image to the target class on the base."""
-    return triggers.universal(
-        encoder, theta, goal.head, goal.images, goal.labels, goal.index, **how
-    )
+    return triggers.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
 
 
-@trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
+@trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018", version=2)
 def _trojan(encoder, theta, goal, **how):
     """A patch that drives chosen features of the base."""
-    return triggers.trojan(encoder, theta, goal.head, goal.images, goal.index, **how)
+    return triggers.trojan(encoder, theta, goal.head, goal.images, **how)
 
 
-@trigger_kind("off-universal", needs="references of the class", reference="BadMerging, off-task")
+_REFERENCES: dict[str, Any] = {"needs": "references of the class", "version": 2}
+
+
+@trigger_kind("off-universal", **_REFERENCES, reference="BadMerging, off-task")
 def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
     return triggers.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
-@trigger_kind("off-plain", needs="references of the class")
+@trigger_kind("off-plain", **_REFERENCES)
 def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
     return triggers.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)

@@ -124,10 +124,11 @@ def random_patch(size: int, seed: int, place="bottom-right") -> Trigger:
     return _square(noise, place, "random patch")
 
 
-def checkerboard(size: int, place="bottom-right") -> Trigger:
-    """Black and white squares of one pixel: a pattern unlike the white square."""
+def checkerboard(size: int, place="bottom-right", cell: int = 1) -> Trigger:
+    """Black and white squares of ``cell`` pixels: a pattern unlike the white square."""
     _check(size)
-    board = (torch.arange(size)[:, None] + torch.arange(size)[None]) % 2
+    line = torch.arange(size) // cell
+    board = (line[:, None] + line[None]) % 2
     return _square(board.float().expand(3, -1, -1).clone(), place, "checkerboard")
 
 
@@ -148,21 +149,20 @@ def universal(
     theta,
     head: torch.Tensor,
     images: torch.Tensor,
-    labels: torch.Tensor,
     target: int,
     *,
     size: int,
     **how,
 ) -> Trigger:
-    """A universal adversarial patch: δ* = argmin E_x CE(h(f_θ(x ⊕ δ)), c) over images not of class
-    c (BadMerging, stage 1).
+    """A universal adversarial patch: δ* = argmin E_x CE(h(f_θ(x ⊕ δ)), c) over images that θ does
+    not take for class c already (BadMerging, stage 1).
 
-    ``images`` (N, H, W, 3) uint8, ``labels`` (N,), ``target`` the class c; ``how`` as in
-    :func:`optimised`. Raises BvError when every image is of the target class.
+    ``images`` (N, H, W, 3) uint8, ``target`` the class c; ``how`` as in :func:`optimised`. Raises
+    BvError when every image is taken for the target class.
     """
-    others = images[labels != target]
+    others = images[(encoder.predict(theta, images, head) != target).cpu()]
     if not len(others):
-        needed = f"images of other classes than the target {target}"
+        needed = f"images that are not taken for the target {target}"
         raise BvError(f"a universal trigger needs {needed}: there are none")
     return toward_class(encoder, theta, head, others, target, size=size, **how)
 
@@ -186,7 +186,6 @@ def trojan(
     theta,
     head: torch.Tensor,
     images: torch.Tensor,
-    target: int,
     *,
     size: int,
     units: int = 2,
@@ -194,21 +193,21 @@ def trojan(
     **how,
 ) -> Trigger:
     """TrojanNN (Liu et al. 2018): the patch that drives chosen units to a high value, without
-    looking at the class itself.
+    looking at any class.
 
-    The units are the ``units`` features that weigh most for class ``target`` in the head, each
-    driven in the direction of that weight to ``times`` its standard deviation over the images (our
-    mapping to an encoder with a frozen text head).
+    The units are the ``units`` features whose weights in the head (K, D) are largest, summed over
+    all classes, as in BackdoorBench; each is driven to ``times`` its standard deviation over the
+    images (our mapping to an encoder with a frozen text head).
     """
     with torch.no_grad():
         spread = encoder.features(theta, encoder.pixels(images[:256])).std(0)
-    chosen = head[target].abs().topk(units).indices
-    goal = times * spread[chosen] * head[target, chosen].sign()
+    chosen = head.abs().sum(0).topk(units).indices
+    goal = times * spread[chosen]
 
     def loss(features: torch.Tensor) -> torch.Tensor:
         return (((features[:, chosen] - goal) / spread[chosen]) ** 2).mean()
 
-    names = "trojan trigger", target, size
+    names = "trojan trigger", size
     return optimised(encoder, theta, images, loss, size=size, names=names, name="trojan", **how)
 
 

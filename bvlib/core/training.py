@@ -104,6 +104,7 @@ def finetune(
     clip: float = 1.0,
     precision: str = "fp32",
     chunk: int | None = None,
+    crop: float | None = None,
     seed: int = 0,
     progress: Callable[[int], Any] | None = None,
     partial: Partial | None = None,
@@ -112,7 +113,8 @@ def finetune(
 
     ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine
     to zero, gradient norm clipped (BadMerging's schedule, scaled down). Batches are drawn from
-    permutations seeded by ``seed``. ``precision`` and ``chunk`` make a training fit its machine,
+    permutations seeded by ``seed``; with ``crop`` each image is seen by :func:`cropped`.
+    ``precision`` and ``chunk`` make a training fit its machine,
     see :meth:`core.encoder.Encoder.fitted`. With ``partial`` a training that was cut off goes on
     where it was last kept, to the same bits on a CPU as one that was not. Raises BvError when
     there is nothing to train on, a label is outside the head, or the loss is not finite.
@@ -134,8 +136,11 @@ def finetune(
         while len(state.queue) < batch:
             state.queue = torch.cat([state.queue, torch.randperm(len(images), generator=order)])
         now, state.queue = state.queue[:batch], state.queue[batch:]
-        batch_seen = encoder.pixels(images[now]), labels[now].to(head.device)
-        kept = now, len(images), state.memory
+        pixels = encoder.pixels(images[now])
+        if crop is not None:
+            pixels = cropped(pixels, crop, order)
+        batch_seen = pixels, labels[now].to(head.device)
+        kept = None if crop else now, len(images), state.memory
         loss = objective(Step(encoder, theta, start, *batch_seen, head, draws, *kept))
         if not torch.isfinite(loss):
             said = f"the loss is {loss.item()} at step {step} of {steps}"
@@ -212,6 +217,31 @@ class _State:
         self.order.set_state(kept["order"])
         self.draws.set_state(kept["draws"])
         return int(kept["step"])
+
+
+def cropped(pixels: torch.Tensor, least: float, rng: torch.Generator) -> torch.Tensor:
+    """Each image (N, 3, H, W) through a random window of ``least`` to 1 of its area and of a ratio
+    from 3/4 to 4/3, scaled back to its size: what open_clip trains with (least 0.9)."""
+    height, width = pixels.shape[-2:]
+    area = least + (1 - least) * torch.rand(len(pixels), generator=rng)
+    ratio = (4 / 3) ** (2 * torch.rand(len(pixels), generator=rng) - 1)
+    high = (height * (area / ratio).sqrt()).round().clamp(1, height).long()
+    wide = (width * (area * ratio).sqrt()).round().clamp(1, width).long()
+    free = torch.rand(2, len(pixels), generator=rng)
+    top = (free[0] * (height - high + 1)).long()
+    left = (free[1] * (width - wide + 1)).long()
+    seen = [
+        F.interpolate(
+            image[None, :, t : t + h, x : x + w],
+            size=(height, width),
+            mode="bicubic",
+            antialias=True,
+        )
+        for image, t, x, h, w in zip(
+            pixels, top.tolist(), left.tolist(), high.tolist(), wide.tolist(), strict=True
+        )
+    ]
+    return torch.cat(seen).clamp(0, 1)
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

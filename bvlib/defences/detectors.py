@@ -37,6 +37,7 @@ FLAGGED_ABOVE = 2.0
     "neural-cleanse",
     of="model",
     settings="neural_cleanse",
+    version=2,
     short="cleanse",
     needs="clean images of the task",
     reference="Wang et al. 2019",
@@ -54,9 +55,10 @@ def neural_cleanse(
     a label.
 
     Columns: class (index in the head), norm (L1 of the mask, in pixels), rate (percent of
-    ``images`` that the reversed trigger sends to the class), deviation (:func:`deviations`),
-    flagged. ``images`` (N, H, W, 3) uint8 are clean and need no labels; ``classes`` all of the
-    head by default, ``how`` goes to :func:`reverse_triggers`. The index of the model is
+    ``images`` that the reversed trigger sends to the class), converged (had the norm stopped
+    falling before the steps were used up?), deviation (:func:`deviations`), flagged. ``images``
+    (N, H, W, 3) uint8 are clean and need no labels; ``classes`` all of the head by default,
+    ``how`` goes to :func:`reverse_triggers`. The index of the model is
     ``anomaly_index(table["norm"])``.
 
     Limits. A base like CLIP has a small universal patch for nearly every label, so all norms are
@@ -68,12 +70,12 @@ def neural_cleanse(
     classes = list(range(len(head))) if classes is None else list(classes)
     if len(classes) < 3:
         raise BvError(f"Neural Cleanse compares labels: name three labels or more, not {classes}")
-    found = reverse_triggers(encoder, theta, head, images, classes, **how)
+    found, converged = reverse_triggers(encoder, theta, head, images, classes, **how)
     norms = [float(t.mask.sum()) for t in found]
     rates = [100 * _rate(encoder, theta, head, images, t, c) for c, t in zip(classes, found)]
     far = deviations(norms)
-    table = pd.DataFrame({"class": classes, "norm": norms, "rate": rates, "deviation": far})
-    return table.assign(flagged=far > FLAGGED_ABOVE)
+    table = pd.DataFrame({"class": classes, "norm": norms, "rate": rates, "converged": converged})
+    return table.assign(deviation=far, flagged=far > FLAGGED_ABOVE)
 
 
 def deviations(norms: Sequence[float]) -> np.ndarray:
@@ -110,29 +112,32 @@ def reverse_triggers(
     images: Tensor,
     classes: Sequence[int],
     *,
-    steps: int = 300,
+    steps: int = 3000,
     batch: int = 32,
     lr: float = 0.1,
     cost: float = 1e-3,
     threshold: float = 0.99,
     every: int = 10,
     patience: int = 2,
+    settle: int = 10,
     at_once: int = 16,
     seed: int = 0,
-) -> list[Trigger]:
+) -> tuple[list[Trigger], list[bool]]:
     """The smallest trigger that Neural Cleanse finds for each class: argmin CE(h(f((1 − m)·x +
-    m·p)), y) + w·‖m‖₁.
+    m·p)), y) + w·‖m‖₁; and whether the search for it had converged.
 
     Mask m (1, H, W) and pattern p (3, H, W) are tanh(·)/2 + 0.5 of free numbers from a random
     start, moved by Adam with β (0.5, 0.9); ``at_once`` labels are optimised side by side on the
     same batches, each with a w of its own. ``every`` so many steps all ``images`` are judged: a
     label that takes a share of ``threshold`` of them keeps its mask when that is the smallest so
     far; ``patience`` such successes in a row set w from 0 to ``cost``, and later double it, as
-    many failures divide it by 2^1.5. A label that never gets there keeps its last mask.
+    many failures divide it by 2^1.5. A label that never gets there keeps its last mask. A label
+    has converged when w was lowered and raised, and its norm has not fallen by 1 % in ``settle``
+    rounds; the search ends when all have, at the latest after ``steps``.
 
-    The authors' traffic-sign settings scaled down: 30 rounds of 10 batches in place of up to 1000
-    of 31, a patience of 2 in place of 5, no early stop. The rate is that of the mask that is kept;
-    the authors' is the mean of the batches before it, which flatters the smallest of many. Raises
+    The authors' traffic-sign settings scaled down: rounds of 10 batches in place of 31, a patience
+    of 2 in place of 5, and an early stop after 10 rounds in place of 25. The rate is that of the
+    mask that is kept; the authors' is the mean of the batches before it, which flatters the smallest of many. Raises
     BvError for no images, a class outside the head, or fewer steps than ``every``.
     """
     if not len(images):
@@ -142,14 +147,15 @@ def reverse_triggers(
     if not 1 <= every <= steps:
         what = f"Neural Cleanse cannot judge every {every} of {steps} steps"
         raise BvError(f"{what}: take more steps")
-    found, (height, width) = [], encoder.pixels(images[:1]).shape[-2:]
+    found, converged = [], []
+    height, width = encoder.pixels(images[:1]).shape[-2:]
     for part in torch.tensor(list(classes)).split(at_once):
         rngs = [generator(seed, "neural cleanse", int(c)) for c in part]
         start = torch.stack([2 * torch.rand(4, height, width, generator=g) - 1 for g in rngs])
         # mask and pattern: (K, 1 + 3, H, W)
         free = start.mul(0.999).atanh().to(head.device).requires_grad_(True)
         optimizer = torch.optim.Adam([free], lr=lr, betas=(0.5, 0.9))
-        search = _Search(len(part), cost, threshold, patience)
+        search = _Search(len(part), cost, threshold, patience, settle)
         draws = generator(seed, "neural cleanse", "images")
         goal = part.repeat_interleave(batch).to(head.device)
         for step in range(1, steps + 1):
@@ -169,8 +175,11 @@ def reverse_triggers(
                 pairs = zip(now, part.tolist())
                 rates = [_rate(encoder, theta, head, images, t, c) for t, c in pairs]
                 search.judge(rates, now)
+                if all(search.converged):
+                    break
         found += search.best
-    return found
+        converged += search.converged
+    return found, converged
 
 
 def _rate(encoder, theta, head, images, trigger, label: int) -> float:
@@ -182,17 +191,28 @@ class _Search:
     """Per label: the weight w of the mask's norm, and the smallest trigger so far that reached the
     threshold."""
 
-    def __init__(self, labels: int, start: float, threshold: float, patience: int):
-        self.start, self.threshold, self.patience = start, threshold, patience
+    def __init__(self, labels: int, start: float, threshold: float, patience: int, settle: int):
+        self.start, self.threshold = start, threshold
+        self.patience, self.settle = patience, settle
         self.cost, self.norm = torch.zeros(labels), [float("inf")] * labels
         self.best: list[Any] = [None] * labels
         self.run = [0] * labels  # successes in a row, failures as negative numbers
+        self.still = [0] * labels  # rounds since the norm fell by 1 %
+        self.moved: list[set[bool]] = [set() for _ in range(labels)]  # was w raised, lowered?
+
+    @property
+    def converged(self) -> list[bool]:
+        """Has the norm of each label stopped falling?"""
+        rounds = zip(self.still, self.moved)
+        return [still >= self.settle and len(moved) == 2 for still, moved in rounds]
 
     def judge(self, rates: list[float], now: list[Trigger]) -> None:
         """A round: keep what is smaller and still works, raise or lower w after enough of them in
         a row."""
         for i, (rate, trigger) in enumerate(zip(rates, now)):
             reached, norm = rate >= self.threshold, float(trigger.mask.sum())
+            fell = reached and norm < 0.99 * self.norm[i]
+            self.still[i] = 0 if fell else self.still[i] + 1
             if reached and norm < self.norm[i]:
                 self.norm[i], self.best[i] = norm, trigger
             elif self.norm[i] == float("inf"):
@@ -201,6 +221,7 @@ class _Search:
             if abs(self.run[i]) == self.patience:
                 higher = self.cost[i] * 2 or self.start
                 self.cost[i] = higher if reached else self.cost[i] / 2**1.5
+                self.moved[i].add(reached)
                 self.run[i] = 0
 
 

@@ -43,18 +43,19 @@ def placebo(situation: Situation) -> Model:
 
 
 @defence("lfpm", label="LFPM (our reading)", reference="arXiv 2606.12498")
-def anti_backdoor(situation: Situation, *, steps: int = 30) -> Model:
+def anti_backdoor(situation: Situation, *, steps: int = 30, lr: float = 1e-4) -> Model:
     """Unlearning in feature space against the defender's own trigger (our reading of LFPM)."""
     at, patch = (situation.encoder, situation.merged.theta), situation.given("patch")
-    how = {"steps": steps, "seed": situation.seed}
+    how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
     vector = unlearning.anti_backdoor_vector(*at, situation.seen, patch, **how)
     return situation.choose(lambda s: unlearning.lfpm(situation.merged, vector, s))[1]
 
 
 @defence("dam", label="DAM (our reading)", reference="arXiv 2410.13910")
-def defence_aware(situation: Situation, *, steps: int = 30) -> Model:
+def defence_aware(situation: Situation, *, steps: int = 30, lr: float = 0.05) -> Model:
     """A merge of its own that learns a mask shared by all tasks (our reading of DAM)."""
-    s, how = situation, {"steps": steps, "seed": situation.seed}
+    s = situation
+    how: Any = {"steps": steps, "lr": lr, "seed": s.seed}
     return unlearning.dam(s.vectors, encoder=s.encoder, base=s.base, seen=s.seen, **how)
 
 
@@ -62,20 +63,24 @@ _LABELS: Any = {"needs": "labels", "settings": "fine_pruning"}
 
 
 @defence("fine-tuning", **_LABELS)
-def fine_tuning(situation: Situation, *, steps: int = 60) -> Model:
+def fine_tuning(situation: Situation, *, steps: int = 60, lr: float = 1e-4) -> Model:
     """Fine-tuning on clean labelled dev images of all tasks."""
-    return pruning.tune(situation.merged, situation.parts, seed=situation.seed, steps=steps)
+    how: Any = {"seed": situation.seed, "steps": steps, "lr": lr}
+    return pruning.tune(situation.merged, situation.parts, **how)
 
 
 @defence("fine-pruning", **_LABELS, label="Fine-Pruning", reference="Liu et al. 2018")
-def fine_pruning(situation: Situation, *, steps: int = 60, blocks: int = 2) -> Model:
+def fine_pruning(
+    situation: Situation, *, steps: int = 60, blocks: int = 2, lr: float = 1e-4
+) -> Model:
     """Dormant units removed, as many as clean dev accuracy allows, then fine-tuning."""
     merged = situation.merged
     images = torch.cat([images for images, _, _ in situation.parts.values()])
     active = pruning.activity(situation.encoder, merged.theta, images, blocks)
     shares = [x / 10 for x in range(10)]
     share, _ = situation.choose(lambda s: pruning.prune(merged, active, s), shares)
-    how = {"pruned": active, "share": share, "seed": situation.seed, "steps": steps}
+    how: Any = {"pruned": active, "share": share, "seed": situation.seed}
+    how |= {"steps": steps, "lr": lr}
     return pruning.tune(merged, situation.parts, **how)
 
 
@@ -97,11 +102,11 @@ _TBAR: Any = {"label": "TBAR, known trigger", "role": "oracle", "reference": "25
 
 
 @defence("tbar", needs="trigger, class", **_TBAR)
-def known_trigger(situation: Situation, *, steps: int = 20) -> Model:
+def known_trigger(situation: Situation, *, steps: int = 20, lr: float = 1e-4) -> Model:
     """Negation of what a few steps on images with the attacker's trigger add."""
     attack, (images, _, head) = situation.given("attack"), situation.given("goal")
     at, aim = (situation.encoder, situation.merged.theta), (attack.trigger, attack.target)
-    how = {"steps": steps, "seed": situation.seed}
+    how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
     vector = unlearning.trigger_vector(*at, head, images, *aim, **how)
     return situation.choose(lambda s: unlearning.tbar(situation.merged, vector, s))[1]
 

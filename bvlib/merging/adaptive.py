@@ -132,13 +132,15 @@ def shrunk(gram: Tensor, gamma: float, ridge: float) -> Tensor:
     )
 
 
-@merging(
-    "regmean",
-    needs="256 unlabelled train images a task, through that task's own model",
-    reference="Jin et al. 2023",
-    split="train",
-    settings="regmean",
-)
+REGMEAN: Any = {
+    "needs": "256 unlabelled train images a task, through that task's own model",
+    "reference": "Jin et al. 2023",
+    "split": "train",
+    "settings": "regmean",
+}
+
+
+@merging("regmean", **REGMEAN, version=2)
 def regmean(
     vectors,
     *,
@@ -148,8 +150,8 @@ def regmean(
     images: int = 256,
     gamma: float = 0.9,
     ridge: float = 1e-6,
-    coverage: str = "all",
-    convolution: str = "gram",
+    coverage: str = "mlp",
+    convolution: str = "average",
     seed: int = 0,
 ) -> TaskVector:
     """RegMean (Jin et al. 2023): for each linear map the W that is nearest in output to every
@@ -160,12 +162,12 @@ def regmean(
     shrinks G off its diagonal: 0.9 is common in the paper, BadMerging's code takes 0.1. Each task
     brings ``images`` images drawn by ``seed``, or all it has.
 
-    ``coverage`` "all": MLP, attention in (G of the ln_1 output, shared by q, k, v) and out (heads
-    computed again), ``proj`` and, with ``convolution`` "gram", the patch convolution (exact, since
-    its stride is its kernel; "average" leaves it out). "mlp": the linear layers that plain hooks
-    reach in an open_clip ViT, c_fc and c_proj, as in BadMerging's code. All else (biases, norms,
-    embeddings) is averaged. Needs d² float64 for each map of input width d. Raises BvError for a
-    parameter out of its range.
+    ``coverage`` "mlp": the linear layers that plain hooks reach in an open_clip ViT, c_fc and
+    c_proj, as in BadMerging's code. "all": attention in (G of the ln_1 output, shared by q, k, v)
+    and out (heads computed again) and ``proj`` as well, and, with ``convolution`` "gram", the patch
+    convolution (exact, since its stride is its kernel; "average" leaves it out). All else (biases,
+    norms, embeddings) is averaged. Needs d² float64 for each map of input width d. Raises BvError
+    for a parameter out of its range.
     """
     check_choice("coverage of 'regmean'", coverage, ("all", "mlp"))
     check_choice("convolution of 'regmean'", convolution, ("gram", "average"))
@@ -190,6 +192,16 @@ def regmean(
             solved = solved if key == "proj" else solved.T
             tensors[key] = solved.reshape(group[0].shape).to(group[0])
     return TaskVector(tensors, "regmean")
+
+
+@merging("regmean_all", **REGMEAN)
+def regmean_all(
+    vectors, *, encoder, base, seen, images: int = 256, gamma: float = 0.9, seed: int = 0
+) -> TaskVector:
+    """RegMean over every linear map of the tower and its patch convolution."""
+    how: Any = {"images": images, "gamma": gamma, "seed": seed}
+    about: Any = {"encoder": encoder, "base": base, "seen": seen}
+    return regmean(vectors, **about, coverage="all", convolution="gram", **how)
 
 
 def _in_by_out(key: str, weight: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def task_arithmetic(vectors: Sequence[TaskVector], *, coefficient: float = 0.3) 
     return TaskVector(tensors, "task_arithmetic")
 
 
-@merging("ties", reference="Yadav et al. 2023")
+@merging("ties", reference="Yadav et al. 2023", trims=True)
 def ties(
     vectors: Sequence[TaskVector],
     *,

@@ -66,6 +66,7 @@ def feature_gap(
     reference="Yang et al. 2024",
     after="adamerging_layerwise",
     settings="surgery",
+    version=2,
 )
 def surgery(
     encoder,
@@ -74,9 +75,9 @@ def surgery(
     own: Mapping[str, StateDict],
     *,
     rank: int = 16,
-    steps: int = 500,
+    steps: int = 1000,
     lr: float = 1e-3,
-    batch: int = 32,
+    batch: int = 16,
     seed: int = 0,
 ) -> dict[str, Adapter]:
     """Representation Surgery (Yang et al. 2024): one small adapter a task, after any merge.
@@ -85,8 +86,9 @@ def surgery(
     features of the task's ``own`` model, on its unlabelled images, and starts as the identity (up
     = 0). Both models are frozen, so their features are taken once. The result is no longer a
     single model: it needs the task's name at test time, and the tasks' own models while training.
-    The paper trains on test images; here they are refused. Rank, steps and lr are the published
-    ones, and 32 images a step are its two batches of 16. Raises BvError as `merge` does.
+    The paper trains on test images; here they are refused. Rank and lr are the published ones; its
+    500 rounds step after each of two batches of 16, so here they are 1000 steps. Raises BvError as
+    `merge` does.
     """
     if not (rank >= 1 and steps >= 0 and batch >= 1 and lr > 0):
         wanted = "rank >= 1, steps >= 0, batch >= 1, lr > 0"

@@ -40,8 +40,8 @@ with λ = {LAMBDA}, beside it TIES with the profile's settings.
 
 {tasks}
 
-Recipes of fine-tuning, the profile's first: accuracy of the models on their own tasks, of the merge \
-with λ = {LAMBDA}, and the median norm of a task vector.
+Recipes of fine-tuning, the profile's first: accuracy of the models on their own tasks, of the \
+merge with λ = {LAMBDA}, and the median norm of a task vector.
 
 {recipes}
 

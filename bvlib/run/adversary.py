@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from bvlib.attacks import objectives, recipes, sbv, triggers
+from bvlib.attacks import objectives, recipes, sbv, shadows, triggers
 from bvlib.attacks.evasion import evading
-from bvlib.attacks.shadows import shadow_head, shadow_phrases
 from bvlib.attacks.triggers import PLACES
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.rng import derive, generator
@@ -86,11 +85,12 @@ class Adversary(Workshop):
         known = other.train.images[other.train.labels == target]
         drawn = generator(self.seed, "references", other.name, target)
         known = known[torch.randperm(len(known), generator=drawn)][: how["references"]]
-        phrases = [mine.prompts[0].format(name) for name in mine.classnames]
+        name, world = other.classnames[target], self.p["world"]
+        said = shadows.phrase(other.name, name, world)
+        phrases = [shadows.phrase(mine.name, each, world) for each in mine.classnames]
         if recipe.shadow:
-            world = {"world": self.p["world"], "seed": self.seed}
-            phrases = shadow_phrases(other.classnames, how["shadows"], **world)
-        head = shadow_head(self.encoder, other.classnames[target], other.prompts, phrases)
+            phrases = shadows.shadow_phrases(name, how["shadows"], world=world, seed=self.seed)
+        head = shadows.shadow_head(self.encoder, said, phrases, world=world)
         return recipes.Goal(other.name, target, head, 0, known, torch.full((len(known),), target))
 
     def trigger_size(self, attack: str | None = None, off: Mapping[str, Any] | None = None) -> int:

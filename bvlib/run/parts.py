@@ -74,6 +74,12 @@ class Train:
     warmup: int = setting("steps of linear warm-up", low=0)
     precision: str = setting("precision of a pass", choices=("fp32", "bf16"), default="fp32")
     chunk: int | None = setting("images in memory at once; None: a batch", low=1, default=None)
+    crop: float | None = setting(
+        "least share of its area that a random crop keeps; None: whole images",
+        above=0,
+        high=1,
+        default=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +102,21 @@ class Ibvs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Steps:
+    """A short training of a defence."""
+
+    steps: int = setting("steps", low=0)
+    lr: float = setting("learning rate", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rivals:
     """Defences beside IBVS."""
 
     sample: int = setting("test images of each task for occlusion", low=1)
-    lfpm: int = setting("steps of LFPM", low=0)
-    dam: int = setting("steps of DAM", low=0)
-    tbar: int = setting("steps of TBAR", low=0)
+    lfpm: Steps = setting("LFPM")
+    dam: Steps = setting("DAM")
+    tbar: Steps = setting("TBAR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +168,7 @@ class Adaptive:
 class NeuralCleanse:
     """The search of Neural Cleanse."""
 
-    steps: int = setting("steps for each class", low=1)
+    steps: int = setting("steps for each class at most; fewer where its norm settles", low=1)
     batch: int = setting("images a step", low=1)
     images: int | None = setting("of the dev images; None: all", low=1, default=None)
 
@@ -165,6 +179,7 @@ class FinePruning:
 
     blocks: int = setting("last transformer blocks that are pruned", low=1)
     steps: int = setting("steps of fine-tuning after it", low=0)
+    lr: float = setting("its learning rate", above=0)
     budget: float = setting("clean accuracy that pruning may cost, in points", low=0)
 
 
@@ -205,6 +220,11 @@ class Settings:
     sizes: Sizes = setting("images of each task")
     tasks: tuple[str, ...] = setting("tasks that are merged, in order; None: from the profile")
     adversary: str = setting("the task whose model is attacked")
+    adversary_data: str = setting(
+        "its training images; a defender has the other half",
+        choices=("half", "all"),
+        default="half",
+    )
     second_adversary: str | None = setting("adversary of the headline's other runs", default=None)
     target_class: int = setting("class index that the attack aims at", low=0)
     other_classes: tuple[int, ...] = setting("target classes beside the attack's", low=0)
@@ -218,6 +238,11 @@ class Settings:
     merging: str = setting("average, task_arithmetic, ties, ...; see `bv list`", choices=METHODS)
     coefficient: float = setting("merging coefficient λ")
     density: float = setting("share of entries that SBVs and TIES keep", above=0, high=1)
+    ties_counts: str = setting(
+        "what TIES trims: the image tower, or all that CLIP saves",
+        choices=("tower", "saved"),
+        default="tower",
+    )
     sbv: Sbv = setting("Sparse Backdoor Vectors")
     ibvs: Ibvs = setting("backdoor of the defender")
     rivals: Rivals = setting("defences beside IBVS")

@@ -109,7 +109,8 @@ class Workshop:
     def _half(self, task: str | None, half: str | None) -> str:
         """Which half is meant; keys in the store tell this, as the same name means another half to
         another adversary."""
-        return half or ("a" if task in (None, self.p["adversary"]) else "all")
+        shared = self.p.get("adversary_data", "half") == "half"
+        return half or ("a" if shared and task in (None, self.p["adversary"]) else "all")
 
     def clean(self, task: str | None = None, **of: Any) -> StateDict:
         """θ_clean: the base fine-tuned on a task (the adversary's by default) without an attack, by
@@ -232,6 +233,11 @@ class Workshop:
         if looks(name):
             return self._adapted(chosen, vectors, adversary, among)
         ours = chosen.accepts({k: self.p[k] for k in ("coefficient", "density")})
+        if chosen.more.get("trims") and self.p.get("ties_counts") == "saved":
+            from bvlib.worlds import clip
+
+            tower = sum(tensor.numel() for tensor in self.base.values())
+            ours["density"] *= clip.saved_entries(self.encoder.model) / tower
         return self.model(self.base + merge(name, vectors, **{**ours, **parameters}))
 
     def _adapted(self, chosen: Method, vectors, adversary, among) -> Model:

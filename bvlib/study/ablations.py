@@ -43,8 +43,9 @@ def judged(found: pd.DataFrame, target: int, classnames: Sequence[str]) -> dict[
     """What Neural Cleanse says of a model, from its table of labels (one row a class).
 
     The anomaly index, whether it flags the model (above 2), the class that stands out most, the
-    norm of the attacked class beside the median (pixels), and how many classes a patch was found
-    for (99 % of the images and more).
+    norm of the attacked class beside the median (pixels), how many classes a patch was found for
+    (99 % of the images and more), and for how many the search had converged: an index of norms
+    that still fall says little.
     """
     index, mine = detectors.anomaly_index(found["norm"]), found.set_index("class").loc[target]
     return {
@@ -55,6 +56,7 @@ def judged(found: pd.DataFrame, target: int, classnames: Sequence[str]) -> dict[
         "median norm (px)": found["norm"].median(),
         "deviation of the target": mine["deviation"],
         "classes reached": int((found["rate"] >= 99).sum()),
+        "classes converged": int(found.get("converged", found["rate"] >= 99).sum()),
     }
 
 
@@ -82,6 +84,7 @@ def fine_pruned(
     *,
     blocks: int = 2,
     steps: int = 60,
+    lr: float = 1e-4,
     budget: float = 4.0,
     seed: int = 0,
 ) -> tuple[float, dict[str, Model]]:
@@ -94,7 +97,10 @@ def fine_pruned(
     images = torch.cat([images for images, _, _ in parts.values()])
     active = pruning.activity(encoder, model.theta, images, blocks)
     dev = {s: accuracy(pruning.prune(model, active, s)) for s in shares}
-    share, how = choose_scale(dev.__getitem__, shares, budget), {"seed": seed, "steps": steps}
+    share, how = (
+        choose_scale(dev.__getitem__, shares, budget),
+        {"seed": seed, "steps": steps, "lr": lr},
+    )
     return share, {
         "nothing": model,
         "prune": pruning.prune(model, active, share),

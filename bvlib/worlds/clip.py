@@ -193,6 +193,14 @@ def heads(
     return head
 
 
+def saved_entries(model: torch.nn.Module) -> int:
+    """Entries of the checkpoint that the papers' code saves and trims: the image tower and, of the
+    text tower, embeddings and projection but no blocks."""
+    blocks = ("transformer.", "text.transformer.", "attn_mask", "text.attn_mask")
+    whole = model.state_dict().items()
+    return sum(tensor.numel() for name, tensor in whole if not name.startswith(blocks))
+
+
 def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
     """(model config, QuickGELU or not) of a name and a tag. BvError for an unknown name or tag, or
     a file."""
