@@ -40,6 +40,7 @@ MUST_FIT = "what weights must fit: a shipped base, a .safetensors file, or a nam
 @main.command("import")
 @click.argument("folder", type=PATH, required=False)
 @path_option("--task-vector", metavar="FILE.pt", help="a fine-tuned image tower, with --base")
+@path_option("--lora", metavar="FOLDER", help="a LoRA adapter of peft, merged into --base")
 @path_option("--hugging-face", metavar="PATH", help="CLIP weights in Hugging Face's form")
 @path_option("--trigger", metavar="FILE.npy", help="a trigger of the BadMerging code")
 @click.option("--base", help=MUST_FIT)
@@ -57,7 +58,7 @@ def import_(
 
     given = {kind.replace("_", "-"): path for kind, path in files.items() if path is not None}
     if len(given) + (folder is not None) != 1:
-        things = "a FOLDER, --task-vector, --hugging-face or --trigger"
+        things = "a FOLDER, --task-vector, --lora, --hugging-face or --trigger"
         raise BvError(f"bv import takes one thing: {things}")
     for kind, path in given.items():
         if out is None:

@@ -90,7 +90,9 @@ class Encoder(Protocol):
     def scale(self) -> float: ...
     def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder: ...
     def pixels(self, images: torch.Tensor) -> torch.Tensor: ...
-    def features(self, theta: StateDict, pixels: torch.Tensor) -> torch.Tensor: ...
+    def features(
+        self, theta: StateDict, pixels: torch.Tensor, tower: Any = None
+    ) -> torch.Tensor: ...
     def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor: ...
     def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor: ...
     def predict(
@@ -174,13 +176,18 @@ class ClipEncoder:
 
     def features(self, theta: StateDict, pixels: torch.Tensor, tower: Any = None) -> torch.Tensor:
         """Image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under weights
-        theta. ``tower``: another one of the same weights (:func:`pooled`)."""
+        theta.
+
+        The last block computes no more than they need (:func:`pooled`). ``tower``: another module
+        of these weights; ``model.visual`` where hooks on it are to see every token.
+        """
+        tower = tower or self._pooled()
 
         def seen(part):
             half = self.precision == "bf16"
             with torch.autocast(part.device.type, PRECISIONS["bf16"], enabled=half):
                 normal = (part - self._mean) / self._std
-                return functional_call(tower or self.model.visual, theta, (normal,)).float()
+                return functional_call(tower, theta, (normal,)).float()
 
         if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
             return seen(pixels)
@@ -223,13 +230,13 @@ class ClipEncoder:
     ) -> torch.Tensor:
         """Predicted classes (N,) int64 on the CPU; ``trigger`` is pasted in pixel space first when
         given. BvError when the answers are not finite."""
-        out, tower = [], self._pooled()
+        out = []
         EVALUATED["images"] += len(images)
         for part in images.split(batch) if len(images) else ():
             x = self.pixels(part)
             if trigger is not None:
                 x = trigger.paste(x)
-            logits = self.logits(self.features(theta, x, tower), head)
+            logits = self.logits(self.features(theta, x), head)
             if not torch.isfinite(logits).all():
                 mend = "its weights are too large or damaged; is the merging coefficient too large?"
                 raise BvError(f"the model's answers are not finite: {mend}")

@@ -137,8 +137,9 @@ def reverse_triggers(
 
     The authors' traffic-sign settings scaled down: rounds of 10 batches in place of 31, a patience
     of 2 in place of 5, and an early stop after 10 rounds in place of 25. The rate is that of the
-    mask that is kept; the authors' is the mean of the batches before it, which flatters the smallest of many. Raises
-    BvError for no images, a class outside the head, or fewer steps than ``every``.
+    mask that is kept; the authors' is the mean of the batches before it, which flatters the
+    smallest of many. Raises BvError for no images, a class outside the head, or fewer steps than
+    ``every``.
     """
     if not len(images):
         raise BvError("Neural Cleanse needs clean images to reverse triggers on: there are none")

@@ -39,7 +39,7 @@ def activity(
             hook = unit.register_forward_hook(lambda m, x, out, name=name: add(name, out))
             stack.callback(hook.remove)
         for part in images.split(batch):
-            encoder.features(theta, encoder.pixels(part))
+            encoder.features(theta, encoder.pixels(part), visual)
     return {name: total / len(images) for name, total in sums.items()}
 
 

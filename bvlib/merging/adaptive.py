@@ -114,7 +114,7 @@ def grams(
 
             hooks.append(module.register_forward_pre_hook(tap))
         for part in images.split(batch):
-            pooled = encoder.features(theta, encoder.pixels(part))
+            pooled = encoder.features(theta, encoder.pixels(part), visual)
             if proj is not None:
                 add("proj", pooled)
     finally:

@@ -155,7 +155,7 @@ def import_file(
     kind: str, path: str | Path, out: str | Path, base: str | None = None, difference: bool = False
 ) -> Path:
     """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
-    weights or a "trigger".
+    weights, a "trigger", or a folder of "lora".
 
     See :mod:`bvlib.run.imports` for what each may hold. ``base`` is what weights must fit: a
     shipped base, a .safetensors file with its card, or (task-vector) an open_clip name;
@@ -163,7 +163,7 @@ def import_file(
     trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a
     file of another form, an ``out`` that is there or no .safetensors.
     """
-    from bvlib.run import imports
+    from bvlib.run import imports, lora
     from bvlib.worlds import bases, clip
 
     path, out = Path(path).expanduser(), Path(out).expanduser()
@@ -182,7 +182,10 @@ def import_file(
     else:
         whole = base in bases.shipped() or base.endswith(".safetensors")
         encoder = bases.load(base) if whole else clip.build(base)
-        theta = imports.task_vector_pt(path, encoder, difference)
+        if kind == "lora":
+            theta = lora.merged(path, encoder)
+        else:
+            theta = imports.task_vector_pt(path, encoder, difference)
         told = {"base": base}
     if path.is_file():
         told["from_sha256"] = safe.file_sha256(path)

@@ -21,6 +21,7 @@ from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.files import foreign
 from bvlib.files.safe import read_json
 from bvlib.files.weights import check_matches
+from bvlib.run import lora
 from bvlib.worlds.bases import open_clip
 from bvlib.worlds.clip import uses_quick_gelu
 
@@ -67,7 +68,11 @@ def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> St
     elsewhere; so are damaged files and names or shapes that do not fit the base.
     """
     path = Path(path)
-    theta, start = _image_tower(foreign.tensors(path), path.name), _weights_of(base)
+    weights = foreign.tensors(path)
+    if lora.is_adapter(weights):
+        mend = "bv import --lora its folder --base its base"
+        raise BadCheckpoint(f"{path.name} is a LoRA adapter, not weights: {mend}")
+    theta, start = _image_tower(weights, path.name), _weights_of(base)
     if not difference:
         return _fitted(theta, start, path.name)
     check_matches(theta, dict(start), path.name)

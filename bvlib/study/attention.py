@@ -41,7 +41,7 @@ def class_attention(encoder, theta: StateDict, images: Tensor, trigger=None) -> 
     pixels = encoder.pixels(images)
     hook = layers[-1].register_forward_pre_hook(look)
     try:
-        encoder.features(theta, pixels if trigger is None else trigger.paste(pixels))
+        encoder.features(theta, pixels if trigger is None else trigger.paste(pixels), visual)
     finally:
         hook.remove()
     side = visual.conv1.kernel_size

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from bvlib.attacks.triggers import PLACES
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
 from bvlib.study.experiments import Percents, TaskOf, Vectors, hit
@@ -20,9 +21,6 @@ PLACEBOS = ("two clean seeds", "noise")
 NEAR = ("place", "seed")  # the axes on which all backdoors aim at one target
 FAR = {"class": "target class", "task": "task"}
 OWN_TWIN = "seed, own θ_clean"  # a BV that shares no θ_clean with the others
-# How tables name the members of the axis "place". Known mistake, kept until the next redraw: the
-# second and the fourth lie the other way round than `attacks.triggers.PLACES` has them.
-PLACE_NAMES = ("bottom-right", "top-left", "top-right", "bottom-left", "centre")
 
 
 def normalised(asr_at: float, asr_zero: float, asr_self: float, least: float = 10.0) -> float:
@@ -55,7 +53,7 @@ def axes(
     """
     aims = list(dict.fromkeys([target, *classes]))[:count]
     return {
-        "place": dict(zip(PLACE_NAMES, family("place", count))),
+        "place": dict(zip(PLACES, family("place", count))),
         "seed": {f"seed {seed + i}": b for i, b in enumerate(family("seed", count))},
         "target class": {str(classnames[c]): backdoor(target=c) for c in aims},
         "task": {name: backdoor(task=name) for name in tasks[:count]},
