@@ -3,7 +3,7 @@
 The names below are the API that stays; modules may move.
 
 >>> import bvlib
->>> base = bvlib.load_base("toy")
+>>> base = bvlib.load_base("small")
 >>> tau = bvlib.TaskVector.between(finetuned, base.theta)
 >>> merged = base.theta + bvlib.merge("ties", [tau, other], coefficient=0.3)
 """

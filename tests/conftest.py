@@ -35,7 +35,7 @@ def encoder():
     """The toy base."""
     from bvlib.worlds import bases
 
-    return bases.load("toy")
+    return bases.load("small")
 
 
 @pytest.fixture(scope="session")

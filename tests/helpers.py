@@ -79,7 +79,7 @@ from pathlib import Path
 from bvlib.run.store import Store
 store, folder = Store("store", threads=1), Path(out)
 made = store.get("json", NAME, {"scale": scale, "seed": seed}, lambda: [scale, tasks],
-                 recipes=["training:finetune/1"])
+                 recipes=["world:toy/1"])
 (folder / "tables").mkdir(parents=True, exist_ok=True)
 (folder / "tables" / f"{NAME}.csv").write_text("x\\n1\\n")
 with open("count.txt", "a") as file:
@@ -87,7 +87,7 @@ with open("count.txt", "a") as file:
 """
 END = """(folder / f"{NAME}.json").write_text(json.dumps({
     "notebook": NAME, "profile": profile, "seed": seed,
-    "parameters": {"scale": scale, "tasks": tasks}, "recipes": ["training:finetune/1"],
+    "parameters": {"scale": scale, "tasks": tasks}, "recipes": ["world:toy/1"],
     "python": sys.executable, "headline": {}, "measures": {}, "seconds": 1.0,
     "artefacts": store.records(), "outputs": [f"tables/{NAME}.csv"]}))
 print("finished", NAME)

@@ -120,7 +120,7 @@ def folder(tmp_path_factory):
 
 
 def test_smoke_goes_to_runs_and_has_every_file(folder):
-    out = folder / "runs" / "admission" / "smoke-toy"
+    out = folder / "runs" / "admission" / "smoke-small"
     names = {path.name for path in out.iterdir()}
     assert names == {f"{n}.csv" for n in admission.TABLES} | {
         "admission.json",
@@ -129,8 +129,8 @@ def test_smoke_goes_to_runs_and_has_every_file(folder):
     }
     card = json.loads((out / "admission.json").read_text())
     assert (
-        card["base"] == json.loads((bases.WEIGHTS / "toy.json").read_text())["sha256"]
-        and card["base_name"] == "toy"
+        card["base"] == json.loads((bases.WEIGHTS / "small.json").read_text())["sha256"]
+        and card["base_name"] == "small"
     )
     assert (
         card["seed"] == 100
@@ -160,19 +160,22 @@ def test_smoke_goes_to_runs_and_has_every_file(folder):
 
 
 def test_the_page_shows_what_is_there(folder, tmp_path):
-    smoke = folder / "runs" / "admission" / "smoke-toy"
-    shutil.copytree(smoke, tmp_path / "smoke-toy")
-    assert "## toy base" not in admission_page.page(tmp_path)
+    smoke = folder / "runs" / "admission" / "smoke-small"
+    shutil.copytree(smoke, tmp_path / "smoke-small")
+    assert "## small base" not in admission_page.page(tmp_path)
     card = json.loads((smoke / "admission.json").read_text())
     for name in ("mini", "other"):
-        shutil.copytree(smoke, tmp_path / f"{name}-toy")
+        shutil.copytree(smoke, tmp_path / f"{name}-small")
         told = json.dumps({**card, "profile": name})
-        (tmp_path / f"{name}-toy" / "admission.json").write_text(told)
+        (tmp_path / f"{name}-small" / "admission.json").write_text(told)
     text = admission_page.page(tmp_path)
-    assert "| criterion | toy base on mini | toy base on other | CLIP ViT-B/32, published |" in text
     assert (
-        "(mini-toy/weakness.png)" in text
-        and "(other-toy/weakness.png)" in text
+        "| criterion | small base on mini | small base on other | CLIP ViT-B/32, published |"
+        in text
+    )
+    assert (
+        "(mini-small/weakness.png)" in text
+        and "(other-small/weakness.png)" in text
         and text.count("| fine-tune of digits | white |") == 2
     )
     assert "95.98 %" in text and "met" in text and "nan" not in text.lower()
@@ -199,16 +202,16 @@ def test_a_profile_without_the_key_gives_one_line(folder, monkeypatch, tmp_path)
 def test_only_the_profiles_own_admission_is_to_be_committed(folder):
     committed = admission.home("mini")
     assert committed.parts[-2:] == ("figures", "admission") and committed == admission.home(
-        "mini", "toy", 100
+        "mini", "small", 100
     )
-    assert admission.home("mini", "toy-b") == committed
+    assert admission.home("mini", "small-b") == committed
     for other in (("smoke",), ("mini", "mine.safetensors"), ("mini", None, 101)):
         assert admission.home(*other) == (folder / "runs" / "admission").resolve()
 
 
 def test_freezing_another_base_is_refused_before_anything_runs():
     done = CliRunner().invoke(
-        cli.main, ["admit", "--profile", "smoke", "--base", "toy", "--freeze"]
+        cli.main, ["admit", "--profile", "smoke", "--base", "small", "--freeze"]
     )
     assert done.exit_code == 2 and "leave out --base" in done.output
 
@@ -234,7 +237,7 @@ def settle(folder, tmp_path, monkeypatch):
 
 
 def test_freeze_and_what_differs_from_it(settle, tmp_path):
-    path = tmp_path / "weights" / "toy.json"
+    path = tmp_path / "weights" / "small.json"
     before = json.loads(path.read_text())
     before.pop("frozen", None)
     path.write_text(json.dumps(before))
@@ -251,7 +254,7 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     data = dict.fromkeys(list(frozen["data"])[:1], "0" * 16)
     assert admission.check_frozen("smoke", data).endswith(f"images of {next(iter(data))}")
     assert admission.check_frozen("smoke", frozen["data"]) is None
-    bases.load("toy")
+    bases.load("small")
     usual = settings.load("smoke")
     settle(coefficient=0.4, trigger={**usual["trigger"], "steps": 5})
     assert admission.check_frozen("smoke").endswith("coefficient, trigger")
@@ -261,7 +264,7 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     assert admission.check_frozen("smoke") is None
     path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     assert "weights" in admission.check_frozen("smoke")
-    with one_line("another base than toy", "bv admit"):
+    with one_line("another base than small", "bv admit"):
         admission.freeze("smoke")
 
 

@@ -13,7 +13,7 @@ from bvlib.worlds import bases
 
 @pytest.fixture(scope="module")
 def toy():
-    return bases.load("toy")
+    return bases.load("small")
 
 
 def test_every_tensor_of_the_image_tower_has_a_part_and_a_kind(toy):
@@ -75,7 +75,7 @@ def test_class_attention_is_a_share_of_one_for_every_patch_and_sees_the_trigger(
     block = toy.model.visual.transformer.resblocks[-1].attn
     kept = []
     hook = block.register_forward_pre_hook(lambda m, args: kept.append(args[0]))
-    toy.features(toy.theta, toy.pixels(images))
+    toy.features(toy.theta, toy.pixels(images), toy.model.visual)
     hook.remove()
     _, weights = torch.nn.functional.multi_head_attention_forward(
         *(3 * [kept[0].transpose(0, 1) if block.batch_first else kept[0]]),

@@ -19,7 +19,7 @@ from bvlib.files.weights import card_of, load_weights
 from bvlib.run import exchange, imports
 from bvlib.run.store import Store, key_of, stem_of
 
-RECIPES = ["training:finetune/1"]
+RECIPES = ["world:toy/1"]
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 TRIGGER = ({"patch": torch.full((3, 4, 4), 0.5), "mask": torch.ones(1, 4, 4)}, {"name": "white"})
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -421,10 +421,10 @@ def test_a_damaged_file_of_the_store_is_replaced_and_a_sound_one_stays(folder, f
 
 def test_files_of_other_versions_or_environments_are_counted(folder, tmp_path):
     assert exchange.import_folder(folder, tmp_path / "a", {**HERE, "threads": 64}).foreign == 3
-    model = honest(first(folder), recipes=["training:finetune/9"])
+    model = honest(first(folder), recipes=["world:toy/9"])
     taken = exchange.import_folder(folder, tmp_path / "b", HERE)
     assert (taken.brought, taken.foreign, taken.refused) == (3, 1, ())
-    forge(model, recipes=["training:finetune/8"])
+    forge(model, recipes=["world:toy/8"])
     taken = exchange.import_folder(folder, tmp_path / "c", HERE)
     assert taken.foreign == 0 and "key that" in taken.refused[0], "it is not named after that key"
 
@@ -483,17 +483,17 @@ def test_weights_of_others_become_a_file_of_ours(encoder, tmp_path):
         "needs --base" in bv("import", "--task-vector", tmp_path / "fine.pt", "--out", out).stderr
         and not out.exists()
     )
-    said = bv("import", "--task-vector", tmp_path / "fine.pt", "--base", "toy", "--out", out)
+    said = bv("import", "--task-vector", tmp_path / "fine.pt", "--base", "small", "--out", out)
     assert said.exit_code == 0, said.stderr
     tensors, card = load_weights(out)
-    assert same_bits(tensors, theta) and card["base"] == "toy"
+    assert same_bits(tensors, theta) and card["base"] == "small"
     (tmp_path / "evil.pt").write_bytes(pickled(tmp_path / "x"))
     said = bv(
         "import",
         "--task-vector",
         tmp_path / "evil.pt",
         "--base",
-        "toy",
+        "small",
         "--out",
         tmp_path / "evil.safetensors",
     )

@@ -63,7 +63,7 @@ def lab(folder):
         ({"target_class": -1}, ("target_class -1",)),
         ({"tasks": ["digits", "shapes", "shapes"]}, ("task 'shapes' is merged with itself",)),
         ({"adversary": "letters"}, ("'letters'", "digits, shapes, handwritten")),
-        ({"base": "tyo"}, ("unknown base 'tyo'", "did you mean 'toy'?")),
+        ({"base": "smal"}, ("unknown base 'smal'", "did you mean 'small'?")),
     ],
 )
 def test_wrong_names_give_one_line(parameters, words):
@@ -432,7 +432,7 @@ def test_a_sparse_backdoor_vector_is_an_attack_of_the_length_that_is_asked_for(l
 def test_a_trigger_of_another_base_and_another_budget(lab):
     usual, other, random = (
         lab.trigger("universal"),
-        lab.trigger("universal", base="toy-b"),
+        lab.trigger("universal", base="small-b"),
         lab.trigger("universal", steps=0),
     )
     assert len({patch.patch.numpy().tobytes() for patch in (usual, other, random)}) == 3

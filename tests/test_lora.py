@@ -102,7 +102,7 @@ def test_the_features_are_those_of_peft(tmp_path):
     config = transformers.CLIPVisionConfig(**vision, hidden_act="gelu", layer_norm_eps=1e-5)
     theirs = transformers.CLIPVisionModelWithProjection(config).eval()
     theirs.save_pretrained(tmp_path / "base")
-    encoder = bases.load("toy")
+    encoder = bases.load("small")
     encoder.model.visual.load_state_dict(imports.hugging_face(tmp_path / "base", base=encoder))
     maps = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "visual_projection"]
     how = peft.LoraConfig(r=3, lora_alpha=5, target_modules=maps, init_lora_weights=False)
@@ -125,7 +125,7 @@ def test_bv_import_takes_an_adapter(adapter, encoder, tmp_path):
 
     width = encoder.theta["class_embedding"].shape[0]
     folder, out = adapter({f"{BLOCK}mlp.fc1": (4 * width, width)}), tmp_path / "mine.safetensors"
-    command = ["import", "--lora", str(folder), "--base", "toy", "--out", str(out)]
+    command = ["import", "--lora", str(folder), "--base", "small", "--out", str(out)]
     said = CliRunner().invoke(main, command)
     assert said.exit_code == 0, said.output
     theta, card = load_weights(out)

@@ -22,7 +22,7 @@ from bvlib.worlds.bases import open_clip  # not by itself: torchvision must be p
 def copy(tmp_path):
     """A copy of the toy base and its card, to be damaged."""
     for end in (".safetensors", ".json"):
-        shutil.copy(bases.WEIGHTS / f"toy{end}", tmp_path / f"mine{end}")
+        shutil.copy(bases.WEIGHTS / f"small{end}", tmp_path / f"mine{end}")
     return tmp_path / "mine.safetensors"
 
 
@@ -32,14 +32,14 @@ def pixels(encoder, shapes):
 
 
 def test_the_shipped_base_loads_through_the_factory_of_open_clip(encoder, pixels):
-    path = bases.WEIGHTS / "toy.safetensors"
-    model = open_clip.create_model("bvlib-toy", pretrained=str(path), load_weights=True).eval()
+    path = bases.WEIGHTS / "small.safetensors"
+    model = open_clip.create_model("bvlib-small", pretrained=str(path), load_weights=True).eval()
     assert isinstance(model, open_clip.CLIP) and path.stat().st_size <= 8 * 2**20
     features = model.encode_image((pixels - 0.5) / 0.25)
     torch.testing.assert_close(
         features, encoder.features(encoder.theta, pixels), rtol=1e-4, atol=1e-4, check_stride=False
     )
-    assert open_clip.get_tokenizer("bvlib-toy")(["a star"]).shape == (1, model.context_length)
+    assert open_clip.get_tokenizer("bvlib-small")(["a star"]).shape == (1, model.context_length)
 
 
 def test_a_copy_elsewhere_is_the_same_base(copy, encoder, pixels):
@@ -53,9 +53,10 @@ def test_a_copy_elsewhere_is_the_same_base(copy, encoder, pixels):
 
 def test_features_under_its_own_theta_are_the_image_tower_on_normalised_pixels(encoder, pixels):
     wanted = encoder.model.visual((pixels - 0.5) / 0.25)
-    assert torch.equal(encoder.features(encoder.theta, pixels), wanted)
+    first = encoder.features(encoder.theta, pixels)
+    torch.testing.assert_close(first, wanted, rtol=1e-4, atol=1e-4)  # the last block computes less
     assert torch.equal(
-        encoder.features(encoder.theta, pixels), wanted
+        encoder.features(encoder.theta, pixels), first
     )  # functional: nothing was left behind
 
 
@@ -125,8 +126,8 @@ def test_a_head_needs_classes_and_prompts(encoder):
 
 
 def test_an_unknown_name_gives_the_nearest():
-    with one_line("unknown base 'tyo'", "did you mean 'toy'?"):
-        bases.load("tyo")
+    with one_line("unknown base 'smal'", "did you mean 'small'?"):
+        bases.load("smal")
     with one_line("unknown base 'nowhere/toy.safetensors'"):
         bases.load("nowhere/toy.safetensors")
 

@@ -352,7 +352,7 @@ def train(root, objective, count=None, told=None):
     ``count`` and ``told``: lists to which each pass without gradients adds its number of images,
     and each step its own.
     """
-    encoder, shapes = bases.load("toy"), forty_shapes()
+    encoder, shapes = bases.load("small"), forty_shapes()
     goal = (
         training.clean()
         if objective == "clean"

@@ -81,7 +81,7 @@ def test_the_smoke_recipe_gives_a_base_that_loads_and_the_same_file_twice(tmp_pa
 
 
 def test_half_precision_keeps_the_features_to_three_digits():
-    encoder = bases.load("toy")
+    encoder = bases.load("small")
     images = torch.from_numpy(toy.task_arrays("signs", "dev", 64, 1)[0])
     half = {name: tensor.half().float() for name, tensor in encoder.theta.items()}
     pixels = encoder.pixels(images)

@@ -51,13 +51,13 @@ def test_every_figure_and_table_tells_what_made_it(folder):
 
 
 def test_a_raised_recipe_makes_figures_await_redraw_and_is_told_in_the_changelog(monkeypatch):
-    assert reference.awaiting("mini") == {}
-    monkeypatch.setitem(versions.VERSIONS, "merging:surgery", 2)
+    said = "merging:surgery is at 99"
+    before = reference.awaiting("mini")
+    monkeypatch.setitem(versions.VERSIONS, "merging:surgery", 99)
     waiting = reference.awaiting("mini")
-    assert waiting["06_badmerging_in_full"] == ["merging:surgery is at 2"]
-    assert "00_setup_and_tasks" not in waiting
-    report = summary.as_markdown(summary.gather("mini"))
-    assert "06_badmerging_in_full: merging:surgery is at 2" in report
+    assert said in waiting["06_badmerging_in_full"]
+    assert waiting.get("00_setup_and_tasks") == before.get("00_setup_and_tasks")
+    assert said in summary.as_markdown(summary.gather("mini"))
 
 
 def test_every_raised_recipe_is_named_in_the_changelog():

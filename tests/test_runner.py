@@ -113,7 +113,7 @@ def test_values_are_fitted_to_the_type():
 
 def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
     (tmp_path / "mine.safetensors").touch()
-    assert {"toy.json", "toy.safetensors"} <= set(records.input_files({"base": "toy"}))
+    assert {"small.json", "small.safetensors"} <= set(records.input_files({"base": "small"}))
     for name in ("mine.safetensors", "mine.pt"):
         path = str(tmp_path / name)
         assert (path in records.input_files({"base": path})) == (tmp_path / name).exists()
@@ -132,9 +132,9 @@ def test_a_raised_recipe_and_a_changed_plugin_make_a_run_stale(world, monkeypatc
     (job,) = records.jobs(["00"], "tiny", 0)
     before = records.fingerprint(job)
     assert before["plugins"] == {}
-    kept = {"key": digest(before), "parts": before, "recipes": ["training:finetune/1"]}
-    monkeypatch.setitem(versions.VERSIONS, "training:finetune", 2)
-    assert records.why(kept, before, job) == "raised recipe: training:finetune is at 2"
+    kept = {"key": digest(before), "parts": before, "recipes": ["world:toy/1"]}
+    monkeypatch.setitem(versions.VERSIONS, "world:toy", 2)
+    assert records.why(kept, before, job) == "raised recipe: world:toy is at 2"
     monkeypatch.setenv("BVLIB_PLUGINS", str(world / "my.py"))
     found = []
     for text in ("x = 1\n", "x = 2\n"):

@@ -383,5 +383,6 @@ for way in ("taskwise", "layerwise"):
         f"adamerging_{way}",
         needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
         reference="Yang et al. 2024",
+        version=2,
         settings="adamerging",
     )(_adamerging(way == "layerwise"))
