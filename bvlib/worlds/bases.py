@@ -4,6 +4,7 @@ import json
 import logging
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
+from bvlib.worlds.source import reason
 
 # isort: split
 
@@ -77,11 +79,27 @@ def load(name: str) -> ClipEncoder:
     if not path.exists():
         raise unknown("base", name, shipped())
     weights, card = load_weights(path)
-    if "model" not in card:
+    if not isinstance(card.get("model"), dict):
         mend = f"put {path.stem}.json beside it"
         raise BvError(f"{path.name} has no card with a model config: {mend}")
-    model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
+    for name in ("mean", "std"):
+        if not _three(card.get(name, MEAN), 1e-6 if name == "std" else -1e6):
+            what = "three numbers above 0" if name == "std" else "three numbers"
+            raise BvError(f"{path.stem}.json: {name} is {what}, not {card[name]!r}")
+    try:
+        model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
+    except Exception as error:  # whatever open_clip makes of the config
+        why = reason(error)
+        raise BvError(f"{path.stem}.json: open_clip cannot build its model ({why})") from None
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
     pixels = card.get("mean", MEAN), card.get("std", STD)
     return ClipEncoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)
+
+
+def _three(values: Any, above: float) -> bool:
+    """Whether these are three finite numbers above a bound."""
+    numbers = isinstance(values, (list, tuple)) and len(values) == 3
+    return numbers and all(
+        isinstance(v, (int, float)) and type(v) is not bool and above < v < 1e6 for v in values
+    )
