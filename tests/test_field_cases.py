@@ -437,3 +437,20 @@ def test_safetensors_of_a_full_disk_are_told_in_one_line(tmp_path, monkeypatch):
     with one_line("w.safetensors", "No space left on device", "make room there"):
         save_weights(tmp_path / "w.safetensors", {"w": torch.ones(2)})
     assert not [*tmp_path.iterdir()]
+
+
+def test_class_folders_in_the_order_of_text_are_known_by_their_number():
+    """Kaggle's GTSRB: folders 0, 1, 10, 11, … (vision#714)."""
+    gtsrb = images.DATASETS["gtsrb"]
+    words, names = list(gtsrb.words.values()), sorted(map(str, range(43)))
+    assert gtsrb.read_names(names) == [words[int(name)] for name in names]
+    assert gtsrb.read_names([f"{i:05d}" for i in range(43)]) == words
+    assert gtsrb.read_names(["0", "2"]) == ["0", "2"]  # not all classes: which are they?
+
+
+def test_written_weights_are_for_others_to_read_as_any_file(tmp_path):
+    """safetensors writes files of mode 0600 (safetensors#782)."""
+    save_weights(tmp_path / "mine.safetensors", {"a": torch.ones(2)})
+    (tmp_path / "plain").touch()
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(set(modes.values())) == 1, modes

@@ -70,7 +70,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            draft.touch()
+            usual = draft.stat().st_mode  # some libraries write files that only their owner reads
             write(draft)
+            draft.chmod(usual)
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

@@ -73,17 +73,19 @@ class DatasetInfo:
     def read_names(self, names: Sequence[str]) -> list[str]:
         """Class names of a file -> words that a CLIP text tower can read, in the same order.
 
-        Found by name, else by position when the names number themselves (0, 1, ... or 00000,
-        00001, ...).
+        Found by name, else by number when the names number themselves (0, 1, 10, ... or 00000,
+        00001, ...), in whatever order.
 
         >>> from bvlib.worlds.images import DATASETS
         >>> DATASETS["fashion_mnist"].read_names(["T-shirt/top", "Trouser"])
         ['t-shirt', 'pair of trousers']
         """
         words = {loose(name): text for name, text in self.words.items()}
-        numbered = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
-        if len(names) == len(words) and all(m and int(m[1]) == i for i, m in enumerate(numbered)):
-            return list(words.values())
+        found = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
+        numbers = [int(match[1]) for match in found if match]
+        if sorted(numbers) == list(range(len(words))) and len(numbers) == len(names):
+            each = list(words.values())
+            return [each[number] for number in numbers]
         return [words.get(loose(name)) or _tidy(name) for name in names]
 
 
