@@ -96,8 +96,10 @@ def criteria_table(folder: Path) -> str:
 def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
     found = []
     for path in sorted(Path(folder).glob("*/admission.json")):
-        if not path.parent.name.startswith("smoke"):
-            tables = {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}
+        files = {name: path.with_name(f"{name}.csv") for name in TABLES}
+        whole = all(file.is_file() for file in files.values())  # not so before there were recipes
+        if whole and not path.parent.name.startswith("smoke"):
+            tables = {name: pd.read_csv(file) for name, file in files.items()}
             found.append((path.parent.name, read_json(path), tables))
     return found
 
