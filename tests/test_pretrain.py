@@ -3,6 +3,7 @@ one that was never stopped."""
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bvlib.core.errors import BvError, MissingData
 from bvlib.worlds import bases, pretrain, toy
 from bvlib.worlds.pretrain import augment, captions, pictures
 from bvlib.worlds.pretrain.batches import Batch, Batches
+from bvlib.worlds.pretrain.recipe import SETS as SETS_KNOWN
 from bvlib.worlds.pretrain.training import contrastive_loss, naming_loss
 
 RECIPE = pretrain.RECIPES["smoke"]
@@ -141,6 +143,13 @@ def test_a_damaged_set_is_told(data):
     (data / "emoji.npz").write_bytes(b"PK nothing")
     with pytest.raises(BvError, match=r"emoji.npz: it is truncated or no npz"):
         pictures.read("emoji")
+
+
+def test_every_set_of_a_recipe_is_told_in_the_readme_of_the_data():
+    text = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
+    for name, told in SETS_KNOWN.items():
+        assert f"| {name} | {told['kind']} | {told['licence']} |" in text
+    assert pretrain.RECIPES["toy"].open and not pretrain.RECIPES["real32"].open
 
 
 # What a batch holds
