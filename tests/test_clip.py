@@ -63,9 +63,9 @@ def test_a_real_vit_b_32():
     )
     features = encoder.features(theta, x)
     mean, std = (torch.tensor(card[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
-    assert torch.equal(
-        features, encoder.model.encode_image((x - mean) / std)
-    ) and features.shape == (2, 512)
+    wanted = encoder.model.encode_image((x - mean) / std)
+    torch.testing.assert_close(features, wanted, rtol=1e-3, atol=1e-3)
+    assert features.shape == (2, 512)
     head = encoder.head(NAMES, TEMPLATES)
     assert head.shape == (3, 512)
     assert encoder.predict(theta, (255 * x).byte().permute(0, 2, 3, 1), head).shape == (2,)

@@ -200,7 +200,8 @@ def test_the_activity_of_a_unit_by_hand(encoder, shapes):
     hook = encoder.model.visual.transformer.resblocks[3].mlp.c_fc.register_forward_hook(
         lambda m, x, out: tokens.append(torch.nn.functional.gelu(out))
     )
-    encoder.features(encoder.theta, encoder.pixels(shapes.dev.images))
+    every = encoder.model.visual  # the tower that computes every token
+    encoder.features(encoder.theta, encoder.pixels(shapes.dev.images), every)
     hook.remove()
     found = pruning.activity(encoder, encoder.theta, shapes.dev.images, blocks=1)
     torch.testing.assert_close(

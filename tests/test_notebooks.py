@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bvlib.cli import main
+from bvlib.core.versions import recipe as version_of
 from bvlib.report import claims, golden, summary
 from bvlib.run import notebooks, runner, settings
 
@@ -250,7 +251,7 @@ def test_figures_are_picture_data_and_provenance(smoke, name):
             provenance["parameters"]["profile"] == "smoke"
             and provenance["parameters"]["trigger_size"] == 6
         )
-        assert f"notebook:{name}/1" in provenance["recipes"]
+        assert version_of(f"notebook:{name}") in provenance["recipes"]
 
 
 @each_notebook

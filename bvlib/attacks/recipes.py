@@ -48,8 +48,7 @@ class Attack(Method):
 attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
 
 _PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
-_NEW: Any = {"version": 2}
-_OFF: Any = {"off_task": True, **_NEW}
+_OFF: Any = {"off_task": True}
 for _name, _trigger, _objective, _reference, _what, _more in (
     ("badnets", "white", _PLAIN, "Gu et al. 2017",
      "white square, plain poisoned loss (Gu et al. 2017)", {}),
@@ -67,7 +66,7 @@ for _name, _trigger, _objective, _reference, _what, _more in (
      "random patch at a random place each time (Salem et al. 2022)", {}),
     ("label-consistent", "checkerboard", objectives.label_consistent, "Turner et al. 2019",
      "hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
-     _NEW),
+     {}),
     ("badmerging-off", "off-universal", _MIXED, "BadMerging, off-task",
      "BadMerging off-task: a few references, shadow classes, augmentation, feature interpolation",
      _OFF),
@@ -165,19 +164,19 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 # Kinds that are optimised need images; they take the profile's steps, batch and lr as well.
 
 
-@trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1", version=2)
+@trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1")
 def _universal(encoder, theta, goal, **how):
     """A patch that sends any image to the target class on the base."""
     return triggers.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
 
 
-@trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018", version=2)
+@trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
 def _trojan(encoder, theta, goal, **how):
     """A patch that drives chosen features of the base."""
     return triggers.trojan(encoder, theta, goal.head, goal.images, **how)
 
 
-_REFERENCES: dict[str, Any] = {"needs": "references of the class", "version": 2}
+_REFERENCES: dict[str, Any] = {"needs": "references of the class"}
 
 
 @trigger_kind("off-universal", **_REFERENCES, reference="BadMerging, off-task")

@@ -37,7 +37,6 @@ FLAGGED_ABOVE = 2.0
     "neural-cleanse",
     of="model",
     settings="neural_cleanse",
-    version=2,
     short="cleanse",
     needs="clean images of the task",
     reference="Wang et al. 2019",

@@ -42,7 +42,7 @@ def placebo(situation: Situation) -> Model:
     return _minus(situation, drift * (mean_vector(situation).norm() / drift.norm()))
 
 
-@defence("lfpm", version=2, label="LFPM (our reading)", reference="arXiv 2606.12498")
+@defence("lfpm", label="LFPM (our reading)", reference="arXiv 2606.12498")
 def anti_backdoor(situation: Situation, *, steps: int = 30, lr: float = 1e-4) -> Model:
     """Unlearning in feature space against the defender's own trigger (our reading of LFPM)."""
     at, patch = (situation.encoder, situation.merged.theta), situation.given("patch")
@@ -51,7 +51,7 @@ def anti_backdoor(situation: Situation, *, steps: int = 30, lr: float = 1e-4) ->
     return situation.choose(lambda s: unlearning.lfpm(situation.merged, vector, s))[1]
 
 
-@defence("dam", version=2, label="DAM (our reading)", reference="arXiv 2410.13910")
+@defence("dam", label="DAM (our reading)", reference="arXiv 2410.13910")
 def defence_aware(situation: Situation, *, steps: int = 30, lr: float = 0.05) -> Model:
     """A merge of its own that learns a mask shared by all tasks (our reading of DAM)."""
     s = situation
@@ -59,7 +59,7 @@ def defence_aware(situation: Situation, *, steps: int = 30, lr: float = 0.05) ->
     return unlearning.dam(s.vectors, encoder=s.encoder, base=s.base, seen=s.seen, **how)
 
 
-_LABELS: Any = {"needs": "labels", "settings": "fine_pruning", "version": 2}
+_LABELS: Any = {"needs": "labels", "settings": "fine_pruning"}
 
 
 @defence("fine-tuning", **_LABELS)
@@ -101,7 +101,7 @@ def _cover(encoder: Any, rule: str, colour: Any) -> Any:
 _TBAR: Any = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
 
 
-@defence("tbar", version=2, needs="trigger, class", **_TBAR)
+@defence("tbar", needs="trigger, class", **_TBAR)
 def known_trigger(situation: Situation, *, steps: int = 20, lr: float = 1e-4) -> Model:
     """Negation of what a few steps on images with the attacker's trigger add."""
     attack, (images, _, head) = situation.given("attack"), situation.given("goal")

@@ -140,7 +140,7 @@ REGMEAN: Any = {
 }
 
 
-@merging("regmean", **REGMEAN, version=2)
+@merging("regmean", **REGMEAN)
 def regmean(
     vectors,
     *,
@@ -383,6 +383,5 @@ for way in ("taskwise", "layerwise"):
         f"adamerging_{way}",
         needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
         reference="Yang et al. 2024",
-        version=2,
         settings="adamerging",
     )(_adamerging(way == "layerwise"))

@@ -66,7 +66,6 @@ def feature_gap(
     reference="Yang et al. 2024",
     after="adamerging_layerwise",
     settings="surgery",
-    version=2,
 )
 def surgery(
     encoder,
