@@ -237,7 +237,8 @@ class Workshop:
             from bvlib.worlds import clip
 
             tower = sum(tensor.numel() for tensor in self.base.values())
-            ours["density"] *= clip.saved_entries(self.encoder.model) / tower
+            share = ours["density"] * clip.saved_entries(self.encoder.model) / tower
+            ours["density"] = min(1.0, share)
         return self.model(self.base + merge(name, vectors, **{**ours, **parameters}))
 
     def _adapted(self, chosen: Method, vectors, adversary, among) -> Model:
