@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bvlib.files.safe import read_json
-from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES
+from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES, WEAK
 from bvlib.report.paper_numbers import CLIP
 from bvlib.report.tables import markdown
 
@@ -179,7 +179,7 @@ def draw(weakness: pd.DataFrame, adversary: str, title: str):
     line(left, "base", "universal", "attack", "universal, mean")
     line(left, "base", "random", "random", "random, mean")
     line(left, "base", "white", "placebo", "white, mean")
-    left.axhline(50, color="black", lw=0.8, ls=":")
+    left.axhline(WEAK, color="black", lw=0.8, ls=":")
     own = f"fine-tune of {adversary}"
     others = [m for m in mean["model"].unique() if m not in ("base", "clean merge", own)]
     for i, model in enumerate(others):
