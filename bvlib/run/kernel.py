@@ -1,5 +1,6 @@
 """One notebook through papermill, in a fresh kernel of this very Python."""
 
+import logging
 import os
 import re
 import sys
@@ -25,6 +26,14 @@ from bvlib.run.notebooks import root_folder, shown
 from bvlib.run.records import Job
 
 Say = Callable[[str], Any]
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not the traceback of a kernel that died: a run says so in its own words."""
+    return not (record.exc_info and isinstance(record.exc_info[1], DeadKernelError))
+
+
+logging.getLogger("asyncio").addFilter(_worth_telling)
 
 
 def execute(job: Job, parameters: Mapping[str, Any], say: Say) -> None:
