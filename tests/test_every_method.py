@@ -19,6 +19,7 @@ from bvlib.attacks.recipes import attack
 from bvlib.attacks.sbv import sbv_rule
 from bvlib.cli import main
 from bvlib.core.registry import REGISTRIES
+from bvlib.core.versions import recipe as version_of
 from bvlib.merging import merging
 from bvlib.run import notebooks
 
@@ -79,7 +80,8 @@ def test_each_merging_method_and_each_attack_runs_in_01(method, name, place):
     lab = cells("01", folder, merging=method, attack=name)["lab"]
     assert (lab.p["merging"], lab.p["attack"]) == (method, name)
     found = json.loads((folder / "01_badmerging.json").read_text())
-    assert {f"merging:{method}/1", f"attack:{name}/1"} <= set(found["recipes"])
+    used = {version_of(f"merging:{method}"), version_of(f"attack:{name}")}
+    assert used <= set(found["recipes"])
     assert found["headline"]["CA"]["value"] > 0
     assert method in set(table(folder, "main")["merging"])
     assert name in set(table(folder, "attacks")["attack"])
