@@ -51,7 +51,13 @@ def situation(tiny):
     )
 
 
-QUICK = {"lfpm": 1, "dam": 1, "tbar": 1, "fine_pruning": {"steps": 1, "blocks": 1, "budget": 4.0}}
+ONE = {"steps": 1}
+QUICK = {
+    "lfpm": ONE,
+    "dam": ONE,
+    "tbar": ONE,
+    "fine_pruning": {"steps": 1, "blocks": 1, "budget": 4.0},
+}
 
 
 @pytest.mark.parametrize("name", list(defence))
@@ -100,7 +106,7 @@ def test_a_defence_is_named_told_and_given_its_parameters():
         "the attack"
     }
     assert all(m.what and m.label for m in defence.values())
-    assert defence["lfpm"].settings({"lfpm": 7, "sample": 3}) == {"steps": 7}
+    assert defence["lfpm"].settings({"lfpm": {"steps": 7}, "sample": 3}) == {"steps": 7}
     assert defence["fine-tuning"].settings(QUICK) == {"steps": 1}
     assert defence["fine-pruning"].settings(QUICK) == {"steps": 1, "blocks": 1}
     assert defence["occlusion"].settings({}) == {}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bvlib.core.encoder import text_features
 from bvlib.core.errors import BvError, MissingData
-from bvlib.worlds import bases, pretrain, toy
+from bvlib.worlds import bases, pretrain, tasks, toy
 from bvlib.worlds.pretrain import augment, captions, pictures
 from bvlib.worlds.pretrain.batches import Batch, Batches
 from bvlib.worlds.pretrain.recipe import SETS as SETS_KNOWN
@@ -150,6 +150,7 @@ def test_every_set_of_a_recipe_is_told_in_the_readme_of_the_data():
     for name, told in SETS_KNOWN.items():
         assert f"| {name} | {told['kind']} | {told['licence']} |" in text
     assert pretrain.RECIPES["toy"].open and not pretrain.RECIPES["real32"].open
+    assert not set(SETS_KNOWN) & set(tasks.known())  # what a base has seen is no task
 
 
 # What a batch holds

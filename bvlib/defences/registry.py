@@ -91,9 +91,8 @@ class Defence(Method):
         return self.more.get("label", self.name)
 
     def settings(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """Its parameters in a profile's settings {name: parameters, or a number of steps}."""
-        given = profile.get(self.more.get("settings", self.name), {})
-        return self.accepts(given if isinstance(given, Mapping) else {"steps": given})
+        """Its parameters in a profile's settings {name: parameters}."""
+        return self.accepts(profile.get(self.more.get("settings", self.name), {}))
 
 
 def _checked(function: Callable) -> Callable:

@@ -33,7 +33,6 @@ __all__ = ["DATASETS", "GENERIC_TEMPLATES", "DatasetInfo", "load", "names", "tab
 SIDE = 32  # pixels; every image that `load` serves is SIDE x SIDE
 KEYS = ("train_images", "train_labels", "test_images", "test_labels", "classnames")
 JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
-BASE_ONLY = ("omniglot", "tinyimagenet")  # in the training of the real32 base, so not its tasks
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import torch
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
+from bvlib.worlds.pretrain.recipe import SETS
 
 log = logging.getLogger("bvlib")
 
@@ -82,8 +83,8 @@ class Task:
 
 
 def known() -> list[str]:
-    """Names of all tasks that :func:`load` takes."""
-    real = [name for name in images.names() if name not in images.BASE_ONLY]
+    """Names of all tasks that :func:`load` takes: not the sets that bases are trained on."""
+    real = [name for name in images.names() if name not in SETS]
     return [*toy.TASKS, HANDWRITTEN, *real]
 
 
