@@ -48,7 +48,9 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
 
 
-def view(x: torch.Tensor, photo: torch.Tensor, turns: torch.Tensor, crop: float, dice: Dice):
+def view(
+    x: torch.Tensor, photo: torch.Tensor, turns: torch.Tensor, crop: float, dice: Dice
+) -> torch.Tensor:
     """Look at each picture anew: photos cropped to at least ``crop`` of their area and mirrored,
     others zoomed and moved a little; turned by up to ``turns`` (N,) radians."""
     n = len(x)
@@ -72,7 +74,9 @@ def view(x: torch.Tensor, photo: torch.Tensor, turns: torch.Tensor, crop: float,
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def colours(x: torch.Tensor, photo: torch.Tensor, character: torch.Tensor, dice: Dice):
+def colours(
+    x: torch.Tensor, photo: torch.Tensor, character: torch.Tensor, dice: Dice
+) -> torch.Tensor:
     """Change saturation, brightness and contrast; half of the characters become their negative."""
     n = len(x)
     x = torch.where(_wide(character & dice.chance(n, 0.5)), 1 - x, x)
@@ -86,7 +90,7 @@ def colours(x: torch.Tensor, photo: torch.Tensor, character: torch.Tensor, dice:
     return middle * _wide(bright) + _wide(contrast) * (x - middle)
 
 
-def camera(x: torch.Tensor, dice: Dice):
+def camera(x: torch.Tensor, dice: Dice) -> torch.Tensor:
     """Blur some a little, put noise on some, and keep to [0, 1]."""
     n = len(x)
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)

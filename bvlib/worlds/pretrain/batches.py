@@ -15,6 +15,7 @@ from bvlib.core.rng import derive
 from bvlib.worlds import toy
 from bvlib.worlds.pretrain import augment, captions
 from bvlib.worlds.pretrain.augment import Dice
+from bvlib.worlds.pretrain.captions import Bodies
 from bvlib.worlds.pretrain.pictures import Pictures, captions_of, named
 from bvlib.worlds.pretrain.pools import Pool, as_planes
 from bvlib.worlds.pretrain.recipe import Recipe
@@ -22,6 +23,7 @@ from bvlib.worlds.pretrain.recipe import Recipe
 CROWDED = (0.15, 0.5)  # of the scenes, in the first stage and in the second
 STICKERS = (4, 5, 6, 7, 8, 9, 10, 11)  # px
 HOLES = (3, 4, 5, 6, 7, 8, 9, 10)
+Kinds = list[tuple[str, int]]  # (kind of picture, how many of a batch), in order
 TURNS = {"photo": 0.1, "drawing": 0.1, "character": 0.17, "scene": 0.0}  # radians, at most
 
 
@@ -79,7 +81,7 @@ class Batches:
         said = [text for name, kind in kinds.items() for text in captions_of(name, kind)]
         variants = len(said) // max(1, len(ids))
 
-        def told(texts: Sequence[str]) -> captions.Bodies:
+        def told(texts: Sequence[str]) -> Bodies:
             body, lengths = captions.bodies(tokenizer, texts)
             return body.to(self.device), lengths.to(self.device)
 
@@ -121,8 +123,8 @@ class Batches:
         tokens = captions.tokens(said, self.start, self.end)
         return Batch(x, tokens, names, share, partner)
 
-    def _draw(self, done: float, dice: Dice):
-        """Plain pictures, [(kind, how many)], bodies, and names (B, 4), photos first."""
+    def _draw(self, done: float, dice: Dice) -> tuple[torch.Tensor, Kinds, Bodies, torch.Tensor]:
+        """Plain pictures, their kinds, bodies, and names (B, 4), photos first."""
         recipe, parts, kinds = self.recipe, [], []
         many = [int(recipe.batch * share) for share in recipe.sets.values()]
         for each, n in sorted(zip(self.sets, many), key=lambda pair: pair[0].kind != "photo"):
@@ -154,10 +156,10 @@ class Batches:
         blurred = torch.nn.functional.interpolate(blurred, size=(32, 32), mode="bilinear")
         return torch.where(dice.chance((n, 1, 1, 1), 0.6), plain, blurred)
 
-    def _of(self, kinds: list[tuple[str, int]], kind: str) -> torch.Tensor:
+    def _of(self, kinds: Kinds, kind: str) -> torch.Tensor:
         return torch.cat([torch.full((n,), k == kind, device=self.device) for k, n in kinds])
 
-    def _turns(self, kinds: list[tuple[str, int]]) -> torch.Tensor:
+    def _turns(self, kinds: Kinds) -> torch.Tensor:
         return torch.cat([torch.full((n,), TURNS[k], device=self.device) for k, n in kinds])
 
     def _multi_hot(self, rows: torch.Tensor) -> torch.Tensor:
@@ -165,7 +167,14 @@ class Batches:
         wide = torch.zeros(len(rows), len(self.names) + 1, device=self.device)
         return wide.scatter_(1, rows % wide.shape[1], 1.0)[:, :-1]
 
-    def _stick(self, where, x, said, names, dice) -> captions.Bodies:
+    def _stick(
+        self,
+        where: torch.Tensor,
+        x: torch.Tensor,
+        said: Bodies,
+        names: torch.Tensor,
+        dice: Dice,
+    ) -> Bodies:
         """Put stickers on pictures ``where``, name them in ``names`` (both in place), and return
         the new bodies."""
         n, pool = len(where), self.pools["stickers"]

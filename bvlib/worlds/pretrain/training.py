@@ -149,14 +149,14 @@ def train(
     if tensors:
         trainer.resume(tensors, card["step"])
     every = every or max(1, recipe.steps // SHOWN)
-    begin, told = time.perf_counter(), False
+    begin, estimated = time.perf_counter(), False
     first, before = card["step"], card["seconds"]
     with _no_denormals():
         for step in range(first, recipe.steps):
             clip, naming = trainer.step(batches(step))
             spent = time.perf_counter() - begin
-            if not told and (step - first >= 5 or spent > 20):
-                told = True
+            if not estimated and (step - first >= 5 or spent > 20):
+                estimated = True
                 _estimate(recipe, trainer, step + 1 - first, spent, step, say)
             if (step + 1) % every and step + 1 < recipe.steps:
                 continue
@@ -170,15 +170,17 @@ def train(
             card |= {"step": step + 1, "seconds": round(before + spent, 1)}
             card["images_per_second"] = round(recipe.batch * (step + 1) / card["seconds"], 1)
             left = spent / (step + 1 - first) * (recipe.steps - step - 1) / 60
-            told_of = "  ".join(f"{name} {value}" for name, value in list(point.items())[1:])
-            say(f"step {step + 1}/{recipe.steps}  {told_of}  {left:.0f} minutes to go")
+            shown = "  ".join(f"{name} {value}" for name, value in list(point.items())[1:])
+            say(f"step {step + 1}/{recipe.steps}  {shown}  {left:.0f} minutes to go")
             if state:
                 trainer.keep(state, card)
     trainer.model.eval()
     return trainer.encoder, card
 
 
-def _estimate(recipe: Recipe, trainer: Trainer, steps: int, spent: float, at: int, say: Say):
+def _estimate(
+    recipe: Recipe, trainer: Trainer, steps: int, spent: float, at: int, say: Say
+) -> None:
     """Say how fast it is, beside the image tower alone, and how long it will take."""
     rate = recipe.batch * steps / spent
     x = torch.rand(recipe.batch, 3, 32, 32, device=trainer.device)
