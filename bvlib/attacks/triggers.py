@@ -157,14 +157,12 @@ def universal(
     """A universal adversarial patch: δ* = argmin E_x CE(h(f_θ(x ⊕ δ)), c) over images that θ does
     not take for class c already (BadMerging, stage 1).
 
-    ``images`` (N, H, W, 3) uint8, ``target`` the class c; ``how`` as in :func:`optimised`. Raises
-    BvError when every image is taken for the target class.
+    ``images`` (N, H, W, 3) uint8, ``target`` the class c; ``how`` as in :func:`optimised`. A model
+    that takes every image for c keeps them all, as there is none to prefer.
     """
     others = images[(encoder.predict(theta, images, head) != target).cpu()]
-    if not len(others):
-        needed = f"images that are not taken for the target {target}"
-        raise BvError(f"a universal trigger needs {needed}: there are none")
-    return toward_class(encoder, theta, head, others, target, size=size, **how)
+    chosen = others if len(others) else images
+    return toward_class(encoder, theta, head, chosen, target, size=size, **how)
 
 
 def toward_class(
