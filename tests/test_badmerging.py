@@ -200,7 +200,8 @@ def test_measures_of_the_short_main_table(attacked):
     methods = {"task_arithmetic": None, "ties": "ties"}
     merge = {"merge": lambda theta=None, m=None: MERGES[theta, methods.get(m)]}
     main = badmerging.main(attacked, methods, tasks=TASKS, task=TASKS.get, **merge)
-    attacks = badmerging.alone_and_merged(attacked, model=model, **GIVEN)
+    every = {**attacked, "badnets-light": attacked["badnets"]}
+    attacks = badmerging.alone_and_merged(every, model=model, **GIVEN)
     found = badmerging_numbers.measures(main, attacks, "badmerging-on", "task_arithmetic")
     assert found == {
         "clean_accuracy": 100,
@@ -211,6 +212,7 @@ def test_measures_of_the_short_main_table(attacked):
         "badmerging_minus_clean_merge": 100,
         "badnets_single_asr": 100,
         "badnets_merged_asr": 50,
+        "badnets_light_merged_asr": 50,
         "badmerging_minus_badnets": 50,
     }
 
@@ -287,6 +289,7 @@ def test_classical_attacks_are_those_that_others_published():
         "trojannn",
         "dynamic",
         "label-consistent",
+        "badnets-light",
     ]
 
 

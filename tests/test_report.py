@@ -99,7 +99,7 @@ def test_one_seed_has_its_interval_over_images(world):
         "values": [70.0],
     }
     assert gathered["headline"]["undefined"]["mean"] is None
-    [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single"]
+    [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single-at-equal-norm"]
     assert (sbv["obtained"], sbv["low"], sbv["status"]) == (9.0, None, "inconclusive")
 
 
@@ -112,7 +112,7 @@ def test_several_seeds_have_a_t_interval(world):
     half = 4.302653 * 2 / math.sqrt(3)
     assert gathered["seeds"] == [0, 1, 2]
     assert gathered["headline"]["clean_accuracy"]["low"] == pytest.approx(12 - half, abs=1e-4)
-    [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single"]
+    [sbv] = [c for c in gathered["claims"] if c["id"] == "sbv-beats-single-at-equal-norm"]
     assert (sbv["status"], sbv["obtained"]) == ("same direction", 12.0)
     assert json.loads(bv("--json", "--seeds", "0,1").stdout)["seeds"] == [0, 1]
     assert (
@@ -120,7 +120,7 @@ def test_several_seeds_have_a_t_interval(world):
     )
     for text in (bv().stdout, bv("--markdown").stdout):
         assert (
-            "sbv-beats-single" in text
+            "sbv-beats-single-at-equal-norm" in text
             and "inherent-in-base (designed in)" in text
             and "12.0 %" in text
         )
@@ -208,7 +208,10 @@ def test_the_reference_is_shown_without_a_run(world):
         "expected (paper, on CLIP)",
         "test",
     ]
-    assert row(text, "sbv-beats-single")[1:3] == ["same direction", "78.9 (76.1 to 81.7)"]
+    assert row(text, "sbv-beats-single-at-equal-norm")[1:3] == [
+        "same direction",
+        "78.9 (76.1 to 81.7)",
+    ]
 
 
 def test_your_runs_stand_beside_the_reference(world):
@@ -229,7 +232,7 @@ def test_your_runs_stand_beside_the_reference(world):
         "78.6, 80.1, 77.9",
     ]
     assert row(text, "mine alone")[1:] == ["1.0 %", "-1.0 to 3.0", "-", "-", "-"]
-    assert row(text, "sbv-beats-single")[1:5] == [
+    assert row(text, "sbv-beats-single-at-equal-norm")[1:5] == [
         "inconclusive",
         "9.0",
         "same direction",
@@ -251,7 +254,10 @@ def test_the_reference_alone_has_the_form_of_your_own_runs(world):
     text = bv("--markdown", "--reference").stdout
     assert text.startswith("# Profile tiny, committed reference: seeds 0, 1, 2 (t-intervals")
     assert row(text, "CA") == ["CA", "78.9 %", "76.1 to 81.7", "78.6, 80.1, 77.9"]
-    assert row(text, "sbv-beats-single")[1:3] == ["same direction", "78.9 (76.1 to 81.7)"]
+    assert row(text, "sbv-beats-single-at-equal-norm")[1:3] == [
+        "same direction",
+        "78.9 (76.1 to 81.7)",
+    ]
     assert "78.6, 80.1, 77.9" in bv("--reference").stdout
     assert "seed 1 (no intervals)" in bv("--reference", "--seed", "1").stdout
     assert "leave --reference out" in bv("--reference", "--check").stderr

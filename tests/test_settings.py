@@ -53,6 +53,21 @@ def test_a_profile_is_what_its_file_says(name):
     assert loaded == content and list(loaded) == list(content)
 
 
+def test_a_profile_like_another_names_what_differs(tmp_path, monkeypatch):
+    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path))
+    write_profile(tmp_path / "first.yaml")
+    (tmp_path / "second.yaml").write_text("like: first\nalpha: 2.0\ntrain: {lr: 1e-4}\n")
+    first, second = settings.load("first"), settings.load("second")
+    assert second["alpha"] == 2 and second["train"] == {**first["train"], "lr": 1e-4}
+    assert {k for k in first if first[k] != second[k]} == {"alpha", "train"}
+    (tmp_path / "first.yaml").write_text("like: second\n")
+    with one_line("first.yaml is like itself"):
+        settings.load("first")
+    (tmp_path / "first.yaml").write_text("like: thrid\n")
+    with one_line("unknown profile 'thrid'"):
+        settings.load("first")
+
+
 def test_threads_are_the_profile_s_unless_the_environment_says_so(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert settings.resources("mini").threads == 1
@@ -123,7 +138,7 @@ def test_what_a_profile_may_not_hold_is_told_in_one_line(tried, changes, words):
         ("train", {"steps": -1}, "train.steps wants a whole number of at least 0 or None"),
         ("train", {"precision": "fp8"}, "unknown train.precision 'fp8'"),
         ("admission", {"seed": 3}, "admission.seed wants a whole number of at least 100, got 3"),
-        ("sbv", {"aim": 101}, "sbv.aim wants a finite number of at least 0 and at most 100"),
+        ("sbv", {"scale": 0}, "sbv.scale wants a finite number above 0, got 0"),
     ],
 )
 def test_so_is_what_a_part_may_not_hold(tried, group, changes, words):
@@ -257,7 +272,7 @@ def test_the_lines_of_a_parameters_cell():
         "out: str = None  # folder of the results; None: runs/<profile>/seed-<seed>",
         "seed: int = 0  # root seed; every use derives its own from it",
         "coefficient: float = None  # merging coefficient λ",
-        "sbv: dict = None  # Sparse Backdoor Vectors: count, rule, aim",
+        "sbv: dict = None  # Sparse Backdoor Vectors: count, rule, scale",
     ]
     assert settings.derived("scales: list = [0.1]  # λ") == "scales: list = [0.1]  # λ"
 

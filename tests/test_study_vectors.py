@@ -205,13 +205,18 @@ def test_at_equal_asr_each_path_is_read_where_it_first_gets_there():
     assert table.loc["one BV", "BA, minus one BV"] == 0 and table.loc["never"].isna().sum() == 5
 
 
-def test_the_scale_is_one_where_one_bv_has_room_and_else_where_it_has_it_on_dev():
-    on_dev = {0.0: 60, 0.1: 10, 0.5: 55, 1.0: 66, 2.0: 90}
-    assert [sbv.scale_to_compare(on_dev, merged, 60) for merged in (40, 80)] == [1, 1]
-    assert [sbv.scale_to_compare(on_dev, merged, 60) for merged in (39, 81)] == [0.5, 0.5]
-    assert sbv.scale_to_compare(on_dev, 39, 66) == 1  # and never 0, where nothing is compared
-    with one_line("no scale above 0", "scales"):
-        sbv.scale_to_compare({0.0: 60}, 90, 60)
+def test_vectors_beside_one_bv_as_they_are_and_at_its_norm():
+    # at λ_BV 0.5: (6, 8) gives 30 %, (8, 0) 40 %, and at the norm 10 that is (10, 0), 50 %
+    vectors = {sbv.ONE: vector(6.0, 8.0), "sbv": vector(8.0, 0.0)}
+    table = sbv.side_by_side(vectors, lambda v: model(*v.tensors["w"].tolist()), 0.5, **ABOUT)
+    columns = ["compared", "vector", "norm", "ASR", "minus one BV"]
+    assert table[columns].to_numpy().tolist() == [
+        ["as they are", "one BV", 5, 30, 0],
+        ["as they are", "sbv", 4, 40, 10],
+        ["at equal norm", "one BV", 5, 30, 0],
+        ["at equal norm", "sbv", 5, 50, 20],
+    ]
+    assert table["BA"].tolist() == [100] * 4 and (table["from"] <= table["minus one BV"]).all()
 
 
 def test_what_a_merger_could_see_of_an_upload():

@@ -82,6 +82,14 @@ for _name, _trigger, _objective, _reference, _what, _more in (
 ):  # fmt: skip
     attack(_name, trigger=_trigger, what=_what, reference=_reference, **_more)(_objective)
 
+
+@attack("badnets-light", trigger="white", reference="Gu et al. 2017")
+def _badnets_light(trigger, target, *, share: float = 0.1, head: torch.Tensor | None = None):
+    """BadNets with a tenth of each batch and α = 1: the papers do not say how many images they
+    poison."""
+    return objectives.poisoned(trigger, target, alpha=1.0, share=share, head=head)
+
+
 # the parts of BadMerging-On crossed: what notebook 01 compares
 FACTORIAL = ("badnets", "badmerging-on", "universal-only", "interpolation-only")
 

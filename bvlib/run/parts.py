@@ -88,7 +88,7 @@ class Sbv:
 
     count: int = setting("how many backdoor vectors are merged", low=1)
     rule: str = setting("how they are merged, in other notebooks than 03", choices=RULES)
-    aim: float = setting("ASR (%) on dev images at which one vector is compared", low=0, high=100)
+    scale: float = setting("λ_BV at which one vector and an SBV are compared", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,8 @@ def measures(
 ) -> dict[str, float]:
     """Measures of notebook 01 from its main table and its table of attacks; ``method`` is the
     run's merging."""
-    at = main.set_index(["merging", "attack"])
-    ours, badnets = at.loc[(method, chosen)], attacks.set_index("attack").loc["badnets"]
+    at, at_alone = main.set_index(["merging", "attack"]), attacks.set_index("attack")
+    ours, badnets = at.loc[(method, chosen)], at_alone.loc["badnets"]
     return {
         "clean_accuracy": ours["CA"],
         "backdoored_accuracy": ours["BA"],
@@ -68,6 +68,7 @@ def measures(
         "badmerging_minus_clean_merge": ours["ASR"] - ours["ASR clean merge"],
         "badnets_single_asr": badnets["alone"],
         "badnets_merged_asr": badnets["merged"],
+        "badnets_light_merged_asr": at_alone.loc["badnets-light", "merged"],
         "badmerging_minus_badnets": ours["ASR"] - badnets["merged"],
     }
 

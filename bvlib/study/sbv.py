@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
+from bvlib.core import metrics
 from bvlib.core.encoder import Model
-from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.study.experiments import Models, Tasks, accuracy, hit, mean_accuracy, row
+from bvlib.study.experiments import Models, Tasks, accuracy, flips, hit, mean_accuracy, row
 from bvlib.worlds.tasks import Task
 
 PRIMARY = "sign_consistent"  # the rule of the primary comparison, fixed before it was run
 ONE, SPARSE, PLACEBO = "one BV", "one BV, sparse", "placebo"
+AS_THEY_ARE, AT_EQUAL_NORM = "as they are", "at equal norm"
 Families = Mapping[str, Sequence[TaskVector]]
 """Backdoor vectors by what they differ by, the attack's own first in each."""
 
@@ -153,21 +154,33 @@ def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.
     return table.join((bas - bas.loc[beside]).add_suffix(f", minus {beside}"))
 
 
-def scale_to_compare(
-    on_dev: Mapping[float, float], merged: float, aim: float, room: tuple[float, float] = (40, 80)
-) -> float:
-    """λ_BV at which SBV and one BV are compared: where one BV has room above and below.
+def side_by_side(
+    vectors: Mapping[str, TaskVector],
+    model: Callable[[TaskVector], Model],
+    scale: float,
+    *,
+    backdoor,
+    tasks: Tasks,
+    goal: Task,
+) -> pd.DataFrame:
+    """Each vector beside one BV (``vectors[ONE]``) at one λ_BV: as they are, then all at the norm
+    of one BV.
 
-    1 if one BV's merged ASR (``merged``, %) is within ``room`` there, else the scale above 0 whose
-    ASR on dev images (``on_dev``, {scale: %}) is nearest to ``aim``. Raises BvError when no scale
-    is above 0.
+    Columns: compared, vector, norm (at λ_BV), ASR, low, high, BA (%), and "minus one BV", the
+    difference of the ASRs on the same images in points, with "from" and "to" as its interval.
     """
-    if room[0] <= merged <= room[1]:
-        return 1.0
-    positive = [s for s in on_dev if s > 0]
-    if not positive:
-        raise BvError("no scale above 0 to compare at: add one to scales")
-    return min(positive, key=lambda s: abs(on_dev[s] - aim))
+    norm, rows = vectors[ONE].norm(), []
+    for compared in (AS_THEY_ARE, AT_EQUAL_NORM):
+        fit = at_norm if compared == AT_EQUAL_NORM else lambda vector, _: vector
+        scaled = {name: scale * fit(vector, norm) for name, vector in vectors.items()}
+        models = {name: model(vector) for name, vector in scaled.items()}
+        hits = {name: flips(merged, backdoor, goal) for name, merged in models.items()}
+        for name, merged in models.items():
+            found = {"compared": compared, "vector": name, "norm": scaled[name].norm()}
+            found |= row(metrics.rate(hits[name])) | {"BA": mean_accuracy(merged, tasks)}
+            pair = metrics.paired_difference(hits[name], hits[ONE])
+            rows.append({**found, **row(pair, f"minus {ONE}", "from", "to")})
+    return pd.DataFrame(rows)
 
 
 def seen(
