@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bvlib.core.encoder import text_features
+from bvlib.core.encoder import ClipEncoder, text_features
 from bvlib.core.errors import BvError, MissingData
 from bvlib.worlds import bases, pretrain, tasks, toy
 from bvlib.worlds.pretrain import augment, captions, pictures
@@ -106,6 +106,13 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert [point["step"] for point in card["curve"]] == [2, 4, 6]
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_the_curve_tells_of_the_model_at_each_step():
+    encoder, card = pretrain.train(replace(RECIPE, lr=0.01), 0, say=quiet, every=3)
+    fresh = ClipEncoder(encoder.model, encoder.tokenizer)  # has no heads of earlier steps
+    shares = pretrain.zero_shot(fresh, count=100).values()
+    assert card["curve"][-1]["toy"] == round(sum(shares) / len(shares), 2)
 
 
 def test_how_long_it_will_take_is_said_beforehand():

@@ -17,7 +17,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib.core.encoder import ClipEncoder, default_device
+from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive
 from bvlib.core.tower import pooled
@@ -62,7 +62,8 @@ class Trainer:
         self.model, self.tokenizer = bases.build(recipe.config)
         naming = torch.nn.Linear(recipe.config["embed_dim"], names)
         both = torch.nn.ModuleDict({"model": self.model.train(), "naming": naming})
-        self.encoder, self.device = ClipEncoder(self.model, self.tokenizer), device
+        self.device = device
+        self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
         self.both = both.to(device).requires_grad_(True)
         self.naming, self.visual = naming, pooled(self.model.visual)
         decayed = [p for p in both.parameters() if p.ndim >= 2]
@@ -79,10 +80,10 @@ class Trainer:
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The contrastive and the naming loss of a batch."""
-        encoder, weights = self.encoder, dict(self.model.visual.named_parameters())
+        weights = dict(self.model.visual.named_parameters())
         weights |= dict(self.model.visual.named_buffers())
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            pixels = (batch.x - encoder._mean) / encoder._std
+            pixels = (batch.x - self.mean) / self.std
             raw = functional_call(self.visual, weights, (pixels,))
             text = captions.features(self.model, batch.tokens)
         raw = raw.float()
@@ -174,8 +175,7 @@ def train(
             say(f"step {step + 1}/{recipe.steps}  {shown}  {left:.0f} minutes to go")
             if state:
                 trainer.keep(state, card)
-    trainer.model.eval()
-    return trainer.encoder, card
+    return ClipEncoder(trainer.model, trainer.tokenizer), card
 
 
 def _estimate(
@@ -197,7 +197,7 @@ def _estimate(
 def held_out(trainer: Trainer, sets: list[Pictures], count: int = 100) -> dict[str, float]:
     """Zero-shot accuracy in percent on ``count`` dev images of each toy task (their mean), and on
     up to 10 × ``count`` held-out pictures of all sets, each among the names of its set."""
-    model, encoder = trainer.model.eval(), trainer.encoder
+    encoder = ClipEncoder(trainer.model, trainer.tokenizer)  # a new one: it keeps what it has named
     shares = list(zero_shot(encoder, count=count).values())
     found = {"toy": round(sum(shares) / len(shares), 2)}
     right = total = 0
@@ -210,7 +210,7 @@ def held_out(trainer: Trainer, sets: list[Pictures], count: int = 100) -> dict[s
             total += len(labels)
     if total:
         found["held_out"] = round(100 * right / total, 2)
-    model.train()
+    trainer.model.train().requires_grad_(True)
     return found
 
 
