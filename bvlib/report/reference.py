@@ -7,12 +7,13 @@ from typing import Any
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
-from bvlib.files.safe import read_json, write_json
+from bvlib.files.safe import read_json, read_json_if, write_json
 from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, finite
 from bvlib.report.results import PARTS, collect, from_rows, numbers, runs
 from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
 
+WEIGHTS = Path(__file__).parents[1] / "worlds" / "weights"  # of the shipped bases, with their cards
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
@@ -111,6 +112,7 @@ def awaiting(profile: str) -> dict[str, list[str]]:
     This is a status, not a fault: what they show was right for the versions that their cards name.
     """
     now, found = settings.load(profile), {}
+    base = (read_json_if(WEIGHTS / f"{now['base']}.json") or {}).get("sha256")
     for path in sorted([*folder(profile).glob("*.json"), *folder(profile).glob("tables/*.json")]):
         card = read_json(path)
         if "recipes" not in card:
@@ -118,6 +120,8 @@ def awaiting(profile: str) -> dict[str, list[str]]:
         kept = {key: card["parameters"].get(key) for key in now}
         reasons = raised(card["recipes"])
         reasons += [f"setting {key} has changed" for key in now if kept[key] != now[key]]
+        if kept.get("base") == now["base"] and base not in (None, card["base"]):
+            reasons.append(f"base {now['base']} has other weights")
         if reasons:
             known = found.setdefault(card["notebook"], [])
             known += [reason for reason in reasons if reason not in known]

@@ -1,0 +1,81 @@
+"""A first look at notebooks 00, 01, 03 and 05 on seeds that nothing was chosen on, before the reference runs.
+
+    bv run 00 01 03 05 --profile mini --seeds 10-12
+    python benchmarks/first_look.py --profile mini
+
+Writes figures/first_look/<profile>.csv, every number of every seed, and <profile>.md: the headline with intervals over
+seeds, and each claim beside what the committed reference says of it.
+"""
+
+import argparse
+
+from bvlib.core.versions import recipe
+from bvlib.files.safe import write_text
+from bvlib.report import summary
+from bvlib.report.claims import CLAIMS, unit
+from bvlib.report.reference import committed
+from bvlib.report.results import per_seed, runs
+from bvlib.report.tables import markdown, seeds_in_words, write_csv
+from bvlib.run import settings
+from bvlib.run.notebooks import root_folder
+
+SEEDS = (10, 11, 12)
+NOTEBOOKS = ("00", "01", "03", "05")
+
+
+def interval(entry, of_unit):
+    """ "45.9 % (42.7 to 49.2)", or a dash."""
+    middle = entry["obtained"] if "obtained" in entry else entry["mean"]
+    if middle is None:
+        return "-"
+    if entry["low"] is None:
+        return f"{middle:.1f} {of_unit}"
+    return f"{middle:.1f} {of_unit} ({entry['low']:.1f} to {entry['high']:.1f})"
+
+
+def page(profile, seeds, found, before):
+    """The page of one profile: ``found`` and ``before`` are summaries of runs."""
+    chosen, old = settings.load(profile), {claim["id"]: claim for claim in before["claims"]}
+    base, rate = chosen["base"], chosen["train"]["lr"]
+    lines = [f"# A first look: {profile}, {seeds_in_words(seeds)}", ""]
+    lines += [
+        f"Base `{base}`, fine-tuning at {rate:g}, {recipe('training:finetune')}; means with 95 % t-intervals over seeds,",
+        "which share one base. No seed here had a say in any choice. *Before* is the committed reference: other base, other",
+        "seeds, earlier versions of some methods. The reference runs follow later. Written by `benchmarks/first_look.py`.",
+        "",
+        "## Claims",
+        "",
+    ]
+    rows = []
+    for claim, entry in zip(CLAIMS, found["claims"]):
+        if entry["status"] == "not run":
+            continue
+        kind, was = unit(claim.measure), old.get(claim.id, {"obtained": None, "status": "not run"})
+        now = interval(entry, kind)
+        rows.append((f"`{claim.id}`", claim.test, now, entry["status"], interval(was, kind), was["status"]))
+    lines += markdown(("claim", "test", "here", "status", "before", "status before"), rows)
+    lines += ["", "## Headline", ""]
+    told = [(name, interval(entry, entry["unit"])) for name, entry in found["headline"].items()]
+    return "\n".join([*lines, *markdown(("what", "here"), told), ""])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="mini")
+    profile = parser.parse_args().profile
+    own = {
+        seed: [each for each in found if each["notebook"][:2] in NOTEBOOKS]
+        for seed, found in runs(profile).items()
+        if seed in SEEDS
+    }
+    folder = root_folder() / "figures" / "first_look"
+    table = per_seed(profile)
+    kept = table["seed"].isin(SEEDS) & table["notebook"].str[:2].isin(NOTEBOOKS)
+    write_csv(folder / f"{profile}.csv", table[kept])
+    text = page(profile, sorted(own), summary.summary(own), summary.summary(committed(profile)))
+    write_text(folder / f"{profile}.md", text)
+    print(folder / f"{profile}.md")
+
+
+if __name__ == "__main__":
+    main()
