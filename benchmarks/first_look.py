@@ -1,10 +1,11 @@
-"""A first look at notebooks 00, 01, 03 and 05 on seeds that nothing was chosen on, before the reference runs.
+"""A first look at notebooks 00, 01, 03 and 05 on seeds that nothing was chosen on.
 
     bv run 00 01 03 05 --profile mini --seeds 10-12
     python benchmarks/first_look.py --profile mini
 
-Writes figures/first_look/<profile>.csv, every number of every seed, and <profile>.md: the headline with intervals over
-seeds, and each claim beside what the committed reference says of it.
+Writes figures/first_look/<profile>.csv, every number of every seed, and <profile>.md: the headline
+with intervals over seeds, and each claim beside what the committed reference says of it. The
+reference runs come later, once.
 """
 
 import argparse
@@ -39,9 +40,10 @@ def page(profile, seeds, found, before):
     base, rate = chosen["base"], chosen["train"]["lr"]
     lines = [f"# A first look: {profile}, {seeds_in_words(seeds)}", ""]
     lines += [
-        f"Base `{base}`, fine-tuning at {rate:g}, {recipe('training:finetune')}; means with 95 % t-intervals over seeds,",
-        "which share one base. No seed here had a say in any choice. *Before* is the committed reference: other base, other",
-        "seeds, earlier versions of some methods. The reference runs follow later. Written by `benchmarks/first_look.py`.",
+        f"Base `{base}`, fine-tuning at {rate:g}, `{recipe('training:finetune')}`; means with 95 %",
+        "t-intervals over seeds, which share one base. No seed here had a say in any choice.",
+        "*Before* is the committed reference: other base, other seeds, earlier versions of some",
+        "methods. The reference runs follow later. Written by `benchmarks/first_look.py`.",
         "",
         "## Claims",
         "",
@@ -52,7 +54,9 @@ def page(profile, seeds, found, before):
             continue
         kind, was = unit(claim.measure), old.get(claim.id, {"obtained": None, "status": "not run"})
         now = interval(entry, kind)
-        rows.append((f"`{claim.id}`", claim.test, now, entry["status"], interval(was, kind), was["status"]))
+        rows.append(
+            (f"`{claim.id}`", claim.test, now, entry["status"], interval(was, kind), was["status"])
+        )
     lines += markdown(("claim", "test", "here", "status", "before", "status before"), rows)
     lines += ["", "## Headline", ""]
     told = [(name, interval(entry, entry["unit"])) for name, entry in found["headline"].items()]

@@ -18,7 +18,7 @@ from report import one_more, write
 
 from bvlib.attacks import objectives, triggers
 from bvlib.core import training
-from bvlib.core.encoder import peak_memory
+from bvlib.core.device import peak_memory
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.merging.streaming import merge_files

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from bvlib.core.encoder import default_device
+from bvlib.core.device import default_device
 from bvlib.files.safe import write_json
 from bvlib.run.store import environment
 

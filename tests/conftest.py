@@ -95,7 +95,7 @@ def tiny():
     import torch
 
     from bvlib.core.encoder import ClipEncoder
-    from bvlib.merging.adaptive import Seen
+    from bvlib.merging import Seen
     from bvlib.worlds import bases
 
     with torch.random.fork_rng():

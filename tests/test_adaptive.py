@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from bvlib.core.encoder import ClipEncoder
 from bvlib.core.rng import generator
-from bvlib.merging import Seen, adaptive, looks, merge, merged_model, merging, see
-from bvlib.merging.adaptive import adamerging, grams, regmean
+from bvlib.merging import Seen, looks, merge, merged_model, merging, see
+from bvlib.merging.adamerging import adamerging, entropy, entropy_gradient
 from bvlib.merging.datafree import average, task_arithmetic
+from bvlib.merging.regmean import grams, regmean
 from bvlib.merging.surgery import surgery
 
 torch.set_num_threads(1)
@@ -191,9 +192,7 @@ def test_the_gradient_by_inner_products_is_that_of_autograd(tiny, layerwise):
         [encoder.pixels(part.images[:4]) for part in parts],
         [part.head for part in parts],
     )
-    value, gradient = adaptive.entropy_gradient(
-        encoder, base, stacks(tiny), coefficients, pixels, heads
-    )
+    value, gradient = entropy_gradient(encoder, base, stacks(tiny), coefficients, pixels, heads)
 
     live = coefficients.clone().requires_grad_(True)
     rows = live.expand(2, len(base))
@@ -219,7 +218,7 @@ def test_adamerging_lowers_the_entropy_it_minimises(tiny, layerwise):
     merged = adamerging(**tiny, layerwise=layerwise, steps=12, batch=24, lr=0.02)
     start = tiny["base"] + task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3)
     before, after = (
-        adaptive.entropy(tiny["encoder"], theta, tiny["seen"])
+        entropy(tiny["encoder"], theta, tiny["seen"])
         for theta in (start, tiny["base"] + merged.vector)
     )
     assert after < before - 1e-3

@@ -15,7 +15,7 @@ from bvlib.cli import main
 from bvlib.core import training
 from bvlib.core.errors import BvError
 from bvlib.defences import detectors
-from bvlib.merging import adaptive, merging, surgery
+from bvlib.merging import adamerging, merging, regmean, surgery
 from bvlib.run import notebooks, parts, settings
 
 NAMES = ["mini", "paper", "real32", "smoke", "smoke32"]
@@ -172,8 +172,8 @@ def test_names_of_registries_are_checked_on_demand(tried):
     [
         (parts.Train, training.finetune),
         (parts.Trigger, triggers.optimised),
-        (parts.Adamerging, adaptive.adamerging),
-        (parts.Regmean, adaptive.regmean),
+        (parts.Adamerging, adamerging.adamerging),
+        (parts.Regmean, regmean.regmean),
         (parts.Surgery, surgery.surgery),
         (parts.NeuralCleanse, detectors.reverse_triggers),
     ],

@@ -66,7 +66,7 @@ def import_(
         click.echo(f"wrote {exchange.import_file(kind, path, out, base, difference)}")
     if folder is None:
         return
-    from bvlib.core.encoder import default_device
+    from bvlib.core.device import default_device
     from bvlib.run.store import environment
 
     here = environment(default_device().type, settings.resources("mini").threads)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,23 +35,6 @@ EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record
 BATCH = 200
 REMEMBERED = 512
 _PREDICTED: dict[tuple, tuple] = {}
-
-
-def default_device() -> torch.device:
-    """The device everything runs on: a GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def peak_memory() -> int:
-    """The most memory (bytes) that this process has held so far: the GPU's when there is one, else
-    the main memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
 
 
 def text_features(model: Any, tokens: torch.Tensor) -> torch.Tensor:

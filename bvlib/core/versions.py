@@ -42,7 +42,7 @@ VERSIONS: dict[str, int | str] = {
     "trigger:off-plain": 2,
     "trigger:off-universal": 2,
     "trigger:trojan": 2,
-    "trigger:universal": 2,
+    "trigger:universal": 3,
 }
 
 

@@ -19,7 +19,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging.adaptive import answers, batches_of
+from bvlib.merging.adamerging import answers, batches_of
 from bvlib.merging.registry import Seen, check, check_seen
 
 # TBAR

@@ -11,7 +11,10 @@ from bvlib.merging.registry import (
 )
 
 # isort: split
-from bvlib.merging import adaptive, datafree, spectral, surgery  # noqa: F401  they register their methods
+from bvlib.merging import datafree, regmean  # noqa: F401  they register their methods
+
+# isort: split
+from bvlib.merging import adamerging, spectral, surgery  # noqa: F401
 from bvlib.merging.datafree import CLASSIC
 
 __all__ = ["CLASSIC", "Seen", "data_free", "looks", "merge", "merged_model", "merging", "see"]

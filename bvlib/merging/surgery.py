@@ -15,7 +15,7 @@ from bvlib.core.encoder import ClipEncoder, Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, check_same
-from bvlib.merging.adaptive import batches
+from bvlib.merging.adamerging import batches
 from bvlib.merging.registry import Seen, check_seen, features, merging
 
 

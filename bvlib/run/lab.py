@@ -19,7 +19,8 @@ import torch
 
 from bvlib.attacks import recipes
 from bvlib.core import metrics
-from bvlib.core.encoder import EVALUATED, Model, default_device, peak_memory
+from bvlib.core.device import default_device, peak_memory
+from bvlib.core.encoder import EVALUATED, Model
 from bvlib.core.registry import USED, load_plugins
 from bvlib.core.vectors import StateDict
 from bvlib.core.versions import environment

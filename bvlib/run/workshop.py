@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from bvlib.attacks.recipes import attack
 from bvlib.core import training
-from bvlib.core.encoder import Encoder, Model, peak_memory
+from bvlib.core.device import peak_memory
+from bvlib.core.encoder import Encoder, Model
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.registry import Method
 from bvlib.core.rng import derive

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
-from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device
+from bvlib.core.device import default_device
+from bvlib.core.encoder import MEAN, STD, ClipEncoder
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds.source import reason

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from bvlib.core.encoder import PRECISIONS, ClipEncoder, Encoder, default_device
+from bvlib.core.device import default_device
+from bvlib.core.encoder import PRECISIONS, ClipEncoder, Encoder
 from bvlib.core.errors import BadCheckpoint, BvError, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights

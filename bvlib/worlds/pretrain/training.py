@@ -17,7 +17,8 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib.core.encoder import MEAN, STD, ClipEncoder, default_device
+from bvlib.core.device import default_device
+from bvlib.core.encoder import MEAN, STD, ClipEncoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive
 from bvlib.core.tower import pooled

@@ -1,16 +1,13 @@
-"""Merging that looks at images: RegMean and AdaMerging (Surgery, after any merge, is in
-:mod:`bvlib.merging.surgery`).
+"""RegMean: each linear map of the merge is the one nearest in output to every task's own.
 
 What a method saw is part of its result, so the registry says it in words (``needs``), and test
 images are refused. Every function is determined by its arguments and seed, and leaves nothing
 behind in the encoder.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,9 +16,7 @@ from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.merging.datafree import mean_tensor
-from bvlib.merging.registry import Seen, check, features, merging
-
-# RegMean
+from bvlib.merging.registry import merging
 
 
 def _taps(
@@ -208,180 +203,3 @@ def _in_by_out(key: str, weight: Tensor) -> Tensor:
     """A weight as the matrix W of x @ W: ``proj`` is stored so, linear maps and convolutions are
     (out, in, ...)."""
     return weight if key == "proj" else weight.flatten(1).T
-
-
-# AdaMerging
-
-
-@dataclass(frozen=True, eq=False)
-class AdaMerged:
-    """The learnt vector Σ λ_t τ_t, and how it was learnt.
-
-    ``trace``: step, entropy (nats, mean over the tasks' batches before that step).
-    ``coefficients``: task, tensor ("all" when task-wise), coefficient.
-    """
-
-    vector: TaskVector
-    trace: pd.DataFrame
-    coefficients: pd.DataFrame
-
-
-def _entropy(
-    encoder, theta: StateDict, pixels: Sequence[Tensor], heads: Sequence[Tensor]
-) -> Tensor:
-    """Mean over tasks of the mean entropy (nats) of the predictions; pixels (B, 3, H, W) and head
-    (K, D) of each."""
-    logs = answers(encoder, theta, pixels, heads)
-    return torch.stack([-(log.exp() * log).sum(-1).mean() for log in logs]).mean()
-
-
-def answers(
-    encoder, theta: StateDict, pixels: Sequence[Tensor], heads: Sequence[Tensor]
-) -> list[Tensor]:
-    """Log probabilities (B, K) of each task's images, of one pass over all of them."""
-    parts = encoder.features(theta, torch.cat(list(pixels))).split([len(x) for x in pixels])
-    pairs = zip(parts, heads, strict=True)
-    return [F.log_softmax(encoder.logits(f, head), -1) for f, head in pairs]
-
-
-@torch.no_grad()
-def entropy(encoder, theta: StateDict, seen: Mapping[str, Seen]) -> float:
-    """What AdaMerging minimises, on all images: mean over tasks of the mean entropy of softmax, in
-    nats."""
-    each = []
-    for part in seen.values():
-        log = F.log_softmax(encoder.logits(features(encoder, theta, part.images), part.head), -1)
-        each.append(float(-(log.exp() * log).sum(-1).mean()))
-    return sum(each) / len(each)
-
-
-def entropy_gradient(
-    encoder,
-    base: StateDict,
-    stacks: Mapping[str, Tensor],
-    coefficients: Tensor,
-    pixels: Sequence[Tensor],
-    heads: Sequence[Tensor],
-) -> tuple[float, Tensor]:
-    """Entropy at base + Σ λ_t τ_t, and its gradient (T, L) with respect to the coefficients λ (T,
-    L).
-
-    ``stacks``: tensor name -> the tasks' τ (T, entries); L is the number of tensors (layer-wise)
-    or 1 (task-wise). The gradient is ⟨∇_W, τ_t⟩ for each tensor W: one backward pass through the
-    model, whatever the number of tasks.
-    """
-    theta = {
-        key: tensor.detach().requires_grad_(True)
-        for key, tensor in _mixed(base, stacks, coefficients).items()
-    }
-    value = _entropy(encoder, {**base, **theta}, pixels, heads)
-    how: Any = {"allow_unused": True, "materialize_grads": True}
-    slopes = torch.autograd.grad(value, list(theta.values()), **how)
-    pairs = zip(stacks.values(), slopes, strict=True)
-    gradient = torch.stack([stack @ slope.flatten() for stack, slope in pairs], 1)
-    layerwise = coefficients.shape[1] == len(stacks)
-    return float(value.detach()), gradient if layerwise else gradient.sum(1, keepdim=True)
-
-
-def _mixed(base: StateDict, stacks: Mapping[str, Tensor], coefficients: Tensor) -> StateDict:
-    """base + Σ λ_t τ_t, of the tensors in ``stacks``."""
-    rows = coefficients.expand(-1, len(stacks)).T
-    return {
-        key: base[key] + (row @ stack).view(base[key].shape)
-        for row, (key, stack) in zip(rows, stacks.items(), strict=True)
-    }
-
-
-def adamerging(
-    vectors,
-    *,
-    encoder,
-    base,
-    seen,
-    layerwise: bool = True,
-    init: float = 0.3,
-    lr: float = 1e-3,
-    steps: int = 500,
-    batch: int = 16,
-    seed: int = 0,
-) -> AdaMerged:
-    """AdaMerging (Yang et al. 2024) with its trace: coefficients that make the merge sure of its
-    answers.
-
-    θ = θ_0 + Σ λ_t τ_t with one λ a task or one a task and tensor, started at ``init``; Adam
-    minimises the mean softmax entropy over ``batch`` images of every task, and λ is kept in [0,
-    1]. Defaults are those of BadMerging's code; small models may want a larger ``lr``, since a
-    coefficient moves by about lr a step. The paper adapts on test images; here they are refused.
-    If the images carry a trigger, a confident backdoor is rewarded. Raises the BvErrors of `adapt`.
-    """
-    check(vectors, encoder, base, seen)
-    if not (steps >= 0 and batch >= 1 and lr > 0):
-        wanted = "steps >= 0, batch >= 1, lr > 0"
-        raise BvError(f"adamerging wants {wanted}: not {steps!r}, {batch!r}, {lr!r}")
-    keys = list(next(iter(vectors.values())).tensors)
-    stacks = {k: torch.stack([v.tensors[k].flatten() for v in vectors.values()]) for k in keys}
-    shape = len(vectors), len(keys) if layerwise else 1
-    coefficients = stacks[keys[0]].new_full(shape, float(init))
-    optimizer = torch.optim.Adam([coefficients], lr=lr)
-    heads = [seen[name].head for name in vectors]
-    queues = batches_of(seen, vectors, batch, seed, "adamerging")
-    trace = []
-    for step in range(steps):
-        pixels = [encoder.pixels(seen[name].images[next(queue)]) for name, queue in queues.items()]
-        at = base, stacks, coefficients
-        value, coefficients.grad = entropy_gradient(encoder, *at, pixels, heads)
-        trace.append({"step": step, "entropy": value})
-        optimizer.step()
-        coefficients.clamp_(0, 1)
-    zero = {key: torch.zeros_like(base[key]) for key in keys}
-    table = pd.DataFrame(
-        [
-            {"task": name, "tensor": key, "coefficient": value}
-            for name, row in zip(vectors, coefficients.tolist(), strict=True)
-            for key, value in zip(keys if layerwise else ["all"], row, strict=True)
-        ]
-    )
-    way = f"adamerging_{'layer' if layerwise else 'task'}wise"
-    vector = TaskVector(_mixed(zero, stacks, coefficients), way)
-    return AdaMerged(vector, pd.DataFrame(trace, columns=["step", "entropy"]), table)
-
-
-def batches_of(
-    seen: Mapping[str, Seen], names: Iterable[str], batch: int, seed: int, what: str
-) -> dict[str, Iterator[Tensor]]:
-    """`batches` of the images of each of these tasks, drawn by ``seed`` for a use."""
-    return {n: batches(len(seen[n].images), batch, generator(seed, what, n)) for n in names}
-
-
-def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Indices of one batch after another, from permutations of ``count``."""
-    queue = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(queue) < min(batch, count):
-            queue = torch.cat([queue, torch.randperm(count, generator=rng)])
-        yield queue[:batch]
-        queue = queue[batch:]
-
-
-def _adamerging(layerwise: bool) -> Callable:
-    def merge(
-        vectors, *, encoder, base, seen, init=0.3, lr=1e-3, steps=500, batch=16, seed=0
-    ) -> TaskVector:
-        how = {"init": init, "lr": lr, "steps": steps, "batch": batch, "seed": seed}
-        return adamerging(
-            vectors, encoder=encoder, base=base, seen=seen, layerwise=layerwise, **how
-        ).vector
-
-    merge.__doc__ = (
-        f"The vector of `adamerging` with one coefficient a task{' and tensor' * layerwise}."
-    )
-    return merge
-
-
-for way in ("taskwise", "layerwise"):
-    merging(
-        f"adamerging_{way}",
-        needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
-        reference="Yang et al. 2024",
-        settings="adamerging",
-    )(_adamerging(way == "layerwise"))
