@@ -65,11 +65,11 @@ def reach(run, judge):
 
 
 def main() -> None:
-    p = settings.load("mini")
+    p, plan = settings.load("mini"), settings.read("mini").admission
     encoder = bases.load(p["base"])
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, size, rows = encoder.head(task.classnames, task.prompts), p["trigger_size"], []
-    for target in p["admission"]["classes"]:
+    for target in plan.classes:
 
         def judge(trigger, target=target):
             return dev_asr(encoder, head, task, target, trigger)

@@ -60,6 +60,19 @@ def test_a_raised_recipe_makes_figures_await_redraw_and_is_told_in_the_changelog
     assert said in summary.as_markdown(summary.gather("mini"))
 
 
+def test_new_weights_of_a_base_make_figures_await_redraw(monkeypatch, tmp_path):
+    said = "base small has other weights"
+    content = {**settings.load("mini"), "base": "small"}
+    card = {"recipes": [], "notebook": "01_x", "base": "0" * 64, "parameters": content}
+    (tmp_path / "figure.json").write_text(json.dumps(card))
+    monkeypatch.setattr(settings, "load", lambda name: content)
+    monkeypatch.setattr(reference, "folder", lambda profile: tmp_path)
+    assert reference.awaiting("mini") == {"01_x": [said]}
+    card["base"] = json.loads((bases.WEIGHTS / "small.json").read_text())["sha256"]
+    (tmp_path / "figure.json").write_text(json.dumps(card))
+    assert reference.awaiting("mini") == {}
+
+
 def test_every_raised_recipe_is_named_in_the_changelog():
     told = (FIGURES.parent / "CHANGELOG.md").read_text(encoding="utf-8")
     assert [name for name in versions.VERSIONS if f"`{versions.recipe(name)}`" not in told] == []
@@ -110,9 +123,9 @@ def test_committed_rows_agree_with_the_expected_values(folder):
         assert (
             pd.isna(rows[key]) if value is None else rows[key] == pytest.approx(value, abs=1e-3)
         ), key
-    assert {claim.measure for claim in claims.CLAIMS} - measured_by_long_notebooks() <= set(
-        expected["measures"]
-    )
+    missing = {claim.measure for claim in claims.CLAIMS} - set(expected["measures"])
+    # a claim that is newer than what is committed waits for it to be drawn again
+    assert missing <= measured_by_long_notebooks() or reference.awaiting(folder.name)
 
 
 def measured_by_long_notebooks():
@@ -131,6 +144,8 @@ def test_on_the_default_profile_every_claim_was_measured_if_its_notebook_was_run
     missing = {claim.measure for claim in claims.CLAIMS} - set(
         rows.loc[rows["part"] == "measures", "name"]
     )
+    if reference.awaiting("mini"):
+        pytest.skip("claims that are newer than what is committed wait for it to be drawn again")
     run = {path.stem for path in (FIGURES / "mini" / "notebooks").glob("*.ipynb")}
     code = {each.name: "".join(each.code) for each in notebooks.every()}
     assert not [
