@@ -231,7 +231,7 @@ def test_two_processes_make_an_artefact_once(tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert len((tmp_path / "log").read_text().split()) == 1
 
