@@ -26,8 +26,9 @@ PAGE = """\
 {counts}
 
 Each claim has one primary test, written before the run unless it says otherwise; two rules that \
-tests rest on were mended after first results: at which scale the SBV is compared (03; now fixed on \
-development seeds) and which λ IBVS tries (05). It has the *same direction* if the 95 % t-interval over seeds \
+tests rest on were mended after first results: at which scale the SBV is compared (03; now fixed \
+on development seeds) and which λ IBVS tries (05). It has the *same direction* \
+if the 95 % t-interval over seeds \
 lies wholly on the side that the test asks for, it *differs* if the interval lies wholly on the \
 other, else (and with a single seed) it is *inconclusive*. All seeds of a profile share one base. \
 The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *Designed in* marks \
