@@ -1,6 +1,7 @@
-"""A first look at notebooks 00, 01, 03 and 05 on seeds that nothing was chosen on.
+"""A first look at notebooks 00, 01, 03 and 05 (those of them that were run), on seeds that nothing
+was chosen on.
 
-    bv run 00 01 03 05 --profile mini --seeds 10-12
+    bv run 00 01 03 05 --profile mini --seeds 10,11,12
     python benchmarks/first_look.py --profile mini
 
 Writes figures/first_look/<profile>.csv, every number of every seed, and <profile>.md: the headline
@@ -34,11 +35,11 @@ def interval(entry, of_unit):
     return f"{middle:.1f} {of_unit} ({entry['low']:.1f} to {entry['high']:.1f})"
 
 
-def page(profile, seeds, found, before):
+def page(profile, seeds, notebooks, found, before):
     """The page of one profile: ``found`` and ``before`` are summaries of runs."""
     chosen, old = settings.load(profile), {claim["id"]: claim for claim in before["claims"]}
     base, rate = chosen["base"], chosen["train"]["lr"]
-    lines = [f"# A first look: {profile}, {seeds_in_words(seeds)}", ""]
+    lines = [f"# A first look: {profile}, {seeds_in_words(seeds)}, notebooks {notebooks}", ""]
     lines += [
         f"Base `{base}`, fine-tuning at {rate:g}, `{recipe('training:finetune')}`; means with 95 %",
         "t-intervals over seeds, which share one base. No seed here had a say in any choice.",
@@ -76,7 +77,9 @@ def main():
     table = per_seed(profile)
     kept = table["seed"].isin(SEEDS) & table["notebook"].str[:2].isin(NOTEBOOKS)
     write_csv(folder / f"{profile}.csv", table[kept])
-    text = page(profile, sorted(own), summary.summary(own), summary.summary(committed(profile)))
+    names = ", ".join(sorted(set(table[kept]["notebook"].str[:2])))
+    given = summary.summary(own), summary.summary(committed(profile))
+    text = page(profile, sorted(own), names, *given)
     write_text(folder / f"{profile}.md", text)
     print(folder / f"{profile}.md")
 

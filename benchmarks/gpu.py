@@ -16,7 +16,7 @@ from backdoored_step import Fresh
 from merging import TASKS, prepare
 from report import one_more, write
 
-from bvlib.attacks import objectives, triggers
+from bvlib.attacks import objectives, optimised, triggers
 from bvlib.core import training
 from bvlib.core.device import peak_memory
 from bvlib.core.errors import BvError
@@ -93,7 +93,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
         "trigger step",
         "fp32",
         None,
-        lambda n: triggers.toward_class(
+        lambda n: optimised.toward_class(
             encoder, base, head, noise, 1, size=p["trigger_size"], **{**p["trigger"], "steps": n}
         ),
         p["trigger"]["batch"],

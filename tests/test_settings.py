@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 from helpers import PROFILES, one_line, write_notebook, write_profile
 
-from bvlib.attacks import triggers
+from bvlib.attacks import optimised
 from bvlib.cli import main
 from bvlib.core import training
 from bvlib.core.errors import BvError
@@ -51,21 +51,6 @@ def test_a_profile_is_what_its_file_says(name):
     for name in ("resources", "admission"):  # they decide no result of a notebook
         content.pop(name, None)
     assert loaded == content and list(loaded) == list(content)
-
-
-def test_a_profile_like_another_names_what_differs(tmp_path, monkeypatch):
-    monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path))
-    write_profile(tmp_path / "first.yaml")
-    (tmp_path / "second.yaml").write_text("like: first\nalpha: 2.0\ntrain: {lr: 1e-4}\n")
-    first, second = settings.load("first"), settings.load("second")
-    assert second["alpha"] == 2 and second["train"] == {**first["train"], "lr": 1e-4}
-    assert {k for k in first if first[k] != second[k]} == {"alpha", "train"}
-    (tmp_path / "first.yaml").write_text("like: second\n")
-    with one_line("first.yaml is like itself"):
-        settings.load("first")
-    (tmp_path / "first.yaml").write_text("like: thrid\n")
-    with one_line("unknown profile 'thrid'"):
-        settings.load("first")
 
 
 def test_threads_are_the_profile_s_unless_the_environment_says_so(monkeypatch):
@@ -171,7 +156,7 @@ def test_names_of_registries_are_checked_on_demand(tried):
     "part, function",
     [
         (parts.Train, training.finetune),
-        (parts.Trigger, triggers.optimised),
+        (parts.Trigger, optimised.minimise),
         (parts.Adamerging, adamerging.adamerging),
         (parts.Regmean, regmean.regmean),
         (parts.Surgery, surgery.surgery),

@@ -6,7 +6,7 @@ import torch
 from helpers import one_line
 from torch.nn import functional as F
 
-from bvlib.attacks import triggers
+from bvlib.attacks import optimised, triggers
 from bvlib.attacks.triggers import Trigger
 from bvlib.core import metrics
 
@@ -128,7 +128,7 @@ TARGET, SIZE = 2, 12
 
 def optimise(encoder, shapes, head, **how):
     how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32, **how}
-    return triggers.universal(encoder, encoder.theta, head, shapes.train.images, TARGET, **how)
+    return optimised.universal(encoder, encoder.theta, head, shapes.train.images, TARGET, **how)
 
 
 def test_optimisation_lowers_its_loss_and_raises_asr(encoder, shapes, head):
@@ -160,7 +160,21 @@ def test_optimisation_is_decided_by_its_seed(encoder, shapes, head):
 def test_optimisation_that_cannot_work_gives_one_line(encoder, shapes, head):
     with one_line("loss is nan at step 0", "lower its lr"):
         broken, images = head * float("nan"), shapes.train.images
-        triggers.toward_class(encoder, encoder.theta, broken, images, TARGET, size=4, steps=1)
+        optimised.toward_class(encoder, encoder.theta, broken, images, TARGET, size=4, steps=1)
+
+
+def test_the_published_loop_goes_on_until_each_image_is_taken_for_the_target(encoder, shapes, head):
+    images, start = shapes.train.images[:6], torch.full((3, 8, 8), 0.5)
+    given = encoder, encoder.theta, head, images, TARGET, start
+    passed = list(optimised.one_by_one(*given, place="centre"))
+    assert len(passed) == 6 and all(p.min() >= 0 and p.max() <= 1 for p in passed)
+    for patch, image in zip(passed, images):
+        shown = Trigger(patch, torch.ones(1, 8, 8), "centre")
+        assert encoder.predict(encoder.theta, image[None], head, shown).item() == TARGET
+    unmoved = list(optimised.one_by_one(*given, steps=0))[-1]
+    assert torch.equal(unmoved, start) and not start.requires_grad
+    noise, loop = (optimise(encoder, shapes, head, steps=0, first=n) for n in (0, 20))
+    assert not torch.equal(noise.patch, loop.patch)  # a universal trigger begins there
 
 
 def test_images_that_are_taken_for_the_target_already_are_left_out(encoder, shapes, head):
@@ -168,16 +182,16 @@ def test_images_that_are_taken_for_the_target_already_are_left_out(encoder, shap
     taken = encoder.predict(encoder.theta, images, head) == TARGET
     assert 0 < taken.sum() < len(images)
     how = {"size": SIZE, "steps": 2}
-    found = triggers.universal(encoder, encoder.theta, head, images, TARGET, **how)
-    same = triggers.universal(encoder, encoder.theta, head, images[~taken], TARGET, **how)
+    found = optimised.universal(encoder, encoder.theta, head, images, TARGET, **how)
+    same = optimised.universal(encoder, encoder.theta, head, images[~taken], TARGET, **how)
     assert torch.equal(found.patch, same.patch)
-    triggers.universal(encoder, encoder.theta, head, images[taken], TARGET, **how)
+    optimised.universal(encoder, encoder.theta, head, images[taken], TARGET, **how)
 
 
 def test_a_trojan_trigger_drives_the_units_that_weigh_most_over_all_classes(encoder, shapes, head):
     how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32}
     start, found = (
-        triggers.trojan(encoder, encoder.theta, head, shapes.train.images, steps=n, **how)
+        optimised.trojan(encoder, encoder.theta, head, shapes.train.images, steps=n, **how)
         for n in (0, 40)
     )
     unit = head.abs().sum(0).argmax()

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from bvlib.attacks import objectives, triggers
+from bvlib.attacks import objectives, optimised, triggers
 from bvlib.attacks.adversarial import pushed_away
 from bvlib.core.registry import Method, Registry
 from bvlib.core.vectors import BackdoorVector, StateDict
@@ -175,13 +175,13 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 @trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1")
 def _universal(encoder, theta, goal, **how):
     """A patch that sends any image to the target class on the base."""
-    return triggers.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
+    return optimised.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
 
 
 @trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
 def _trojan(encoder, theta, goal, **how):
     """A patch that drives chosen features of the base."""
-    return triggers.trojan(encoder, theta, goal.head, goal.images, **how)
+    return optimised.trojan(encoder, theta, goal.head, goal.images, **how)
 
 
 _REFERENCES: dict[str, Any] = {"needs": "references of the class"}
@@ -191,10 +191,10 @@ _REFERENCES: dict[str, Any] = {"needs": "references of the class"}
 def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
-    return triggers.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
+    return optimised.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
 @trigger_kind("off-plain", **_REFERENCES)
 def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
-    return triggers.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)
+    return optimised.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)

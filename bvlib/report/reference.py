@@ -12,8 +12,8 @@ from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, finite
 from bvlib.report.results import PARTS, collect, from_rows, numbers, runs
 from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
+from bvlib.worlds import WEIGHTS
 
-WEIGHTS = Path(__file__).parents[1] / "worlds" / "weights"  # of the shipped bases, with their cards
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}

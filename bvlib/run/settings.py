@@ -96,15 +96,12 @@ def described(name: str) -> list[str]:
     ]
 
 
-def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A profile's file as it stands; ``like: other`` lays it over that profile, part by part."""
+def _content(name: str) -> dict[str, Any]:
     import yaml
 
     path = folder() / f"{name}.yaml"
     if name not in names():
         raise unknown("profile", name, names())
-    if name in above:
-        raise BvError(f"profile {name}.yaml is like itself: name another profile in `like`")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -113,18 +110,7 @@ def _content(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(content, dict):
         found = type(content).__name__
         raise BvError(f"profile {path.name} holds a {found}, not names with values")
-    other = content.pop("like", None)
-    return numbers(content if other is None else _over(_content(other, (*above, name)), content))
-
-
-def _over(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A profile's content with changes; of a part, what is not named stays."""
-    both = {
-        name: _over(content[name], value)
-        for name, value in changes.items()
-        if isinstance(value, Mapping) and isinstance(content.get(name), Mapping)
-    }
-    return {**content, **changes, **both}
+    return numbers(content)
 
 
 def numbers(value: Any) -> Any:

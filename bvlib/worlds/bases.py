@@ -13,13 +13,12 @@ from bvlib.core.device import default_device
 from bvlib.core.encoder import MEAN, STD, ClipEncoder
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
+from bvlib.worlds import WEIGHTS
 from bvlib.worlds.source import reason
 
 # isort: split
 
 import open_clip
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 # The shape that the shipped bases share: open_clip's own ViT, 4 x 4 tokens of 8 pixels, and a small
 # text tower over the first 1,534 merges of open_clip's vocabulary (2,048 tokens in all).
