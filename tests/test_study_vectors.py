@@ -219,6 +219,44 @@ def test_vectors_beside_one_bv_as_they_are_and_at_its_norm():
     assert table["BA"].tolist() == [100] * 4 and (table["from"] <= table["minus one BV"]).all()
 
 
+def test_what_the_claims_read_of_an_sbv():
+    ours = "sign-consistent"
+    found = [
+        ("as they are", sbv.ONE, 0, 90),
+        ("as they are", sbv.SPARSE, -1, 90),
+        ("as they are", ours, 12, 87),
+        ("at equal norm", sbv.ONE, 0, 90),
+        ("at equal norm", sbv.SPARSE, 3, 90),
+        ("at equal norm", ours, -4, 91),
+    ]
+    beside = pd.DataFrame(found, columns=["compared", "vector", "minus one BV", "BA"])
+    found = [
+        (sbv.ONE, "-", 60, 60, 60),
+        ("sum", "place", 95, 97, 50),
+        ("sum", "seed", 0, 0, 0),
+        ("mean", "place", 70, 70, 64),
+        (ours, "place", 72, 72, 62),
+    ]
+    asrs = ["ASR as it is", "ASR of one BV of that norm", "ASR norm-matched"]
+    compared = pd.DataFrame(found, columns=["vector", "differ by", *asrs])
+    equal = pd.DataFrame(
+        {"BA, minus one BV": [0, -6], "BA, adversary's task, minus one BV": [0, -7]},
+        index=[sbv.ONE, ours],
+    )
+    assert sbv.numbers(beside, compared, equal, "place") == {
+        "sbv_minus_single_as_they_are": 12,
+        "sbv_ba_cost_as_they_are": 3,
+        "sbv_minus_single": -4,
+        "sbv_ba_cost": -1,
+        "sparsity_adds": 3,
+        "sbv_as_it_is_minus_single": 35,
+        "sbv_minus_single_of_its_norm": -2,
+        "sbv_ba_at_equal_asr": -6,
+        "sbv_own_ba_at_equal_asr": -7,
+        "sign_consistent_minus_best_rule": -2,
+    }
+
+
 def test_what_a_merger_could_see_of_an_upload():
     table = sbv.seen(
         {"mine": model(6.0, 8.0)},

@@ -183,6 +183,33 @@ def side_by_side(
     return pd.DataFrame(rows)
 
 
+def numbers(
+    beside: pd.DataFrame, compared: pd.DataFrame, equal: pd.DataFrame, by: str
+) -> dict[str, float]:
+    """What the claims on SBVs read, in points, by name of the measure.
+
+    ``beside`` from :func:`side_by_side`, ``compared`` from :func:`compare`, ``equal`` from
+    :func:`at_equal_asr`; ``by`` is what the vectors of the primary comparison differ by.
+    """
+    at, ours = beside.set_index(["compared", "vector"]), label(PRIMARY)
+    lead_over_one, ba = at[f"minus {ONE}"], at["BA"]
+    rows = compared.set_index(["vector", "differ by"])
+    one, summed = rows.loc[ONE, "-"], rows.loc["sum", by]
+    return {
+        "sbv_minus_single_as_they_are": lead_over_one[AS_THEY_ARE, ours],
+        "sbv_ba_cost_as_they_are": ba[AS_THEY_ARE, ONE] - ba[AS_THEY_ARE, ours],
+        "sbv_minus_single": lead_over_one[AT_EQUAL_NORM, ours],
+        "sbv_ba_cost": ba[AT_EQUAL_NORM, ONE] - ba[AT_EQUAL_NORM, ours],
+        "sparsity_adds": lead_over_one[AT_EQUAL_NORM, SPARSE],
+        "sbv_as_it_is_minus_single": summed["ASR as it is"] - one["ASR as it is"],
+        "sbv_minus_single_of_its_norm": summed["ASR as it is"]
+        - summed["ASR of one BV of that norm"],
+        "sbv_ba_at_equal_asr": equal.loc[ours, f"BA, minus {ONE}"],
+        "sbv_own_ba_at_equal_asr": equal.loc[ours, f"BA, adversary's task, minus {ONE}"],
+        "sign_consistent_minus_best_rule": lead(compared, by),
+    }
+
+
 def seen(
     uploads: Models, base: StateDict, other: TaskVector, *, backdoor, task: Task, goal: Task
 ) -> pd.DataFrame:
