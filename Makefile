@@ -2,6 +2,7 @@
 # PYTHON=python3.12   the Python that makes the virtual environment (3.11 or newer)
 # ARGS="--seed 1"     handed to `bv run`
 # JOBS=4              tests that run side by side (each with one thread)
+# COLD="00 01 05"     notebooks that `make check` runs from nothing
 # PIP_ARGS="..."      handed to `pip install`
 
 PYTHON ?= python3
@@ -9,6 +10,7 @@ PROFILE ?= mini
 ARGS ?=
 PIP_ARGS ?=
 JOBS ?= 2
+COLD ?= 00 01
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,16 +18,18 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reord
 STAMP := $(VENV)/.installed
 LINT := $(VENV)/.installed-lint
 WORKFLOW := $(VENV)/.installed-workflow
+BOOK := $(VENV)/.installed-book
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lint bench lab clean-venv
+.PHONY: help setup reproduce test check lint book bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
 	@echo "make test        run the quick tests"
-	@echo "make check       run the slow tests, then a cold mini run compared with the committed values"
+	@echo "make check       run the slow tests, then notebooks $(COLD) cold on mini, compared with the committed values"
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
+	@echo "make book        the study as a site of pages, in book/_build/html: needs no network once it is installed"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -62,9 +66,9 @@ test: $(STAMP)
 check: $(WORKFLOW)
 	$(PYTEST) -m "slow and not gpu"
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
-	echo "A cold mini run, in $$dir" && \
+	echo "A cold mini run of $(COLD), in $$dir" && \
 	export BVLIB_RUNS="$$dir/runs" BVLIB_STORE="$$dir/store" && \
-	{ $(BIN)/bv run --profile mini && $(BIN)/bv report --profile mini --check || { \
+	{ $(BIN)/bv run --profile mini $(COLD) && $(BIN)/bv report --profile mini --check || { \
 	  echo "make check failed: see $$dir"; exit 1; }; } && \
 	rm -rf "$$dir/store" && \
 	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"
@@ -79,6 +83,16 @@ lint: $(LINT)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/basedpyright
 	@echo "Done: formatted, no rule broken, layers kept, types agree"
+
+$(BOOK): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[book]'
+	@touch $@
+
+book: $(BOOK)
+	rm -rf book/_build
+	$(BIN)/python -m sphinx -q -W --keep-going -b html book book/_build/html
+	$(BIN)/python book/check.py book/_build/html
+	@echo "Done: open book/_build/html/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py

@@ -4,8 +4,8 @@ was chosen on.
     bv run 00 01 03 05 --profile mini --seeds 10,11,12
     python benchmarks/first_look.py --profile mini
 
-Writes figures/first_look/<profile>.csv, every number of every seed, and <profile>.md: the headline
-with intervals over seeds, and each claim beside what the committed reference says of it. The
+Writes figures/first_look/seeds.csv, every number of every seed, and README.md: the headline with
+intervals over seeds, and each claim beside what the committed reference says of it. The
 reference runs come later, once.
 """
 
@@ -73,15 +73,16 @@ def main():
         for seed, found in runs(profile).items()
         if seed in SEEDS
     }
-    folder = root_folder() / "figures" / "first_look"
+    name = "first_look" if profile == "mini" else f"first_look_{profile}"
+    folder = root_folder() / "figures" / name
     table = per_seed(profile)
     kept = table["seed"].isin(SEEDS) & table["notebook"].str[:2].isin(NOTEBOOKS)
-    write_csv(folder / f"{profile}.csv", table[kept])
+    write_csv(folder / "seeds.csv", table[kept])
     names = ", ".join(sorted(set(table[kept]["notebook"].str[:2])))
     given = summary.summary(own), summary.summary(committed(profile))
     text = page(profile, sorted(own), names, *given)
-    write_text(folder / f"{profile}.md", text)
-    print(folder / f"{profile}.md")
+    write_text(folder / "README.md", text)
+    print(folder / "README.md")
 
 
 if __name__ == "__main__":

@@ -43,9 +43,8 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
     assert "### Adding more of the backdoor vector raises ASR" in risen
     assert "- kind of agreement: positive difference, the interval lies above 0 points" in risen
     assert "- paper, on CLIP: 59 to 100 points" in risen and "- designed in: no" in risen
-    assert (
-        "| mini | 12.0 points | 7.0 to 17.0 | 0: 10.0, 1: 12.0, 2: 14.0 | same direction |" in risen
-    )
+    each = "0: 10.0, 1: 12.0, 2: 14.0"
+    assert f"| mini, base before | 12.0 points | 7.0 to 17.0 | {each} | same direction |" in risen
     assert "| real32 | 5.0 points | none: one seed | 0: 5.0 | inconclusive |" in risen
     assert "| paper profile | - | - | - | not run |" in risen
     assert "the interval lies below 1 point" in section(page, "sbv-keeps-accuracy")
@@ -60,14 +59,13 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
 
 def test_a_claim_without_a_value_was_not_run(figures):
     page = claims_page({"mini": summed(10.0, 12.0), "real32": summed(None, 12.0)}, figures)
-    assert section(page, "bv-accuracy-flat").count("| - | - | - | not run |") == 3
+    assert section(page, "bv-accuracy-flat").count("| - | - | - | not run |") == 4
     assert "| real32 | 12.0 points | none: one seed | 1: 12.0 | inconclusive |" in section(
         page, "bv-asr-rises"
     )
-    assert (
-        page.count("\n### ") == COUNT
-        and counts({}) == f"{COUNT} tests: mini not run; real32 not run; paper profile not run."
-    )
+    nothing = "mini, today's base not run; mini, base before not run; real32 not run"
+    assert counts({}) == f"{COUNT} tests: {nothing}; paper profile not run."
+    assert page.count("\n### ") == COUNT
 
 
 def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
@@ -77,7 +75,7 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
         '<td><a href="mini/scaling.png"><img src="mini/scaling.png" width="840" alt="scaling '
         'on mini"></a></td>'
     )
-    assert f"<tr>{shown}<td>not run</td><td>not run</td></tr>" in page
+    assert f"<tr>{shown}</tr>" in page and "<td>no picture yet</td>" in page
     assert "- what it shows: ASR as it is scaled\n- drawn by notebook 02_bv\n" in page
     group = page.partition('<a id="figure-scaling"></a>')[2].partition('<a id="figure-')[0]
     assert [claim.id for claim in CLAIMS if f'<a id="{claim.id}"></a>' in group] == [
@@ -91,20 +89,17 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
     page = claims_page({"mini": summed(10.0, 12.0)}, figures)
     assert (
         page.count('width="420"') == 2
-        and "- what is drawn, every seed: [mini](mini/scaling.csv)\n" in page
+        and "- what is drawn, every seed: [mini, base before](mini/scaling.csv)\n" in page
     )
     assert "see the table `main` of [real32](real32/tables/main.csv)" in section(
         page, "badmerging-keeps-utility"
     )
 
 
-def test_the_table_has_a_row_a_claim_that_leads_to_the_page():
-    table = claims_table({"mini": summed(10.0, 12.0, 14.0)})
-    assert table.startswith(
-        f"{COUNT} tests: 1 same direction, {COUNT - 1} not run on mini; real32 not run; paper "
-        "profile not run. "
-    )
-    assert "| claim | paper, on CLIP | mini (seeds 0, 1, 2) | real32 | paper profile |" in table
+def test_the_table_has_ten_claims_that_lead_to_the_page():
+    table = claims_table({"mini": summed(10.0, 12.0, 14.0), "real32": summed(None, None)})
+    mini = "mini, base before (seeds 0, 1, 2)"
+    assert table.startswith(f"| claim | paper, on CLIP | {mini} | real32 (seeds 0, 1) |\n")
     assert "](figures/claims.md#inherent-in-base) (designed in) | " in table
-    assert "| 12.0 points [7.0 to 17.0]: same direction | not run | not run |" in table
-    assert table.count("\n| ") == COUNT + 2
+    assert "| 12.0 points [7.0 to 17.0]: same direction | not run |" in table
+    assert table.count("\n| ") == 10 + 1

@@ -46,8 +46,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     import matplotlib.pyplot as plt
 
     from bvlib.report.admission_measures import measure
-    from bvlib.report.admission_page import BEGIN, END, criteria_table, draw, page
-    from bvlib.report.overview import replace_between
+    from bvlib.report.admission_page import draw, page
     from bvlib.run.lab import Lab
     from bvlib.study import figures
 
@@ -71,8 +70,6 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     if profile == "smoke":
         return out
     write_text(folder / "README.md", page(folder))
-    if folder == root_folder() / "figures" / "admission":
-        replace_between(root_folder() / "README.md", BEGIN, END, criteria_table(folder))
     return folder / "README.md"
 
 

@@ -12,10 +12,6 @@ from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES, WEAK
 from bvlib.report.paper_numbers import CLIP
 from bvlib.report.tables import markdown
 
-# where the table of criteria stands in the README
-BEGIN, END = "<!-- admission: written by bv admit -->", "<!-- /admission -->"
-
-
 PAGE = """\
 # Admission of the bases
 
@@ -78,7 +74,7 @@ def page(folder: Path) -> str:
 
 
 def criteria_table(folder: Path) -> str:
-    """The table of criteria alone, as the README has it."""
+    """Every criterion, its bound, and what each admitted base and CLIP have."""
     columns = {
         f"{card['base_name']} base on {card['profile']}": tables["criteria"].set_index("id")
         for name, card, tables in _read(folder)

@@ -17,16 +17,20 @@ from bvlib.report.tables import seeds_in_words
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
-PROFILES = {"mini": "toy world", "real32": "real images"}
+PROFILES = {
+    "first_look": "toy world, today's base",
+    "mini": "toy world, base before",
+    "real32": "real images",
+}
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
 ROWS = [  # what is shown, its headline in notebook 01, its colour
     ("alone", "ASR {}, alone", "attack"),
-    ("merged (task arithmetic)", "ASR {}, merged", "attack"),
-    ("merged (TIES)", "ASR {}, merged by TIES", "attack"),
-    ("same trigger, clean merge (task arithmetic)", "ASR {} trigger, clean merge", "clean"),
-    ("same trigger, clean merge (TIES)", "ASR {} trigger, clean merge by TIES", "clean"),
-    ("same trigger, base", "ASR {} trigger, base", "base"),
-    ("random patch (task arithmetic)", "ASR random patch, merge with {}", "random"),
+    ("merged", "ASR {}, merged", "attack"),
+    ("merged by TIES", "ASR {}, merged by TIES", "attack"),
+    ("clean merge", "ASR {} trigger, clean merge", "clean"),
+    ("clean merge by TIES", "ASR {} trigger, clean merge by TIES", "clean"),
+    ("base", "ASR {} trigger, base", "base"),
+    ("merged, random patch", "ASR random patch, merge with {}", "random"),
 ]
 BEGIN, END = "<!-- claims: written by bv publish -->", "<!-- /claims -->"
 
@@ -51,14 +55,15 @@ def asr_rows(of: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame):
     """One panel a profile: bars are means over seeds, with their 95 % t-interval, and each seed is
-    a point."""
+    a point. Where no merge is named it is task arithmetic."""
     profiles = list(rows["profile"].unique())
     order = {what: i for i, (what, _, _) in enumerate(ROWS)}
     colours = {what: figures.ROLES[role] for what, _, role in ROWS}
     tops = {attack: -i * (len(ROWS) + 1.2) for i, attack in enumerate(ATTACKS)}
-    fig, axes = figures.grid(len(profiles), width=5.2, height=4.2)
+    fig, axes = figures.grid(len(profiles), width=3.3, height=4.2, sharey=True)
+    ticks = {}
     for ax, profile in zip(axes, profiles, strict=True):
-        part, ticks = rows[rows["profile"] == profile], {}
+        part = rows[rows["profile"] == profile]
         for (attack, what), bar in part.groupby(["attack", "what"], sort=False):
             at = tops[attack] - order[what]
             mean, low, high = seed_interval(bar["asr"])
@@ -68,20 +73,21 @@ def draw(rows: pd.DataFrame):
             if len(bar) > 1:
                 reach = [[max(mean - max(low, 0), 0)], [max(min(high, 100) - mean, 0)]]
                 ax.errorbar(mean, at, xerr=reach, fmt="none", ecolor="black", lw=0.8)
-            ax.text(105, at, f"{mean:.1f}", va="center", fontsize=7.5)
+            ax.text(105, at, f"{mean:.1f}", va="center", fontsize=9)
         for attack in part["attack"].unique():
-            bold = {"fontweight": "bold", "fontsize": 8.5, "va": "center"}
+            bold = {"fontweight": "bold", "fontsize": 9, "va": "center"}
             ax.text(0, tops[attack] + 0.85, ATTACKS[attack], **bold)
         seeds = seeds_in_words(sorted(part["seed"].unique()))
         ax.set(
             yticks=list(ticks),
             yticklabels=list(ticks.values()),
-            xlim=(0, 118),
+            xlim=(0, 124),
             ylim=(min(ticks) - 0.7, 1.4),
-            xlabel="ASR (%): mean, 95 % interval, seeds",
-            title=f"{profile}: {PROFILES[profile]}, {seeds}",
+            xlabel="ASR (%)",
+            title=f"{PROFILES[profile]}\n{seeds}",
         )
         ax.set_xticks(range(0, 101, 25))
+        ax.tick_params(labelsize=9)
         ax.grid(axis="y", visible=False)
     return fig
 
