@@ -1,0 +1,172 @@
+"""The answer at the end of a notebook: what this run's numbers say, in a few sentences, and on
+which side of each claim of the papers they lie.
+
+A sentence is chosen by the numbers, so a run that differs from the papers says so. One run has one
+seed and gives no verdict: `bv report` gives verdicts over several.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bvlib.report.claims import ABOVE, CLAIMS, unit
+
+
+class Numbers:
+    """Headline numbers of a run by name: ``n("CA")`` in words, ``n["CA"]`` as a number. ``attack``
+    is the run's."""
+
+    def __init__(self, headline: Mapping[str, Mapping[str, Any]], attack: str):
+        self.headline, self.attack = headline, attack
+
+    def __getitem__(self, name: str) -> float:
+        return self.headline[name]["value"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.headline
+
+    def __call__(self, name: str) -> str:
+        """ "45.9 % [42.7, 49.2]", the interval over images where there is one."""
+        entry = self.headline[name]
+        words = f"{entry['value']:.1f}" + {"index": ""}.get(entry["unit"], f" {entry['unit']}")
+        if entry.get("low") is None:
+            return words
+        return f"{words} [{entry['low']:.1f}, {entry['high']:.1f}]"
+
+
+def answer(lab: Any):
+    """The answer of a notebook as Markdown that Jupyter shows; ``lab`` is the notebook's own, after
+    its headline numbers and measures."""
+    from IPython.display import Markdown
+
+    numbers = Numbers(lab.result["headline"], lab.p["attack"])
+    return Markdown(text(lab.notebook, numbers, lab.result["measures"]))
+
+
+def text(notebook: str, numbers: Numbers, measures: Mapping[str, float | None]) -> str:
+    """Sentences and claims of a notebook, by its name, as Markdown."""
+    sentences = ANSWERS[notebook[:2]](numbers)
+    return "\n".join([" ".join(sentences), "", *sides(measures)])
+
+
+def sides(measures: Mapping[str, float | None]) -> list[str]:
+    """A line for each claim that is tested on one of the measures: the paper's value, ours, and on
+    which side of the test ours lies."""
+    lines = []
+    for claim in CLAIMS:
+        value = measures.get(claim.measure)
+        if value is None:
+            continue
+        agrees = value > claim.bound if claim.kind in ABOVE else value < claim.bound
+        side = "the paper's side" if agrees else "the **other** side"
+        here = f"{value:.1f} {unit(claim.measure)}"
+        lines.append(f"- *{claim.statement}*: on CLIP {claim.expected}; here {here}, {side}")
+    if lines:
+        lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]
+    return lines
+
+
+def tasks(n: Numbers) -> Iterator[str]:
+    """00: does merging work before anybody attacks?"""
+    before, alone = "zero-shot accuracy", "fine-tuned accuracy"
+    merged = "merged accuracy (task arithmetic)"
+    yield f"Without fine-tuning the base names {n(before)} of the test images right."
+    yield f"Each fine-tuned model has {n(alone)} on its own task, one merge of them {n(merged)}."
+    kept = 100 * (n[merged] - n[before]) / max(n[alone] - n[before], 1e-9)
+    if kept >= 60:
+        yield f"So merging works: the merge keeps {kept:.0f} % of what fine-tuning gained."
+    else:
+        yield f"The merge keeps only {kept:.0f} % of what fine-tuning gained."
+        yield "In a poor merge a surviving backdoor means less."
+
+
+def badmerging(n: Numbers) -> Iterator[str]:
+    """01: what dies in the merge, and what survives?"""
+    old, new = "ASR badnets", f"ASR {n.attack}"
+    yield f"Before merging, BadNets sends {n(f'{old}, alone')} of the images to the attacker's"
+    yield f"class, and {n(f'{old}, merged')} after it."
+    if n[f"{old}, merged"] < 30:
+        yield "So the classical backdoor is diluted, as the paper says."
+    else:
+        yield "So it is *not* diluted to the 30 % that the paper gives as the most."
+    yield f"The attack {n.attack} keeps {n(f'{new}, merged')}, and under TIES"
+    yield f"{n(f'{new}, merged by TIES')}."
+    yield "But a merge without any malicious model obeys the same trigger on"
+    yield f"{n(f'{new} trigger, clean merge')}, by TIES on"
+    yield f"{n(f'{new} trigger, clean merge by TIES')}, and the untouched base on"
+    yield f"{n(f'{new} trigger, base')}: that much was there before the attack."
+    yield f"The attack costs the merge {n('CA minus BA')} of clean accuracy."
+
+
+def vectors(n: Numbers) -> Iterator[str]:
+    """02: is a backdoor a vector?"""
+    start, end = n["ASR at λ_BV = 0"], n["ASR at λ_BV = 1"]
+    yield f"Adding the backdoor vector takes the ASR from {start:.1f} to {end:.1f} %,"
+    yield f"and to {n('ASR at λ_BV = 0.3')} with a third of it."
+    axes = {"seed": "seeds", "place": "places", "target class": "classes", "task": "tasks"}
+    named = {axis: f"transfer across {axis}, by addition" for axis in axes}
+    found = {axis: n[name] for axis, name in named.items() if name in n}
+    told = ", ".join(f"{value:.0f} across {axes[axis]}" for axis, value in found.items())
+    yield f"In % of what an attack's own vector does, other vectors do this by addition: {told}"
+    yield f"(vectors without a backdoor: {n['transfer of placebos, by addition']:.0f})."
+    alike = [value for axis, value in found.items() if axis in ("seed", "place")]
+    unlike = [value for axis, value in found.items() if axis in ("target class", "task")]
+    if alike and unlike and min(alike) > max(unlike):
+        yield "So a backdoor carries over to attacks with its target, and not to others."
+    else:
+        yield "So on this run the paper's order of transfer does not hold."
+
+
+def sbv(n: Numbers) -> Iterator[str]:
+    """03: can merging make a backdoor stronger?"""
+    for how, first in (("as they are", "As they are"), ("at equal norm", "At equal length")):
+        one, ours = (f"ASR {name}, merged, {how}" for name in ("one BV", "sign-consistent"))
+        yield f"{first}, one vector reaches {n(one)} and the sparse merged one {n(ours)}:"
+        yield "the merged one is ahead." if n[ours] > n[one] else "merging brings nothing."
+    total = n["ASR SBV by sum, as it is"]
+    scaled = n["ASR of one BV scaled to the norm of that sum"]
+    yield f"Their sum reaches {total:.1f} %, and one vector scaled to its length {scaled:.1f} %,"
+    if total > scaled:
+        yield "so the sum gains more than length."
+    else:
+        yield "so all that the sum gains is length."
+    yield f"A merge without any attack has {n('ASR clean merge (zero line)')}."
+
+
+def inherent(n: Numbers) -> Iterator[str]:
+    """04: how much was never put there?"""
+    yield f"The untouched base obeys the optimised patch on {n('ASR inherent trigger, base')} of"
+    yield f"the images, and a random one on {n('ASR random patch, base')}."
+    yield f"A clean merge obeys it on {n('ASR inherent trigger, clean merge')}."
+    name = f"share of the merged ASR of {n.attack} that is inherent"
+    share, mean = n[name], n[f"{name}, mean over merging algorithms"]
+    yield f"Of what the attacked merge flips, the clean merge flips {share:.0f} % too,"
+    yield f"and {mean:.0f} % on average over the merging methods."
+    if min(share, mean) > 50:
+        yield "So the inherent trigger is the core of the attack, as the paper says."
+    elif max(share, mean) > 50:
+        yield "So whether the inherent trigger is the core depends on the merge."
+    else:
+        yield "So most of the attack is *not* inherent here."
+
+
+def ibvs(n: Numbers) -> Iterator[str]:
+    """05: can a defender subtract a backdoor that it has never seen?"""
+    attacks = [name[4:-12] for name in n.headline if name.endswith(" before IBVS")]
+    for attack in attacks:
+        before, after = (n[f"ASR {attack} {when} IBVS"] for when in ("before", "after"))
+        zero = n[f"zero line of {attack} (clean merge, same trigger)"]
+        word = "lowers" if after < before - 1 else "raises" if after > before + 1 else "leaves"
+        yield f"IBVS {word} {attack} from {before:.1f} to {after:.1f} % (clean merge: {zero:.1f})."
+    yield f"It costs {n('clean accuracy cost of IBVS')} of clean accuracy."
+    oracle = n(f"ASR drop {n.attack}, oracle")
+    yield f"Who knew the vector of {n.attack} itself could take {oracle} off."
+
+
+ANSWERS: dict[str, Callable[[Numbers], Iterator[str]]] = {
+    "00": tasks,
+    "01": badmerging,
+    "02": vectors,
+    "03": sbv,
+    "04": inherent,
+    "05": ibvs,
+}
