@@ -9,19 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from bvlib.core.errors import BvError, check_choice
 from bvlib.files.safe import Taken, locked, write_json
 from bvlib.run.notebooks import notebooks_folder, runs_folder
+from bvlib.run.points import Plan
+from bvlib.run.records import Say
 from bvlib.run.watch import Watch
-from bvlib.run.workflow import ASKED, FOLDER, Plan
+from bvlib.run.workflow import ASKED, FOLDER
 
-Say = Callable[[str], Any]
 LOOK = 0.5  # seconds between two looks at what goes on
 
 
@@ -29,7 +30,7 @@ def run(plan: Plan, at_once: int | None, on: str | None, say: Say) -> tuple[int,
     """Run what is stale of a plan; see :func:`workflow.run`."""
     how = _cluster(on) if on else _here(plan, at_once)
     with _folder() as folder:
-        write_json(folder / ASKED, plan.plain())
+        write_json(folder / ASKED, asdict(plan))
         command = [sys.executable, "-m", "snakemake", "runs", "--snakefile", FOLDER / "Snakefile"]
         command += ["--directory", folder, "--keep-going", "--nocolor", *how]
         with open(folder / "snakemake.log", "w", encoding="utf-8") as log:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,7 @@ from bvlib.core.errors import BvError, NotebookFailed
 from bvlib.files.safe import read_json_if, write_json
 from bvlib.run import settings
 from bvlib.run.notebooks import root_folder, shown
-from bvlib.run.records import Job
-
-Say = Callable[[str], Any]
+from bvlib.run.records import Job, Say
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -6,7 +6,7 @@ milliseconds and imports no torch.
 
 import importlib.metadata
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bvlib.files.safe import file_sha256, read_json_if, write_json
 from bvlib.run import notebooks, settings
 from bvlib.run.notebooks import Notebook, root_folder, shown
 
+Say = Callable[[str], Any]  # tells a line of progress
 PASSED_ON = ("CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
 
 

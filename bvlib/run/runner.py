@@ -9,7 +9,7 @@ since shows in its executed copy after a run by `force`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from typing import Any
 from bvlib.files.safe import locked, read_json_if
 from bvlib.run import records
 from bvlib.run.notebooks import root_folder, shown
-from bvlib.run.records import Job
-
-Say = Callable[[str], Any]
+from bvlib.run.records import Job, Say
 
 
 @dataclass(frozen=True)

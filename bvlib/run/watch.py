@@ -5,13 +5,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from bvlib.run.workflow import Plan
+from bvlib.run.points import Plan
+from bvlib.run.records import Say
 
-Say = Callable[[str], Any]
 ASK = 20.0  # seconds between two questions to a cluster
 
 
@@ -54,7 +52,7 @@ class Watch:
 
     def _line(self, run: str, line: str) -> None:
         self.last[run] = line or self.last.get(run, "")
-        alone = len(self.plan.study.runs) == 1  # of a sweep, the lines inside of runs are too many
+        alone = len(self.plan.runs) == 1  # of a sweep, the lines inside of runs are too many
         if line.startswith("  ") and alone:
             self.say(f"{self.plan.jobs[run].name[:2]}{line}")
 
