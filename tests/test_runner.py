@@ -103,7 +103,7 @@ def test_values_of_parameters(text, value):
 
 
 def test_values_are_fitted_to_the_type():
-    take = Parameter("tasks", "list | None", None, "").take
+    take = Parameter("tasks", "list", None, "").take
     assert take("a,b") == ["a", "b"] and take(None) is None and take(["x"]) == ["x"]
     with pytest.raises(BvError, match="wants int, got True"):
         Parameter("n", "int", 1, "").take(True)
@@ -223,7 +223,8 @@ def test_other_parameters_have_their_own_folder(world):
     )
     result = json.loads((a.out / "00_start.json").read_text())
     assert result["parameters"] == {"scale": 0.5, "tasks": ["x", "y"]} and result["seed"] == 1
-    assert a.cold == pytest.approx(a.wall, abs=0.5)
+    record = json.loads((a.out / ".records" / "00_start.json").read_text())
+    assert record["cold"] == pytest.approx(record["wall"], abs=0.5)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,7 @@ SET_BY_RUNNER = ("profile", "seed", "out")
 FOLDERS = tuple(
     f"BVLIB_{name}" for name in ("NOTEBOOKS", "RUNS", "STORE", "DATA", "PROFILES", "CLIP")
 )
-TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, str, bool, list, dict)}
-TYPES |= {"float": (int, float), "tuple": (list, tuple)}
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 # Where things lie
@@ -101,22 +100,20 @@ class Parameter:
         return fitted
 
     def _fitted(self, value: Any) -> Any:
-        words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
-        allowed = [TYPES[word] for word in TYPES if word in words]
-        if not allowed or (value is None and (self.default is None or "None" in words)):
+        kind = self.type.partition("[")[0]  # list[str] is a list
+        if kind not in TYPES or (value is None and self.default is None):
             return value
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        strange = isinstance(value, bool) and "bool" not in words  # True is no number here
-        if not strange and any(isinstance(value, kind) for kind in allowed):
-            return value
-        if "list" in words and isinstance(value, str):
+        if kind == "list" and isinstance(value, str):
             plain = value.strip().removeprefix("[").removesuffix("]")  # as papermill hands it on
             return [item.strip() for item in plain.split(",")]
-        if "list" in words and (strange or number or isinstance(value, tuple)):
+        if kind == "list" and isinstance(value, (int, float, tuple)):
             return list(value) if isinstance(value, tuple) else [value]
-        if "str" in words and number:
+        truth = isinstance(value, bool)  # True is no number here
+        if kind == "str" and isinstance(value, (int, float)) and not truth:
             return str(value)
-        raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
+        if truth != (kind == "bool") or not isinstance(value, TYPES[kind]):
+            raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -139,8 +136,7 @@ class Notebook:
     def read(cls, path: Path) -> Notebook:
         """Read a notebook file. BvError if it is no notebook or its parameters cell is not
         literals."""
-        cells = read_cells(path)
-        own = read_json(path).get("metadata", {}).get("bvlib", {})
+        cells, own = read_cells(path), read_json(path).get("metadata", {}).get("bvlib", {})
         prose = "\n".join(cell_text(cell) for cell in cells if cell["cell_type"] == "markdown")
         title = re.search(r"(?m)^# +(.*)", prose)
         code = tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code")
@@ -236,8 +232,7 @@ def write_parameters() -> list[str]:
         for cell in content["cells"]:
             if _declares(cell):
                 lines = "\n".join(map(settings.derived, cell_text(cell).splitlines()))
-                as_list = isinstance(cell["source"], list)
-                cell["source"] = lines.splitlines(keepends=True) if as_list else lines
+                cell["source"] = lines.splitlines(keepends=True)
         after = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         if after != before:
             notebook.path.write_text(after, encoding="utf-8")

@@ -178,9 +178,8 @@ def write(job: Job, parts: Mapping[str, Any], wall: float) -> dict[str, Any]:
     as if nothing had been stored before. BvError for a file that the result names but that is not
     there.
     """
-    result = read_json_if(job.path("json"))
-    outputs = [] if result is None else [*result.get("outputs", []), job.path("json").name]
-    result = result or {}
+    result = read_json_if(job.path("json")) or {}
+    outputs = [*result.get("outputs", []), job.path("json").name] if result else []
     used = result.get("artefacts", [])
     own = wall - sum(item.get("elapsed", 0.0) for item in used)
     root = root_folder()

@@ -22,18 +22,11 @@ from bvlib.run.records import Job, Say
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What became of one notebook: ``reason`` says why it was run, ``wall`` and ``cold`` are
-    seconds.
-
-    ``cold`` is the time as if nothing had been stored before; an up-to-date run repeats its first
-    times.
-    """
+    """What became of one notebook: ``reason`` says why it was run, ``out`` is its folder."""
 
     notebook: str
     out: Path
     reason: str
-    wall: float
-    cold: float
 
     @property
     def status(self) -> str:
@@ -74,7 +67,7 @@ def run_job(job: Job, force: bool, say: Say) -> RunRecord:
             say(f"{name}: done in {wall:.0f} s{more}")
         else:
             say(f"{name}: up to date")
-    return RunRecord(name, job.out, reason, record["wall"], record["cold"])
+    return RunRecord(name, job.out, reason)
 
 
 def _make(job: Job, parts: Mapping[str, Any], say: Say) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Watch:
 
     def __init__(self, plan: Plan, folder: Path, say: Say, on: str | None) -> None:
         self.plan, self.folder, self.say, self.on = plan, folder, say, on
-        self.read: dict[str, int] = {}  # {run: how much of its log was told}
+        self.read: dict[str, int] = {}  # {run: how many lines of its log were told}
         self.last: dict[str, str] = {}  # {run: the last line of its log}
         self.since: dict[str, float] = {}  # {run: when it was first seen}
         self.done: set[str] = set()
@@ -42,19 +42,13 @@ class Watch:
         if not path.exists():
             return
         self.since.setdefault(run, time.monotonic())
-        with open(path, "rb") as file:
-            file.seek(self.read.get(run, 0))
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self.read[run] = self.read.get(run, 0) + len(line)
-                self._line(run, line.decode("utf-8", "replace").rstrip())
-
-    def _line(self, run: str, line: str) -> None:
-        self.last[run] = line or self.last.get(run, "")
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # whole ones
         alone = len(self.plan.runs) == 1  # of a sweep, the lines inside of runs are too many
-        if line.startswith("  ") and alone:
-            self.say(f"{self.plan.jobs[run].name[:2]}{line}")
+        for line in lines[self.read.get(run, 0) :]:
+            self.last[run] = line.rstrip() or self.last.get(run, "")
+            if line.startswith("  ") and alone:
+                self.say(f"{self.plan.jobs[run].name[:2]}{line.rstrip()}")
+        self.read[run] = len(lines)
 
     def _tell(self) -> None:
         now, title, cost = time.monotonic(), self.plan.title, self.plan.seconds

@@ -9,7 +9,7 @@ the store, none of them does.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -162,7 +162,7 @@ class Workshop:
             "recipes": [version_of("training:finetune"), *recipes],
             "inputs": [self._base_digest(), task.digest, *data],
         }
-        return self.keep("weights", f"{name}-{task.name}", {**args, **how}, make, **made_from).value
+        return self.keep("weights", f"{name}-{task.name}", {**args, **how}, make, **made_from)
 
     def schedule(self, task: tasks.Task) -> Mapping[str, Any]:
         """The profile's ``train``; where it names no number of steps, that of the papers' epochs
@@ -172,7 +172,7 @@ class Workshop:
 
     def keep(
         self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how
-    ) -> store.Artefact:
+    ) -> Any:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and
         ``how`` (recipes, inputs)."""
 
@@ -183,10 +183,10 @@ class Workshop:
                 _note(f"made {name} in {seconds:.0f} s, peak memory {peak_memory() / 1e9:.1f} GB")
             return made
 
-        kept, device = self.store.get(kind, name, args, noted, **how), self.encoder.device
+        value, device = self.store.get(kind, name, args, noted, **how).value, self.encoder.device
         if device.type != "cpu" and kind == "weights":
-            kept = replace(kept, value={k: v.to(device) for k, v in kept.value.items()})
-        return kept
+            return {k: v.to(device) for k, v in value.items()}
+        return value
 
     def _base_digest(self) -> str:
         return self.encoder.card["sha256"]
@@ -258,7 +258,7 @@ class Workshop:
                 return merge(chosen.name, vectors, base=self.base, **common).tensors
 
             args = {"method": chosen.name, **args}
-            kept = self.keep("weights", name, args, make, recipes=recipes, inputs=inputs).value
+            kept = self.keep("weights", name, args, make, recipes=recipes, inputs=inputs)
             return self.model(self.base + TaskVector(kept, chosen.name))
         theta = self.merge(adversary, chosen.more["after"], among=among).theta
         own = self._own(adversary, among)
@@ -269,7 +269,7 @@ class Workshop:
             pairs = {n: {"down": each.down, "up": each.up} for n, each in found.items()}
             return {f"{n}.{part}": v for n, pair in pairs.items() for part, v in pair.items()}
 
-        kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs).value
+        kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs)
         adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
         return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
 
