@@ -21,7 +21,6 @@ from helpers import END, PARAMETERS, WORK, one_line, wait_for, write_notebook
 from bvlib.cli import main
 from bvlib.run import engine, workflow
 from bvlib.run.points import Plan, read_sweep
-from bvlib.run.watch import Watch
 
 FAILING = (
     'if scale == 9:\n    from bvlib.core.errors import BvError\n    raise BvError("scale 9 is '
@@ -289,7 +288,7 @@ def test_a_run_that_another_call_ended_first_did_not_fail(tmp_path):
         runs=[1, 2],
         title=str,
     )
-    watch = Watch(plan, tmp_path, lambda line: None, None)
+    watch = engine.Watch(plan, tmp_path, lambda line: None, None)
     watch.look()
     failed = {"c": "too much", "d": "Snakemake stopped without a word"}
     assert watch.outcome() == (1, failed)

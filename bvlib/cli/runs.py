@@ -32,7 +32,7 @@ def list_(notebook: str | None) -> None:
         click.echo(f"{item.name}: {item.title}")
         for p in item.parameters.values():
             tail = f"  # {p.help}" if p.help else ""
-            click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
+            click.echo(f"  {p.name}: {p.type} = {p.default!r}{tail}")
             for line in settings.described(p.name):
                 click.echo(f"    {line}")
         return

@@ -262,18 +262,12 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
     lines, found = source.splitlines(), {}
     try:
         for node in ast.parse(source).body:
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                continue
-            annotated = isinstance(node, ast.AnnAssign)
-            if (not isinstance(node, ast.Assign) and not annotated) or node.value is None:
+            if not (isinstance(node, ast.AnnAssign) and node.value):
                 raise ValueError
-            target = node.target if annotated else node.targets[0]
-            if not isinstance(target, ast.Name):
-                raise ValueError
+            name, kind = ast.unparse(node.target), ast.unparse(node.annotation)
             after = lines[(node.end_lineno or 1) - 1][node.end_col_offset or 0 :]
-            kind = ast.unparse(node.annotation) if annotated else ""
             default, comment = ast.literal_eval(node.value), after.partition("#")[2].strip()
-            found[target.id] = Parameter(target.id, kind, default, comment)
+            found[name] = Parameter(name, kind, default, comment)
     except (SyntaxError, ValueError):
         raise BvError(
             f"notebook {notebook}: its parameters cell must hold literals only, "

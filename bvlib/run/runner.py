@@ -1,4 +1,4 @@
-"""Runs notebooks: names checked first, finished work skipped, one line where it stops.
+"""Runs a notebook: finished work skipped, one line where it stops.
 
 Each notebook runs in a fresh kernel of this very Python, in the folder above `notebooks/`, and
 leaves its executed copy in `runs/<profile>/seed-<seed>/`. A record of what it depended on and what
@@ -9,9 +9,7 @@ since shows in its executed copy after a run by `force`.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from bvlib.files.safe import locked, read_json_if
@@ -20,41 +18,13 @@ from bvlib.run.notebooks import root_folder, shown
 from bvlib.run.records import Job, Say
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """What became of one notebook: ``reason`` says why it was run, ``out`` is its folder."""
+def run(job: Job, say: Say, force: bool = False) -> str:
+    """Run one notebook, if it is not up to date: why it had to run, "" if it did not.
 
-    notebook: str
-    out: Path
-    reason: str
-
-    @property
-    def status(self) -> str:
-        """ "made" or "up to date"."""
-        return "made" if self.reason else "up to date"
-
-
-def run(
-    notebooks: Sequence[str] | None = None,
-    profile: str = "mini",
-    seed: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    force: bool = False,
-    say: Say | None = None,
-) -> list[RunRecord]:
-    """Run notebooks (all by default) in order; those whose record still holds are skipped.
-
-    All names are checked before anything runs. `force` runs also what is up to date (stored
-    results are loaded as ever). `say` gets the progress, line by line. BvError for an unknown
-    notebook, profile or parameter, and for whatever a notebook raises as a BvError; NotebookFailed
-    for any other error in it.
+    `force` runs also what is up to date (stored results are loaded as ever). `say` gets the
+    progress, line by line. BvError for whatever a notebook raises as a BvError; NotebookFailed for
+    any other error in it.
     """
-    say = say or (lambda line: print(line, flush=True))
-    return [run_job(job, force, say) for job in records.jobs(notebooks, profile, seed, parameters)]
-
-
-def run_job(job: Job, force: bool, say: Say) -> RunRecord:
-    """Run one notebook, if it is not up to date; see :func:`run`."""
     name = job.name
     with locked(job.hidden("lock"), f"{name}: waiting for another run of it"):
         parts, record = records.fingerprint(job), read_json_if(job.hidden("json"))
@@ -67,7 +37,7 @@ def run_job(job: Job, force: bool, say: Say) -> RunRecord:
             say(f"{name}: done in {wall:.0f} s{more}")
         else:
             say(f"{name}: up to date")
-    return RunRecord(name, job.out, reason)
+    return reason
 
 
 def _make(job: Job, parts: Mapping[str, Any], say: Say) -> dict[str, Any]:

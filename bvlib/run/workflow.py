@@ -45,7 +45,7 @@ def run(
     made, failed = 0, {}
     for name in plan.stale:
         try:
-            made += runner.run_job(plan.jobs[name], plan.force, say).status == "made"
+            made += bool(runner.run(plan.jobs[name], say, plan.force))
         except BvError as error:
             if len(plan.jobs) == 1:
                 raise
@@ -67,7 +67,7 @@ def main(name: str) -> int:
     plan = Plan.of(read_json(Path(ASKED)))
     os.chdir(root_folder())
     try:
-        runner.run_job(plan.jobs[name], plan.force, functools.partial(print, flush=True))
+        runner.run(plan.jobs[name], functools.partial(print, flush=True), plan.force)
     except BvError as error:
         print(f"bv: {error}", flush=True)
         return 1
