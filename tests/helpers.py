@@ -14,7 +14,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
-from bvlib.run import records, runner, settings
+from bvlib.run import records, settings, workflow
 from bvlib.worlds.tasks import Split, Task
 
 
@@ -117,7 +117,7 @@ def run_notebooks(names, profile, seed=0, parameters=None, say=lambda line: None
     was up to date."""
     ran = []
     for job in records.jobs(names, profile, seed, parameters):
-        reason = runner.run(job, say)
+        reason = workflow.run_job(job, say)
         ran.append(SimpleNamespace(name=job.name, out=job.out, reason=reason))
     return ran
 

@@ -30,7 +30,7 @@ from bvlib.files.digests import digest
 from bvlib.files.safe import file_sha256, read_json, write_text
 from bvlib.files.weights import card_of, read_tensors
 from bvlib.files.weights import digest as content
-from bvlib.run import records, runner
+from bvlib.run import records, workflow
 from bvlib.run.notebooks import available, root_folder, shown
 
 PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
@@ -174,7 +174,7 @@ def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
         try:
             jobs = records.jobs(available(), profile, 0)
             for job in jobs:
-                runner.run(job, say)
+                workflow.run_job(job, say)
             return collect(jobs[0].out)
         finally:
             os.environ.clear()

@@ -150,6 +150,11 @@ class Notebook:
         """What the cards of its figures name: "notebook:01_badmerging/1"."""
         return version_of(f"notebook:{self.name}")
 
+    def takes(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values that its parameters cell declares, as it takes them."""
+        own = {name: each for name, each in self.parameters.items() if name in given}
+        return {name: each.take(given[name]) for name, each in own.items()}
+
 
 def available() -> list[str]:
     """The names of all notebooks, in the order in which they run."""
@@ -201,11 +206,7 @@ def check_parameters(
             raise BvError(f"{name} is no -p parameter here: {way}")
         if name not in known:
             raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
-    passed: dict[str, dict[str, Any]] = {}
-    for notebook in notebooks:
-        own = {name: value for name, value in given.items() if name in notebook.parameters}
-        passed[notebook.name] = {name: notebook.parameters[name].take(own[name]) for name in own}
-    return passed
+    return {notebook.name: notebook.takes(given) for notebook in notebooks}
 
 
 def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]
     for name in own.parameters:
         if name not in namespace:
             raise BvError(f"notebook {own.name}: run its parameters cell first, {name} is not set")
-    return {name: each.take(namespace[name]) for name, each in own.parameters.items()}
+    return own.takes(namespace)
 
 
 def write_parameters() -> list[str]:

@@ -173,8 +173,7 @@ def read_sweep(
 
 def _points(path: Path, content: Mapping[str, Any]) -> list[Any]:
     """The combinations of the grid, then the single points."""
-    grid, single = content.get("grid", {}), content.get("points", [])
-    grid, single = {} if grid is None else grid, [] if single is None else single
+    grid, single = content.get("grid") or {}, content.get("points") or []
     if not (grid or single):
         raise BvError(f"{path} is a sweep without points: fill `grid:` or `points:`")
     if not isinstance(grid, dict) or not isinstance(single, list):
