@@ -11,7 +11,7 @@ import torch
 from bvlib.attacks import objectives, recipes, sbv, shadows, triggers
 from bvlib.attacks.evasion import evading
 from bvlib.attacks.triggers import PLACES
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import BackdoorVector, TaskVector
 from bvlib.core.versions import recipe as version_of
@@ -100,8 +100,7 @@ class Adversary(Workshop):
         """The settings of the off-task attack with some replaced. BvError for one that there is
         not."""
         for name in off or {}:
-            if name not in self.p["off_task"]:
-                raise unknown("setting of the off-task attack", name, self.p["off_task"])
+            check_choice("setting of the off-task attack", name, self.p["off_task"])
         return {**self.p["off_task"], **(off or {})}
 
     def trigger(
@@ -226,8 +225,7 @@ class Adversary(Workshop):
             "trigger": [{"trigger": kind} for kind in dict.fromkeys(kinds)],
             "seed": [{"seed": self.seed + i} for i in range(count)],
         }
-        if by not in members:
-            raise unknown("way in which backdoors differ", by, members)
+        check_choice("way in which backdoors differ", by, members)
         if not 1 <= count <= len(members[by]) and not (at_most and count >= 1):
             there = len(members[by])
             raise BvError(f"there are {there} backdoors that differ by {by}, not {count}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice, unknown
 from bvlib.core.registry import load_plugins
 from bvlib.core.versions import recipe as version_of
 from bvlib.files.digests import digest
@@ -204,8 +204,7 @@ def check_parameters(
         if name in SET_BY_RUNNER:
             way = "set BVLIB_RUNS" if name == "out" else f"give --{name}"
             raise BvError(f"{name} is no -p parameter here: {way}")
-        if name not in known:
-            raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
+        check_choice("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
     return {notebook.name: notebook.takes(given) for notebook in notebooks}
 
 

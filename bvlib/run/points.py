@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.files.digests import digest
 from bvlib.files.safe import read_json_if
 from bvlib.run import records, settings
@@ -55,8 +55,8 @@ class Plan:
         BvError for an unknown key, notebook, profile or parameter, and a value that does not fit.
         """
         known = [spec.name for spec in fields(cls)]
-        if strange := [key for key in asked if key not in known]:
-            raise unknown("key of the workflow", strange[0], known)
+        for key in asked:
+            check_choice("key of the workflow", key, known)
         plan = cls(**asked)
         plan.jobs  # noqa: B018  (checks every name and value)
         return plan
@@ -154,8 +154,8 @@ def read_sweep(
         raise BvError(f"cannot read the sweep {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):
         raise BvError(f"{path} is no sweep: give it a `grid:` of lists, or `points:`")
-    if strange := [key for key in content if key not in KEYS]:
-        raise unknown("key of a sweep", strange[0], KEYS)
+    for key in content:
+        check_choice("key of a sweep", key, KEYS)
     profile = profile or content.get("profile", "mini")
     seeds = content.get("seeds", [0]) if seeds is None else seeds
     if not isinstance(seeds, (list, tuple)) or not seeds or {type(n) for n in seeds} != {int}:

@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.run.parts import Resources, Run, Settings
 
 RUN = {spec.name: spec for spec in fields(Run)}
@@ -100,8 +100,7 @@ def _content(name: str) -> dict[str, Any]:
     import yaml
 
     path = folder() / f"{name}.yaml"
-    if name not in names():
-        raise unknown("profile", name, names())
+    check_choice("profile", name, names())
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -140,8 +139,7 @@ def _part(part: Any, content: Any, path: str, registries: bool, few: bool = Fals
         raise BvError(f"{path.rstrip('.')} wants names with values, got {content!r}")
     known, kinds, found = {spec.name: spec for spec in fields(part)}, get_type_hints(part), {}
     for key in content:
-        if key not in known:
-            raise unknown("setting", f"{path}{key}", [path + each for each in known])
+        check_choice("setting", f"{path}{key}", [path + each for each in known])
     for name, spec in known.items():
         if name in content:
             found[name] = _value(spec, kinds[name], content[name], path + name, registries)
@@ -168,8 +166,8 @@ def _value(spec: Field, kind: Any, value: Any, path: str, names: bool, few: bool
         raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
     named = isinstance(rule.get("choices"), str)  # of a registry
     choices: Any = None if named and not names else _choices(spec)
-    if choices is not None and value not in choices:
-        raise unknown(path, value, choices)  # pyright: ignore[reportArgumentType]
+    if choices is not None:
+        check_choice(path, value, choices)  # pyright: ignore[reportArgumentType]
     return core(value)  # pyright: ignore[reportArgumentType]
 
 

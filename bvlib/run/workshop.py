@@ -20,7 +20,7 @@ from bvlib.attacks.recipes import attack
 from bvlib.core import training
 from bvlib.core.device import peak_memory
 from bvlib.core.encoder import Encoder, Model
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.registry import Method
 from bvlib.core.rng import derive
 from bvlib.core.vectors import StateDict, TaskVector
@@ -63,8 +63,7 @@ class Workshop:
         names = list(p["tasks"])
         if repeated := [n for n in names if names.count(n) > 1]:
             raise BvError(f"task {repeated[0]!r} is merged with itself: name each task once")
-        if p["adversary"] not in names:
-            raise unknown("adversary among the merged tasks", p["adversary"], names)
+        check_choice("adversary among the merged tasks", p["adversary"], names)
         self.tasks = {name: self.task(name) for name in names}
         self.adversary = self.tasks[p["adversary"]]
         self.target = self.adversary.check_class(p["target_class"])
@@ -147,7 +146,8 @@ class Workshop:
 
         def make() -> StateDict:
             title = f"{name} {task.name}"
-            with tqdm(total=how["steps"], desc=title, leave=False, disable=quiet()) as bar:
+            hidden = "BVLIB_PROGRESS" in os.environ or None  # None: unless a person looks on
+            with tqdm(total=how["steps"], desc=title, leave=False, disable=hidden) as bar:
                 own = {
                     "seed": derive(seed, "finetune", task.name),
                     "progress": lambda n: bar.update(n - bar.n),
@@ -286,11 +286,6 @@ class Workshop:
         models = [self.clean() if adversary is None else adversary, *others]
         vectors = [TaskVector.between(theta, self.base) for theta in models]
         return self.model(self.base + merge("average", vectors))
-
-
-def quiet() -> bool:
-    """Is progress told in another way than by bars?"""
-    return "BVLIB_PROGRESS" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
 
 
 def _note(text: str) -> None:
