@@ -58,9 +58,8 @@ def execute(job: Job, parameters: Mapping[str, Any], say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="bv-") as scratch, open(log, "w") as printed:
             notes = Path(scratch) / "notes"
-            threads = str(settings.resources(job.profile).threads)
             own = {"IPYTHONDIR": f"{scratch}/ipython", "BVLIB_PROGRESS": str(notes)}
-            own["OMP_NUM_THREADS"] = threads
+            own["OMP_NUM_THREADS"] = str(settings.resources(job.profile).threads)
             with _followed(notes, timed):
                 papermill.execute_notebook(
                     str(job.notebook.path),

@@ -266,8 +266,7 @@ class Workshop:
 
         def adapt() -> StateDict:
             found = chosen(merged=theta, own=own, **common)
-            pairs = {n: {"down": each.down, "up": each.up} for n, each in found.items()}
-            return {f"{n}.{part}": v for n, pair in pairs.items() for part, v in pair.items()}
+            return {f"{n}.{p}": getattr(found[n], p) for n in found for p in ("down", "up")}
 
         kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs)
         adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
