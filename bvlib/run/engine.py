@@ -117,13 +117,12 @@ class Watch:
 
     def look(self) -> None:
         """Tell what is new."""
-        for run in self.plan.stale:
-            if run not in self.done:
-                self._follow(run)
-                if (self.folder / "done" / "runs" / run).exists():
-                    self._follow(run)
-                    self.done.add(run)
-                    self._tell()
+        for run in [run for run in self.plan.stale if run not in self.done]:
+            ended = (self.folder / "done" / "runs" / run).exists()  # so its log is whole
+            self._follow(run)
+            if ended:
+                self.done.add(run)
+                self._tell()
         if self.on and shutil.which("squeue") and time.monotonic() - self.asked > ASK:
             self._ask()
 
