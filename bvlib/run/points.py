@@ -166,9 +166,8 @@ def read_sweep(
             raise BvError(f"{path}: a point is `{{name: value}}`, got {point!r}")
         points += [point] if point not in points else []
     names = tuple(each.name for each in find(notebooks))
-    plan = Plan(names, profile, tuple(dict.fromkeys(seeds)), points, path.stem)
-    plan.jobs  # noqa: B018  (checks every name and value)
-    return plan
+    asked = {"notebooks": names, "profile": profile, "seeds": tuple(dict.fromkeys(seeds))}
+    return Plan.of({**asked, "points": points, "name": path.stem})
 
 
 def _points(path: Path, content: Mapping[str, Any]) -> list[Any]:
