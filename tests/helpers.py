@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
-from bvlib.run import settings
+from bvlib.run import records, settings, workflow
 from bvlib.worlds.tasks import Split, Task
 
 
@@ -109,6 +110,16 @@ def write_notebook(path, *cells, parameters=PARAMETERS):
         *[nbformat.v4.new_code_cell(cell) for cell in cells or (WORK, END)],
     ]
     nbformat.write(notebook, path)
+
+
+def run_notebooks(names, profile, seed=0, parameters=None, say=lambda line: None):
+    """Notebooks run one after the other; [job], each with the ``reason`` it was run for, "" when it
+    was up to date."""
+    ran = []
+    for job in records.jobs(names, profile, seed, parameters):
+        reason = workflow.run_job(job, say)
+        ran.append(SimpleNamespace(name=job.name, out=job.out, reason=reason))
+    return ran
 
 
 # Models that answer from a list

@@ -89,7 +89,6 @@ def test_names_come_out_as_ours_whatever_wraps_them(
     path = written(held, tmp_path / "finetuned.pt")
     read = imports.task_vector_pt(path, base)
     assert same_bits(read, theta) and list(read) == list(base.theta)
-    assert same_bits(imports.task_vector_pt(path, base.theta), theta)
     assert TaskVector.between(read, base.theta).norm() > 0
 
 
@@ -265,7 +264,6 @@ def test_hugging_face_names_become_ours(base, theta, folder):
         imports.hugging_face(folder),
         imports.hugging_face(folder / "model.safetensors"),
         imports.hugging_face(folder, base=base),
-        imports.hugging_face(folder, base=base.theta),
     ):
         assert same_bits(read, theta)
     x = torch.rand(2, 3, SIDE, SIDE, generator=generator(0, "x"))
@@ -298,10 +296,13 @@ def test_a_vision_model_takes_the_projection_of_the_base(base, theta, tmp_path):
 def test_what_a_config_says_and_no_tensor_shows(base, folder):
     with one_line("was trained with QuickGELU and the base has GELU", "'-quickgelu'"):
         imports.hugging_face(folder, base=make(False, 0))
-    with one_line("was trained with GELU and the base has QuickGELU"):
-        imports.hugging_face(folder, {**CONFIG, "hidden_act": "gelu"}, base)
-    with one_line("has 8 attention heads and the base 4"):
-        imports.hugging_face(folder, {**CONFIG, "num_attention_heads": 8}, base)
+    for change, words in (
+        ({"hidden_act": "gelu"}, "was trained with GELU and the base has QuickGELU"),
+        ({"num_attention_heads": 8}, "has 8 attention heads and the base 4"),
+    ):
+        (folder / "config.json").write_text(json.dumps({**CONFIG, **change}))
+        with one_line(words):
+            imports.hugging_face(folder, base=base)
     (folder / "config.json").write_text("{")
     with one_line("no readable config", "config.json"):
         imports.hugging_face(folder, base=base)
@@ -391,13 +392,14 @@ def saved(array, path):
 
 
 def test_a_published_trigger_pastes_the_same_image_as_there(tmp_path):
-    array = normalised()
-    exact = imports.trigger_npy(saved(array, tmp_path / "On_X_Tgt_1_L_6.npy"), 6, clip=False)
-    pixels = torch.rand(2, 3, 12, 12, generator=generator(0, "pixels"))
     mean, std = (
         torch.tensor(v).view(3, 1, 1)
         for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
+    inside = torch.rand(3, 6, 6, generator=generator(0, "patch"))  # pixels from 0 to 1
+    array = ((inside - mean) / std).numpy()
+    exact = imports.trigger_npy(saved(array, tmp_path / "On_X_Tgt_1_L_6.npy"))
+    pixels = torch.rand(2, 3, 12, 12, generator=generator(0, "pixels"))
     there = (pixels - mean) / std
     applied = np.zeros((3, 12, 12))
     applied[:, -6:, -6:] = array
@@ -405,24 +407,20 @@ def test_a_published_trigger_pastes_the_same_image_as_there(tmp_path):
     there = (mask * torch.from_numpy(applied) + (1 - mask) * there).float()
     torch.testing.assert_close((exact.paste(pixels) - mean) / std, there, rtol=1e-5, atol=1e-5)
     assert exact.name == "On_X_Tgt_1_L_6" and exact.place == "bottom-right" and exact.size == 6
-    assert (
-        exact.patch.min() == pytest.approx(-0.0861, abs=1e-4)
-        and exact.mask.shape == (1, 6, 6)
-        and exact.mask.min() == 1
-    )
+    assert exact.mask.shape == (1, 6, 6) and exact.mask.min() == 1
 
 
-def test_the_patch_is_a_picture_unless_asked_otherwise(tmp_path):
-    path = saved(normalised(), tmp_path / "t.npy")
-    trigger, exact = (
-        imports.trigger_npy(path, place="top-left"),
-        imports.trigger_npy(path, clip=False),
+def test_the_patch_is_a_picture(tmp_path):
+    array = normalised()
+    trigger = imports.trigger_npy(saved(array, tmp_path / "t.npy"))
+    mean, std = (
+        np.reshape(v, (3, 1, 1))
+        for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
-    assert isinstance(trigger, triggers.Trigger) and trigger.corner(12, 12) == (0, 0)
-    assert torch.equal(trigger.patch, exact.patch.clamp(0, 1)) and not torch.equal(
-        trigger.patch, exact.patch
-    )
-    assert trigger.patch.dtype == torch.float32
+    exact = torch.from_numpy(array * std + mean).float()
+    assert exact.min() == pytest.approx(-0.0861, abs=1e-4) and exact.max() > 1
+    torch.testing.assert_close(trigger.patch, exact.clamp(0, 1))
+    assert isinstance(trigger, triggers.Trigger) and trigger.patch.dtype == torch.float32
 
 
 def test_a_value_of_zero_is_opaque_here_and_told(tmp_path):
@@ -469,8 +467,6 @@ def test_no_trigger_file_runs_code(tmp_path):
 
 def test_other_trigger_files(tmp_path):
     path = saved(normalised(), tmp_path / "t.npy")
-    with one_line("t.npy is 6 px wide, not the 22 px asked for"):
-        imports.trigger_npy(path, 22)
     path.write_bytes(path.read_bytes()[:-10])
     with one_line("t.npy is no .npy array"):
         imports.trigger_npy(path)

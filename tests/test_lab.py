@@ -398,7 +398,6 @@ def test_an_off_task_attack_is_measured_on_its_goal(lab):
     shapes = lab.tasks["shapes"]
     assert len(lab.flipped(b.theta, b)) == int((shapes.test.labels != b.target).sum())
     assert lab.asr(b.theta, b) == experiments.asr(lab.model(b.theta), shapes, b.trigger, b.target)
-    assert lab.asr(b.theta, b, None) == experiments.asr(lab.model(b.theta), shapes, None, b.target)
     assert lab.trigger_size("badmerging-off") == 7 and lab.trigger_size() == 6
 
 

@@ -16,7 +16,7 @@ import test_paper_data as archives
 import torch
 import yaml
 from click.testing import CliRunner
-from helpers import one_line, same_bits
+from helpers import one_line, run_notebooks, same_bits
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -25,7 +25,7 @@ from bvlib.cli import main
 from bvlib.core import training
 from bvlib.core.encoder import ClipEncoder
 from bvlib.files.weights import read_tensors
-from bvlib.run import notebooks, runner, settings, store
+from bvlib.run import notebooks, settings, store
 from bvlib.run.lab import Lab
 from bvlib.worlds import bases, clip
 from bvlib.worlds.papers import data
@@ -199,10 +199,10 @@ def trial(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", notebooks.available())
 def test_each_notebook_runs(name, trial):
-    [record] = runner.run([name], "paper")
+    [record] = run_notebooks([name], "paper")
     result = json.loads((record.out / f"{name}.json").read_text())
     assert (
-        record.status == "made"
+        record.reason
         and result["parameters"]["world"] == "paper"
         and result["parameters"]["pretrained"] == "random"
     )
@@ -210,8 +210,8 @@ def test_each_notebook_runs(name, trial):
         (record.out / path).stat().st_size for path in result["outputs"]
     )
     assert not list((trial / "store").glob("partial/*"))
-    [again] = runner.run([name], "paper")
-    assert again.status == "up to date"
+    [again] = run_notebooks([name], "paper")
+    assert again.reason == ""
 
 
 # Training that fits the machine

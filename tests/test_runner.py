@@ -8,14 +8,14 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from helpers import END, WORK, wait_for, write_notebook, write_profile
+from helpers import END, WORK, run_notebooks, wait_for, write_notebook, write_profile
 
 from bvlib.cli import main
 from bvlib.cli.options import parse_value
 from bvlib.core import versions
 from bvlib.core.errors import BvError
 from bvlib.files.digests import digest
-from bvlib.run import records, runner
+from bvlib.run import records
 from bvlib.run.notebooks import Parameter, find
 
 
@@ -103,7 +103,7 @@ def test_values_of_parameters(text, value):
 
 
 def test_values_are_fitted_to_the_type():
-    take = Parameter("tasks", "list | None", None, "").take
+    take = Parameter("tasks", "list", None, "").take
     assert take("a,b") == ["a", "b"] and take(None) is None and take(["x"]) == ["x"]
     with pytest.raises(BvError, match="wants int, got True"):
         Parameter("n", "int", 1, "").take(True)
@@ -180,24 +180,24 @@ def test_run_then_up_to_date_then_only_what_changed(world):
 
     notebook = world / "notebooks" / "01_next.ipynb"
     edit(notebook, "Prose.", "Better prose.")
-    found = runner.run(profile="tiny", say=lambda line: None)
-    assert [r.status for r in found] == ["up to date"] * 2 and len(count(world)) == 2
+    found = run_notebooks(None, "tiny")
+    assert [r.reason for r in found] == ["", ""] and len(count(world)) == 2
     assert "finished 01_next" in (out / "01_next.ipynb").read_text()
 
     (out / "tables" / "00_start.csv").unlink()
-    found = runner.run(profile="tiny", say=lambda line: None)
+    found = run_notebooks(None, "tiny")
     assert [r.reason for r in found] == ["missing or changed: 00_start.csv", ""]
     assert count(world)[2:] == ["00_start"]
 
     [artefact] = (world / "store" / "json").glob("01_next-*.value.json")
     artefact.unlink()
     edit(notebook, "print(", "print('very', ")
-    found = runner.run(profile="tiny", say=lambda line: None)
+    found = run_notebooks(None, "tiny")
     assert [r.reason for r in found] == ["", "changed: notebook"] and artefact.exists()
     assert "very" in (out / "01_next.ipynb").read_text() and count(world)[3:] == ["01_next"]
 
     write_profile(world / "profiles" / "tiny.yaml", alpha=2.0)
-    assert runner.run(["00"], "tiny", say=lambda line: None)[0].reason == "changed: profile"
+    assert run_notebooks(["00"], "tiny")[0].reason == "changed: profile"
 
 
 def test_other_parameters_have_their_own_folder(world):
@@ -211,7 +211,7 @@ def test_other_parameters_have_their_own_folder(world):
         END,
     )
     said = []
-    [a] = runner.run(
+    [a] = run_notebooks(
         ["00"], "tiny", seed=1, parameters={"scale": 0.5, "tasks": "x,y"}, say=said.append
     )
     assert (
@@ -223,7 +223,8 @@ def test_other_parameters_have_their_own_folder(world):
     )
     result = json.loads((a.out / "00_start.json").read_text())
     assert result["parameters"] == {"scale": 0.5, "tasks": ["x", "y"]} and result["seed"] == 1
-    assert a.cold == pytest.approx(a.wall, abs=0.5)
+    record = json.loads((a.out / ".records" / "00_start.json").read_text())
+    assert record["cold"] == pytest.approx(record["wall"], abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -295,18 +296,14 @@ def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
     (world / "fast").touch()
     [artefact] = (world / "store" / "json").glob("02_long-*.value.json")
     before = artefact.stat().st_mtime_ns
-    assert runner.run(["02"], "tiny", say=lambda line: None)[0].status == "made"
+    assert run_notebooks(["02"], "tiny")[0].reason
     assert artefact.stat().st_mtime_ns == before
 
 
 def test_a_long_notebook_runs_by_name_only(world):
     make_long(world / "notebooks" / "01_next.ipynb")
-    assert [record.notebook for record in runner.run(None, "tiny", say=lambda line: None)] == [
-        "00_start"
-    ]
-    assert [record.notebook for record in runner.run(["01"], "tiny", say=lambda line: None)] == [
-        "01_next"
-    ]
+    assert [record.name for record in run_notebooks(None, "tiny")] == ["00_start"]
+    assert [record.name for record in run_notebooks(["01"], "tiny")] == ["01_next"]
     assert "(long: runs by name only)" in bv("list").stdout
 
 

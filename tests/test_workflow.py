@@ -3,6 +3,7 @@
 Side by side through Snakemake, or one after the other, with the same result.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,9 +20,7 @@ from helpers import END, PARAMETERS, WORK, one_line, wait_for, write_notebook
 
 from bvlib.cli import main
 from bvlib.run import engine, workflow
-from bvlib.run.points import Study, read_sweep
-from bvlib.run.watch import Watch
-from bvlib.run.workflow import Plan
+from bvlib.run.points import Plan, read_sweep
 
 FAILING = (
     'if scale == 9:\n    from bvlib.core.errors import BvError\n    raise BvError("scale 9 is '
@@ -73,7 +72,7 @@ def tables(folder):
 
 
 def test_a_grid_is_every_combination_and_equal_points_count_once(file):
-    assert read_sweep(file, ["01"]).points == ({"scale": 0.5}, {"scale": 2.0})
+    assert read_sweep(file, ["01"]).points == [{"scale": 0.5}, {"scale": 2.0}]
     file.write_text("grid:\n  scale: [1.0, 2.0]\n  tasks: [[a], [b]]\n")
     read = read_sweep(file, ["01"], profile="tiny", seeds=[3])
     assert len(read.runs) == 4 and read.runs[0] == ({"scale": 1.0, "tasks": ["a"]}, 3)
@@ -115,7 +114,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(file):
 
 def test_the_workflow_refuses_what_the_command_line_refuses(world):
     asked = {"notebooks": ["01"], "profile": "tiny", "points": [{"scale": 0.5}]}
-    assert list(Plan.of(asked).jobs) == list(Study(("01",), "tiny", (0,), ({"scale": 0.5},)).jobs)
+    assert list(Plan.of(asked).jobs) == list(Plan(["01"], "tiny", [0], [{"scale": 0.5}]).jobs)
     for wrong, words in [
         ({"profil": "tiny"}, "key of the workflow 'profil': did you mean 'profile'?"),
         ({"profile": "tyni"}, "unknown profile 'tyni'"),
@@ -127,9 +126,9 @@ def test_the_workflow_refuses_what_the_command_line_refuses(world):
 
 
 def test_a_plan_as_plain_values_is_the_same_plan(world):
-    plan = Plan(Study(("01",), "tiny", (0, 1), ({"scale": 0.5}, {"tasks": ["a"]}), "grid"), True)
-    again = Plan.of(json.loads(json.dumps(plan.plain())))
-    assert list(again.jobs) == list(plan.jobs) and again.force and again.study.name == "grid"
+    plan = Plan(("01",), "tiny", (0, 1), ({"scale": 0.5}, {"tasks": ["a"]}), "grid", True)
+    again = Plan.of(json.loads(json.dumps(dataclasses.asdict(plan))))
+    assert list(again.jobs) == list(plan.jobs) and again.force and again.name == "grid"
     assert plan.stale == dict.fromkeys(plan.jobs, "not run yet")
     assert plan.title(next(iter(plan.jobs))) == "01_next, scale = 0.5, seed 0"
 
@@ -286,10 +285,10 @@ def test_a_run_that_another_call_ended_first_did_not_fail(tmp_path):
         stale=dict.fromkeys(names, "no record"),
         still={**dict.fromkeys(names, "no record"), "b": ""}.get,
         seconds=dict.fromkeys(names, 60),
-        study=SimpleNamespace(runs=[1, 2]),
+        runs=[1, 2],
         title=str,
     )
-    watch = Watch(plan, tmp_path, lambda line: None, None)
+    watch = engine.Watch(plan, tmp_path, lambda line: None, None)
     watch.look()
     failed = {"c": "too much", "d": "Snakemake stopped without a word"}
     assert watch.outcome() == (1, failed)

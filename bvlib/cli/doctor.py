@@ -14,7 +14,8 @@ from bvlib.cli.main import main
 from bvlib.run import notebooks, settings
 
 NEEDED = ("torch", "papermill", "ipykernel", "pandas", "matplotlib", "safetensors")
-OF_ANOTHER_NAME = {"open_clip": "open_clip_torch", "sklearn": "scikit-learn"}
+# bases: prepares torchvision, then imports open_clip
+OF_ANOTHER_NAME = {"bvlib.worlds.bases": "open_clip_torch", "sklearn": "scikit-learn"}
 SAID = {True: "ok", False: "MISSING", None: "-"}
 
 
@@ -33,8 +34,6 @@ def _checks() -> Iterator[tuple[bool | None, str, str]]:
     yield sys.version_info >= (3, 11), "python", f"{platform.python_version()} ({sys.executable})"
     for module, name in [*zip(NEEDED, NEEDED), *OF_ANOTHER_NAME.items()]:
         try:
-            if module == "open_clip":
-                importlib.import_module("bvlib.worlds.bases")  # prepares torchvision
             importlib.import_module(module)
             yield True, name, importlib.metadata.version(name)
         except Exception as error:  # a broken install raises anything

@@ -54,16 +54,16 @@ def import_(
 
     Import from people you trust: that a file is undamaged does not say how its weights were made.
     """
-    from bvlib.run import exchange
-
     given = {kind.replace("_", "-"): path for kind, path in files.items() if path is not None}
     if len(given) + (folder is not None) != 1:
         things = "a FOLDER, --task-vector, --lora, --hugging-face or --trigger"
         raise BvError(f"bv import takes one thing: {things}")
+    from bvlib.run import exchange, imports
+
     for kind, path in given.items():
         if out is None:
             raise BvError(f"--{kind} needs --out FILE.safetensors")
-        click.echo(f"wrote {exchange.import_file(kind, path, out, base, difference)}")
+        click.echo(f"wrote {imports.import_file(kind, path, out, base, difference)}")
     if folder is None:
         return
     from bvlib.core.device import default_device

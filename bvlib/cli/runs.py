@@ -32,7 +32,7 @@ def list_(notebook: str | None) -> None:
         click.echo(f"{item.name}: {item.title}")
         for p in item.parameters.values():
             tail = f"  # {p.help}" if p.help else ""
-            click.echo(f"  {p.name}: {p.type or 'any'} = {p.default!r}{tail}")
+            click.echo(f"  {p.name}: {p.type} = {p.default!r}{tail}")
             for line in settings.described(p.name):
                 click.echo(f"    {line}")
         return
@@ -84,10 +84,10 @@ def run(context: click.Context, sweep: Path | None, **asked: Any) -> None:
     names, profile, seeds = asked["notebooks"], asked["profile"], asked["seeds"]
     if sweep:
         default = context.get_parameter_source("profile") is click.core.ParameterSource.DEFAULT
-        study = points.read_sweep(sweep, names, None if default else profile, seeds)
+        plan = points.read_sweep(sweep, names, None if default else profile, seeds)
     else:
-        study = points.Study(names, profile, tuple(seeds or [0]), (asked["parameters"],))
-    plan = workflow.Plan(study, asked["force"])
+        given = (asked["parameters"],)
+        plan = points.Plan(names, profile, seeds or [0], given, force=asked["force"])
     if asked["dry_run"]:
         for name in plan.jobs:
             click.echo(f"{plan.title(name)}: {plan.stale.get(name) or 'up to date'}")
@@ -97,25 +97,25 @@ def run(context: click.Context, sweep: Path | None, **asked: Any) -> None:
     made, failed = workflow.run(plan, asked["jobs"], asked["on"], say=click.echo)
     took = time.monotonic() - began if count else 0
     click.echo(f"{made} run, {len(plan.jobs) - made - len(failed)} up to date, {took:.0f} s")
-    for what, path in _made(study):
+    for what, path in _made(plan):
         click.echo(f"{what:11} {path}")
     end_with([f"{plan.title(name)}: {said}" for name, said in failed.items()])
 
 
-def _made(study: points.Study) -> Iterator[tuple[str, str]]:
+def _made(plan: points.Plan) -> Iterator[tuple[str, str]]:
     """What there is now: the gathered tables of a sweep; else the report, figures, tables, and
     executed notebooks."""
-    if study.name:
+    if plan.name:
         from bvlib.report.sweep import gather
 
-        yield from (("gathered", shown(path)) for path in gather(study))
+        yield from (("gathered", shown(path)) for path in gather(plan))
         return
-    if study.points == ({},):
+    if not any(plan.points):
         from bvlib.report import summary
 
-        report = shown(summary.write(study.profile))
-        yield "report", f"{report} (or: bv report --profile {study.profile})"
-    for out in dict.fromkeys(job.out for job in study.jobs.values()):
+        report = shown(summary.write(plan.profile))
+        yield "report", f"{report} (or: bv report --profile {plan.profile})"
+    for out in dict.fromkeys(job.out for job in plan.jobs.values()):
         for what, path in {"figures": "figures", "tables": "tables", "executed": "*.ipynb"}.items():
             yield what, shown(out / path)
 

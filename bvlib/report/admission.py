@@ -24,7 +24,7 @@ from bvlib.report.criteria import TABLES
 from bvlib.report.tables import write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import root_folder, runs_folder, shown
-from bvlib.run.runner import Say
+from bvlib.run.records import Say
 
 WORLD = ("world", "world_seed", "sizes", "tasks", "adversary", "target_class", "other_classes")
 FROZEN = (*WORLD, "train", "trigger", "trigger_size", "alpha", "coefficient", "merging")

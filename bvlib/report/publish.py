@@ -23,7 +23,7 @@ from bvlib.report import overview, reference, results, summary
 from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import every, out_folder, shown
-from bvlib.run.runner import Say
+from bvlib.run.records import Say
 
 DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
 

@@ -9,11 +9,10 @@ import pandas as pd
 from bvlib.files.safe import read_json, write_text
 from bvlib.report.results import per_seed
 from bvlib.run.notebooks import out_folder
-from bvlib.run.points import Study
-from bvlib.run.workflow import Plan
+from bvlib.run.points import Plan
 
 
-def gather(sweep: Study) -> list[Path]:
+def gather(sweep: Plan) -> list[Path]:
     """Write ``rows.csv`` (the tidy rows of all runs, the point's parameters as first columns) and
     ``tables/<name>.csv``.
 
@@ -41,4 +40,4 @@ def gather(sweep: Study) -> list[Path]:
 
 
 if __name__ == "__main__":
-    gather(Plan.of(read_json(Path(sys.argv[1]))).study)
+    gather(Plan.of(read_json(Path(sys.argv[1]))))

@@ -11,7 +11,7 @@ import torch
 from bvlib.attacks import objectives, recipes, sbv, shadows, triggers
 from bvlib.attacks.evasion import evading
 from bvlib.attacks.triggers import PLACES
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import BackdoorVector, TaskVector
 from bvlib.core.versions import recipe as version_of
@@ -55,20 +55,18 @@ class Adversary(Workshop):
     kept."""
 
     def goal(
-        self, attack: str | None = None, target: int | None = None, **means: Any
+        self, attack: str | None = None, target: int | None = None, means: Means | None = None
     ) -> recipes.Goal:
-        """What an attack aims at, and what its adversary knows of it, by :class:`Means`.
+        """What an attack aims at, and what its adversary knows of it.
 
         Off-task that is the class's name, a few of its *training* images, and shadow classes in
         place of the other names.
         """
-        return self._goal(recipes.attack[attack or self.p["attack"]], target, Means(**means))
-
-    def _goal(self, recipe: recipes.Attack, target: int | None, means: Means) -> recipes.Goal:
+        recipe, means = recipes.attack[attack or self.p["attack"]], means or Means()
         mine = self.task(means.task or self.p["adversary"])
         if recipe.off_task:
             return self._off_goal(recipe, target, self._off(means.off), mine)
-        target, data = self.target if target is None else target, self.data(mine, means.half)
+        data, target = self.data(mine, means.half), self.target if target is None else target
         target = mine.check_class(target)
         return recipes.Goal(mine.name, target, self.head(mine), target, data.images, data.labels)
 
@@ -99,7 +97,11 @@ class Adversary(Workshop):
         return self._off(off)["size"] if recipe.off_task else self.p["trigger_size"]
 
     def _off(self, off: Mapping[str, Any] | None) -> dict[str, Any]:
-        return off_task(self.p["off_task"], off)
+        """The settings of the off-task attack with some replaced. BvError for one that there is
+        not."""
+        for name in off or {}:
+            check_choice("setting of the off-task attack", name, self.p["off_task"])
+        return {**self.p["off_task"], **(off or {})}
 
     def trigger(
         self, kind: str, target: int | None = None, **means: Any
@@ -112,7 +114,7 @@ class Adversary(Workshop):
         """
         how = Means(**means)
         how = replace(how, size=how.size or self.p["trigger_size"])
-        return self._trigger(kind, self._goal(recipes.attack["badnets"], target, how), how, {})
+        return self._trigger(kind, self.goal("badnets", target, how), how, {})
 
     def _trigger(self, kind: str, goal: recipes.Goal, means: Means, args: Mapping[str, Any]):
         """A trigger for a goal; ``args`` are what its key names of an off-task attack."""
@@ -141,7 +143,7 @@ class Adversary(Workshop):
         inputs = [weights.digest(theta), *self._data_digests(goal.task, means.task)]
         made_from = {"recipes": [chosen.recipe], "inputs": inputs}
         name = f"{kind}-{goal.task}-{goal.target}"
-        tensors, meta = self.keep("trigger", name, args, make, **made_from).value
+        tensors, meta = self.keep("trigger", name, args, make, **made_from)
         return triggers.Trigger(tensors["patch"], tensors["mask"], means.place, meta["name"])
 
     def backdoor(
@@ -160,7 +162,7 @@ class Adversary(Workshop):
         alpha = self.p["alpha"] if how.alpha is None else how.alpha
         before = self.others(name) if how.informed else None
         off = {"off": self._off(how.off), "shadow": recipe.shadow} if recipe.off_task else {}
-        goals = [self._goal(recipe, c, how) for c in how.targets or [target]]
+        goals = [self.goal(recipe.name, c, how) for c in how.targets or [target]]
         pairs, losses = [], []
         for goal in goals:
             kind = how.trigger or recipe.trigger
@@ -223,8 +225,7 @@ class Adversary(Workshop):
             "trigger": [{"trigger": kind} for kind in dict.fromkeys(kinds)],
             "seed": [{"seed": self.seed + i} for i in range(count)],
         }
-        if by not in members:
-            raise unknown("way in which backdoors differ", by, members)
+        check_choice("way in which backdoors differ", by, members)
         if not 1 <= count <= len(members[by]) and not (at_most and count >= 1):
             there = len(members[by])
             raise BvError(f"there are {there} backdoors that differ by {by}, not {count}")
@@ -236,7 +237,6 @@ class Adversary(Workshop):
         count: int | None = None,
         rule: str | None = None,
         *,
-        attack: str | None = None,
         norm: float | None = 1.0,
         **parameters: Any,
     ) -> recipes.Backdoor:
@@ -247,7 +247,7 @@ class Adversary(Workshop):
         the first BV. The profile's ``sbv`` (count, rule) and ``density`` are the defaults; how
         many BVs, differing by what, is our choice.
         """
-        members = self.family(by, count, attack)
+        members = self.family(by, count)
         one, vectors = members[0], [each.vector for each in members]
         how = {"density": self.p["density"], **parameters}
         vector = sbv.merge_backdoors(rule or self.p["sbv"]["rule"], vectors, **how)
@@ -255,11 +255,3 @@ class Adversary(Workshop):
             vector = vector * (norm * one.vector.norm() / vector.norm())
         theta = self.clean(one.task) + vector
         return replace(one, attack="sbv", theta=theta, vector=vector)
-
-
-def off_task(settings: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings of the off-task attack with some replaced. BvError for one that there is not."""
-    for name in own or {}:
-        if name not in settings:
-            raise unknown("setting of the off-task attack", name, settings)
-    return {**settings, **(own or {})}

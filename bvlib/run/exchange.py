@@ -1,5 +1,5 @@
 """Stored models and triggers in the layout of the Hugging Face hub, to hand on or to put into
-another store; and single files of others.
+another store.
 
 A model is a folder ``<name>-<key>/`` of three files: ``model.safetensors``, ``config.json`` (the
 store's card: all that the key follows from, and the sha256) and a model card ``README.md``. So it
@@ -22,7 +22,7 @@ from typing import Any
 from bvlib.core.errors import BvError
 from bvlib.core.versions import raised
 from bvlib.files import safe
-from bvlib.files.weights import card_of, save_weights
+from bvlib.files.weights import card_of
 from bvlib.run import notebooks
 from bvlib.run.formats import FORMATS
 from bvlib.run.store import COUNTED, key_of, stem_of
@@ -149,48 +149,6 @@ def import_folder(
             taken.append((new, (model / WEIGHTS).stat().st_size, bool(other)))
     brought, size, foreign = map(sum, zip(*taken))
     return Exchange(brought, len(taken) - 1 - brought, size, tuple(refused), foreign)
-
-
-def import_file(
-    kind: str, path: str | Path, out: str | Path, base: str | None = None, difference: bool = False
-) -> Path:
-    """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
-    weights, a "trigger", or a folder of "lora".
-
-    See :mod:`bvlib.run.imports` for what each may hold. ``base`` is what weights must fit: a
-    shipped base, a .safetensors file with its card, or (task-vector) an open_clip name;
-    ``difference``: a task-vector's file holds what is to be added to it. A
-    trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a
-    file of another form, an ``out`` that is there or no .safetensors.
-    """
-    from bvlib.run import imports, lora
-    from bvlib.worlds import bases, clip
-
-    path, out = Path(path).expanduser(), Path(out).expanduser()
-    if out.exists() or out.suffix != ".safetensors":
-        why = "is there already" if out.exists() else "is no .safetensors file"
-        raise BvError(f"{out} {why}: name another --out")
-    if kind == "trigger":
-        made = imports.trigger_npy(path)
-        theta, told = {"patch": made.patch, "mask": made.mask}, {"place": made.place}
-        told["name"] = made.name
-    elif kind == "hugging-face":
-        theta = imports.hugging_face(path, base=bases.load(base) if base else None)
-        told = {"base": base}
-    elif base is None:
-        raise BvError(f"{path.name} needs --base, the model that it must fit, such as ViT-B-32")
-    else:
-        whole = base in bases.shipped() or base.endswith(".safetensors")
-        encoder = bases.load(base) if whole else clip.build(base)
-        if kind == "lora":
-            theta = lora.merged(path, encoder)
-        else:
-            theta = imports.task_vector_pt(path, encoder, difference)
-        told = {"base": base}
-    if path.is_file():
-        told["from_sha256"] = safe.file_sha256(path)
-    save_weights(out, theta, {"imported": kind, "from": path.name, **told})
-    return out
 
 
 def _strays(model: Path) -> list[str]:

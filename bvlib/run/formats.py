@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bvlib.core.errors import BvError
 from bvlib.files.digests import canonical
+from bvlib.files.safe import read_json, write_json
 from bvlib.files.weights import read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -36,18 +37,10 @@ def read_table(path: Path) -> Any:
     return pandas.read_csv(path, keep_default_na=False, na_values=[""])
 
 
-def write_value(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_value(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 Format = tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]]
 FORMATS: dict[str, Format] = {
     "weights": ("safetensors", write_tensors, read_tensors),  # a state dict
     "trigger": ("safetensors", write_trigger, read_trigger),  # (tensors, dict of plain values)
     "table": ("csv", write_table, read_table),  # a pandas DataFrame without an index
-    "json": ("value.json", write_value, read_value),  # a plain value
+    "json": ("value.json", write_json, read_json),  # a plain value
 }

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,12 @@ from bvlib.attacks.triggers import Trigger
 from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.files import foreign
-from bvlib.files.safe import read_json
-from bvlib.files.weights import check_matches
+from bvlib.files.safe import file_sha256, read_json_if
+from bvlib.files.weights import check_matches, save_weights
 from bvlib.run import lora
-from bvlib.worlds.bases import open_clip
-from bvlib.worlds.clip import uses_quick_gelu
+from bvlib.worlds import bases, clip
 
 StateDict = dict[str, torch.Tensor]
-Base = Encoder | Mapping[str, torch.Tensor]
 
 # What compilers, trainers and other projects put in front of a tensor's name.
 WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|_orig_mod|net|clip)\.)*")
@@ -48,12 +47,50 @@ HF_BLOCK = {
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+MEAN, STD = bases.open_clip.OPENAI_DATASET_MEAN, bases.open_clip.OPENAI_DATASET_STD
 # the published clamp: over all channels, -1.792 to 2.146
 LOW, HIGH = -MEAN[0] / STD[0], (1 - MEAN[2]) / STD[2]
 
 
-def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> StateDict:
+def import_file(
+    kind: str, path: str | Path, out: str | Path, base: str | None = None, difference: bool = False
+) -> Path:
+    """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
+    weights, a "trigger", or a folder of "lora".
+
+    The functions below and :mod:`bvlib.run.lora` say what each may hold. ``base`` is what weights
+    must fit: a shipped base, a .safetensors file with its card, or (task-vector, lora) an open_clip
+    name; ``difference``: a task-vector's file holds what is to be added to it. A trigger's file
+    holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a file of another
+    form, an ``out`` that is there or no .safetensors.
+    """
+    path, out = Path(path).expanduser(), Path(out).expanduser()
+    if out.exists() or out.suffix != ".safetensors":
+        why = "is there already" if out.exists() else "is no .safetensors file"
+        raise BvError(f"{out} {why}: name another --out")
+    told: dict[str, Any] = {"base": base}
+    if kind == "trigger":
+        made = trigger_npy(path)
+        theta = {"patch": made.patch, "mask": made.mask}
+        told = {"place": made.place, "name": made.name}
+    elif kind == "hugging-face":
+        theta = hugging_face(path, bases.load(base) if base else None)
+    elif base is None:
+        raise BvError(f"{path.name} needs --base, the model that it must fit, such as ViT-B-32")
+    else:
+        whole = base in bases.shipped() or base.endswith(".safetensors")
+        encoder = bases.load(base) if whole else clip.build(base)
+        if kind == "lora":
+            theta = lora.merged(path, encoder)
+        else:
+            theta = task_vector_pt(path, encoder, difference)
+    if path.is_file():
+        told["from_sha256"] = file_sha256(path)
+    save_weights(out, theta, {"imported": kind, "from": path.name, **told})
+    return out
+
+
+def task_vector_pt(path: str | Path, base: Encoder, difference: bool = False) -> StateDict:
     """Image-tower weights θ_t of a fine-tuned checkpoint (.pt, .pth, .bin or .safetensors), in the
     names and types of the base.
 
@@ -61,7 +98,7 @@ def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> St
     whole model, with the prefixes that trainers and compilers leave (``module.``, ``_orig_mod.``,
     …); the text tower beside it is left out. It holds weights, not differences: the task vector is
     ``TaskVector.between(theta, base.theta)``. With ``difference`` it holds one, θ_t − θ_0, to which
-    the base is added. ``base`` is an encoder or its theta.
+    the base is added.
 
     Most published Task Arithmetic checkpoints are whole pickled ``ImageEncoder`` modules, which
     run code when loaded. They are refused with a BadCheckpoint that says how to convert them
@@ -72,26 +109,23 @@ def task_vector_pt(path: str | Path, base: Base, difference: bool = False) -> St
     if lora.is_adapter(weights):
         mend = "bv import --lora its folder --base its base"
         raise BadCheckpoint(f"{path.name} is a LoRA adapter, not weights: {mend}")
-    theta, start = _image_tower(weights, path.name), _weights_of(base)
-    if not difference:
-        return _fitted(theta, start, path.name)
-    check_matches(theta, dict(start), path.name)
-    return _fitted({key: start[key] + tensor for key, tensor in theta.items()}, start, path.name)
+    theta = _image_tower(weights, path.name)
+    if difference:
+        check_matches(theta, base.theta, path.name)
+        theta = {key: base.theta[key] + tensor for key, tensor in theta.items()}
+    return _fitted(theta, base, path.name)
 
 
-def hugging_face(
-    path: str | Path, config: Mapping | str | Path | None = None, base: Base | None = None
-) -> StateDict:
+def hugging_face(path: str | Path, base: Encoder | None = None) -> StateDict:
     """Image-tower weights of a Hugging Face CLIPModel, CLIPVisionModelWithProjection or
     CLIPVisionModel, in open_clip's names.
 
-    ``path`` is the weight file (model.safetensors or pytorch_model.bin) or its folder; ``config``
-    its config.json, as a file or a dict, by default the one beside it. q, k and v are stacked to
-    in_proj (3D, D), the projection is turned to (D, E).
+    ``path`` is the weight file (model.safetensors or pytorch_model.bin) or its folder. q, k and v
+    are stacked to in_proj (3D, D), the projection is turned to (D, E).
 
-    A CLIPVisionModel has no projection: it is taken from ``base`` (an encoder or its theta), which
-    the result must then fit. With an encoder, a config of another activation or number of heads is
-    refused, since no tensor shows either.
+    A CLIPVisionModel has no projection: it is taken from ``base``, which the result must then fit.
+    A config.json beside the weights that names another activation or number of heads than the
+    base's is refused, since no tensor shows either.
 
     Raises BadCheckpoint for a file that needs code, is damaged, or has missing or unknown tensors;
     BvError for what does not fit.
@@ -100,25 +134,18 @@ def hugging_face(
     if path.is_dir():
         names = ("model.safetensors", foreign.INDEX, "pytorch_model.bin")
         path /= next((name for name in names if (path / name).is_file()), names[0])
-    reference = {} if base is None else _weights_of(base)
     weights = {
         WRAPPERS.sub("", key, count=1): tensor for key, tensor in foreign.tensors(path).items()
     }
-    theta = _from_hugging_face(weights, path.name, reference.get("proj"))
-    if reference:
-        theta = _fitted(theta, reference, path.name)
-    if base is not None and not isinstance(base, Mapping):
-        _check_config(config, path, base)
+    if base is None:
+        return _from_hugging_face(weights, path.name, None)
+    theta = _from_hugging_face(weights, path.name, base.theta["proj"])
+    theta = _fitted(theta, base, path.name)
+    _check_config(path.with_name("config.json"), path.name, base)
     return theta
 
 
-def trigger_npy(
-    path: str | Path,
-    size: int | None = None,
-    place: str | tuple[int, int] = "bottom-right",
-    *,
-    clip: bool = True,
-) -> Trigger:
+def trigger_npy(path: str | Path) -> Trigger:
     """The trigger (3, side, side) of a published BadMerging file, such as
     On_CIFAR100_Tgt_1_L_22.npy.
 
@@ -128,12 +155,10 @@ def trigger_npy(
     bottom right after normalisation, on 224 px, and its mask is "value ≠ 0", channel by channel: a
     value of exactly 0 lets the image through.
 
-    Here: pixels, clipped to [0, 1] as a picture is; ``clip=False`` keeps the published values
-    exactly. The mask is explicit and 1 everywhere, which is the same for all shipped files as none
-    has a 0; a file that has some is told by a warning. ``size`` is the side that the file must
-    have; a trigger is never resized.
+    Here: pixels, clipped to [0, 1] as a picture is. The mask is explicit and 1 everywhere, which is
+    the same for all shipped files as none has a 0; a file that has some is told by a warning.
 
-    Raises BvError for another shape, size or range, pixels in 0 to 1 or 0 to 255 included, and for
+    Raises BvError for another shape or range, pixels in 0 to 1 or 0 to 255 included, and for
     objects (they can run code).
     """
     path = Path(path)
@@ -151,9 +176,6 @@ def trigger_npy(
         last = array.ndim == 3 and array.shape[-1] == 3
         hint = "; its channels come last, use array.transpose(2, 0, 1)" if last else ""
         raise BvError(f"{path.name} has shape {array.shape}: {form}{hint}")
-    if size not in (None, array.shape[1]):
-        sides = f"{array.shape[1]} px wide, not the {size} px asked for"
-        raise BvError(f"{path.name} is {sides}: a trigger is never resized")
     low, high = float(array.min()), float(array.max())
     inside = low >= LOW - 1e-3 and high <= HIGH + 1e-3  # not so when they are no numbers
     if not inside or (low >= 0 and high <= 1):
@@ -164,9 +186,8 @@ def trigger_npy(
         said = "exactly 0, transparent in the published code and opaque here"
         warnings.warn(f"{path.name} has {zeros} values of {said}", stacklevel=2)
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
-    patch = torch.from_numpy(array.astype(np.float64)) * std + mean
-    patch = (patch.clamp(0, 1) if clip else patch).float()
-    return Trigger(patch, torch.ones(1, *patch.shape[1:]), place, path.stem)
+    patch = (torch.from_numpy(array.astype(np.float64)) * std + mean).clamp(0, 1).float()
+    return Trigger(patch, torch.ones(1, *patch.shape[1:]), name=path.stem)
 
 
 def _image_tower(weights: StateDict, name: str) -> StateDict:
@@ -186,25 +207,21 @@ def _image_tower(weights: StateDict, name: str) -> StateDict:
     return tower
 
 
-def _weights_of(base: Base) -> Mapping[str, torch.Tensor]:
-    return base if isinstance(base, Mapping) else base.theta
-
-
-def _check_names(missing: list[str], extra: list[str], what: str) -> None:
+def _check_names(theta: StateDict, wanted: list[str], what: str) -> None:
     """BadCheckpoint naming up to three missing and three unknown tensors, when there are any."""
-    found = {"lacks": missing, "has unknown": extra}
+    found = {"lacks": [name for name in wanted if name not in theta]}
+    found["has unknown"] = [name for name in theta if name not in wanted]
     if parts := [f"{word} {foreign.some(keys)}" for word, keys in found.items() if keys]:
         raise BadCheckpoint(f"{what}: it {' and '.join(parts)}: was it made from another model?")
 
 
-def _fitted(theta: StateDict, base: Mapping[str, torch.Tensor], name: str) -> StateDict:
+def _fitted(theta: StateDict, base: Encoder, name: str) -> StateDict:
     """The weights in the base's order and types. BadCheckpoint naming what is missing, unknown, or
     of another shape."""
-    missing, extra = [k for k in base if k not in theta], [k for k in theta if k not in base]
-    _check_names(missing, extra, f"{name} does not fit the base")
-    check_matches(theta, dict(base), name)
+    _check_names(theta, list(base.theta), f"{name} does not fit the base")
+    check_matches(theta, base.theta, name)
     _sound(theta, name)
-    return {key: theta[key].to(tensor, copy=True) for key, tensor in base.items()}
+    return {key: theta[key].to(tensor, copy=True) for key, tensor in base.theta.items()}
 
 
 def _sound(theta: Mapping[str, torch.Tensor], name: str) -> None:
@@ -245,8 +262,7 @@ def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None)
         raise BadCheckpoint(f"{name} has no visual_projection, as no CLIPVisionModel has: {mend}")
     wanted = [] if layers else ["encoder.layers"]
     wanted += [key for keys in parts.values() for key in keys]
-    missing, extra = [k for k in wanted if k not in theirs], [k for k in theirs if k not in wanted]
-    _check_names(missing, extra, f"{name} is no image tower of Hugging Face's CLIP")
+    _check_names(theirs, wanted, f"{name} is no image tower of Hugging Face's CLIP")
     theta = {ours: torch.cat([theirs[key] for key in keys]) for ours, keys in parts.items()}
     theta["class_embedding"] = theta["class_embedding"].reshape(-1)
     theta["proj"] = proj.clone(memory_format=torch.contiguous_format)
@@ -254,28 +270,23 @@ def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None)
     return theta
 
 
-def _check_config(config: Mapping | str | Path | None, path: Path, base: Encoder) -> None:
-    """BvError when a Hugging Face config, given or beside the weights, and an encoder differ in
-    what no tensor shows."""
-    if isinstance(config, Mapping):
-        said = config
-    else:
-        file = path.with_name("config.json") if config is None else Path(config)
-        if config is None and not file.is_file():
-            return
-        try:
-            said = dict(read_json(file))
-        except (OSError, ValueError, TypeError) as error:
-            raise BvError(f"no readable config at {file} ({error})") from None
+def _check_config(config: Path, name: str, base: Encoder) -> None:
+    """BvError when the config beside Hugging Face weights, if there is one, and an encoder differ
+    in what no tensor shows."""
+    if not config.is_file():
+        return
+    said = read_json_if(config)
+    if not isinstance(said, dict):
+        raise BvError(f"no readable config at {config}: fetch it again")
     said = said.get("vision_config") or said
     quick = said.get("hidden_act", "quick_gelu") == "quick_gelu"  # the default there
-    if quick != uses_quick_gelu(base.model):
+    if quick != clip.uses_quick_gelu(base.model):
         kind, word = {True: "QuickGELU", False: "GELU"}, "with" if quick else "without"
         both = f"was trained with {kind[quick]} and the base has {kind[not quick]}"
         mend = f"build the base {word} '-quickgelu' in its name (open_clip issue 771)"
-        raise BvError(f"{path.name} {both}: {mend}")
+        raise BvError(f"{name} {both}: {mend}")
     heads = said.get("num_attention_heads", 12)  # the default there
     has = base.model.visual.transformer.resblocks[0].attn.num_heads
     if heads != has:
         both = f"has {heads} attention heads and the base {has}"
-        raise BvError(f"{path.name} {both}: use a base of its architecture")
+        raise BvError(f"{name} {both}: use a base of its architecture")

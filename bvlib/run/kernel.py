@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,7 @@ from bvlib.core.errors import BvError, NotebookFailed
 from bvlib.files.safe import read_json_if, write_json
 from bvlib.run import settings
 from bvlib.run.notebooks import root_folder, shown
-from bvlib.run.records import Job
-
-Say = Callable[[str], Any]
+from bvlib.run.records import Job, Say
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
@@ -60,9 +58,8 @@ def execute(job: Job, parameters: Mapping[str, Any], say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="bv-") as scratch, open(log, "w") as printed:
             notes = Path(scratch) / "notes"
-            threads = str(settings.resources(job.profile).threads)
             own = {"IPYTHONDIR": f"{scratch}/ipython", "BVLIB_PROGRESS": str(notes)}
-            own["OMP_NUM_THREADS"] = threads
+            own["OMP_NUM_THREADS"] = str(settings.resources(job.profile).threads)
             with _followed(notes, timed):
                 papermill.execute_notebook(
                     str(job.notebook.path),

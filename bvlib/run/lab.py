@@ -28,7 +28,7 @@ from bvlib.defences import Part, detectors
 from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
 from bvlib.run import notebooks, settings, store
-from bvlib.run.adversary import Adversary, off_task
+from bvlib.run.adversary import Adversary
 from bvlib.study import experiments, figures
 from bvlib.worlds import tasks
 
@@ -48,16 +48,16 @@ class Lab(Adversary):
         defaults = settings.load(profile)
         torch.set_num_threads(settings.resources(profile).threads or 1)  # decides bits, so keys
         p = {**defaults, **given, "profile": profile, "seed": int(given.get("seed", 0))}
-        off = dict(defaults.get("off_task", {}))
-        if p["adversary"] == off.get("task"):  # the usual goal turns to the usual adversary
-            off["task"] = defaults["adversary"]
-        p["off_task"] = off_task(off, given.get("off_task"))
+        p["off_task"] = dict(defaults["off_task"])
+        if p["adversary"] == p["off_task"]["task"]:  # the usual goal turns to the usual adversary
+            p["off_task"]["task"] = defaults["adversary"]
         usual = {**{k: parameter.default for k, parameter in own.parameters.items()}, **defaults}
         explicit = {
             k: v for k, v in given.items() if k not in notebooks.SET_BY_RUNNER and v != usual.get(k)
         }
         self.out = Path(given.get("out") or notebooks.out_folder(profile, p["seed"], explicit))
         super().__init__(p, store.Store(notebooks.store_folder(), default_device().type))
+        self.p["off_task"] = self._off(given.get("off_task"))
         self._recipe = own.recipe
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
@@ -97,23 +97,15 @@ class Lab(Adversary):
 
     # what is measured
 
-    def flipped(
-        self, model: Model | StateDict, backdoor: recipes.Backdoor, trigger: Any = "own"
-    ) -> np.ndarray:
+    def flipped(self, model: Model | StateDict, backdoor: recipes.Backdoor) -> np.ndarray:
         """For each test image of the backdoor's goal whose class is not its target: is it
-        predicted as the target?
-
-        ``trigger``: another one than the backdoor's, or None for no trigger.
-        """
-        pasted = backdoor.trigger if isinstance(trigger, str) else trigger
+        predicted as the target under the trigger?"""
         goal = self.task(backdoor.goal_task)
-        return experiments.flipped(self.model(model), goal, pasted, backdoor.target)
+        return experiments.flipped(self.model(model), goal, backdoor.trigger, backdoor.target)
 
-    def asr(
-        self, model: Model | StateDict, backdoor: recipes.Backdoor, trigger: Any = "own"
-    ) -> metrics.Rate:
+    def asr(self, model: Model | StateDict, backdoor: recipes.Backdoor) -> metrics.Rate:
         """ASR of a backdoor on a model: the share of :meth:`flipped`, on-task and off-task."""
-        return metrics.rate(self.flipped(model, backdoor, trigger))
+        return metrics.rate(self.flipped(model, backdoor))
 
     def accuracy(self, model: Model | StateDict, split: str = "test") -> float:
         """Clean accuracy (%), averaged over the merged tasks."""
@@ -121,34 +113,29 @@ class Lab(Adversary):
         return float(found["mean"])
 
     def cleanse(
-        self,
-        name: str,
-        model: Model | StateDict,
-        task: str | None = None,
-        by: str = "neural-cleanse",
+        self, name: str, model: Model | StateDict, by: str = "neural-cleanse"
     ) -> pd.DataFrame:
         """Neural Cleanse, or another detector of models, on a model (``name`` is for the store),
-        over all classes of a task, on its dev images.
+        over all classes of the adversary's task, on its dev images.
 
         On the first ``images`` of them where the profile's ``neural_cleanse`` names a number.
         """
-        images_of, chosen = self.task(task or self.p["adversary"]), detectors.detector[by]
-        model = self.model(model)
+        task, chosen, model = self.adversary, detectors.detector[by], self.model(model)
         how = self.p.get(chosen.more.get("settings", by), {})
-        sight, head = model.sight(images_of.name), self.head(images_of)
+        sight, head = model.sight(task.name), self.head(task)
 
         def make() -> pd.DataFrame:
             search = {key: value for key, value in how.items() if key != "images"}
-            images = images_of.dev.images[: how.get("images")]
+            images = task.dev.images[: how.get("images")]
             return chosen(sight, model.theta, head, images, seed=self.seed, **search)
 
-        inputs = [self._base_digest(), weights.digest(model.theta), images_of.digest]
+        inputs = [self._base_digest(), weights.digest(model.theta), task.digest]
         if adapter := getattr(sight, "adapter", None):
             inputs.append(weights.digest({"down": adapter.down, "up": adapter.up}))
-        args = {"task": images_of.name, "seed": self.seed, **how}
+        args = {"task": task.name, "seed": self.seed, **how}
         made_from = {"recipes": [chosen.recipe], "inputs": inputs}
         title = f"{chosen.more.get('short', by)}-{name}"
-        return self.keep("table", title, args, make, **made_from).value
+        return self.keep("table", title, args, make, **made_from)
 
     def dev_parts(self) -> dict[str, Part]:
         """What a defender has: clean labelled dev images of every merged task, and the tasks'
@@ -214,17 +201,13 @@ class Lab(Adversary):
         files = len(self._outputs)
         print(f"{files} files in {where}; {made} of {len(records)} stored results made now")
 
-    @property
-    def recipes(self) -> list[str]:
-        """The recipes, with versions, of all that this notebook has used so far, and its own."""
-        return sorted({*USED, self._recipe})
-
     def _common(self) -> dict[str, Any]:
-        """What a run's JSON and the provenance of a figure both tell."""
+        """What a run's JSON and the provenance of a figure both tell; the recipes are those of all
+        that this notebook has used so far, and its own."""
         return {
             "notebook": self.notebook,
             "parameters": {k: v for k, v in self.p.items() if k != "out"},
-            "recipes": self.recipes,
+            "recipes": sorted({*USED, self._recipe}),
             "environment": environment(self.store.device),
         }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice, unknown
 from bvlib.core.registry import load_plugins
 from bvlib.core.versions import recipe as version_of
 from bvlib.files.digests import digest
@@ -23,8 +23,7 @@ SET_BY_RUNNER = ("profile", "seed", "out")
 FOLDERS = tuple(
     f"BVLIB_{name}" for name in ("NOTEBOOKS", "RUNS", "STORE", "DATA", "PROFILES", "CLIP")
 )
-TYPES: dict[str, Any] = {kind.__name__: kind for kind in (int, str, bool, list, dict)}
-TYPES |= {"float": (int, float), "tuple": (list, tuple)}
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 # Where things lie
@@ -101,22 +100,20 @@ class Parameter:
         return fitted
 
     def _fitted(self, value: Any) -> Any:
-        words = set(re.findall(r"\w+", re.sub(r"\[.*\]", "", self.type)))
-        allowed = [TYPES[word] for word in TYPES if word in words]
-        if not allowed or (value is None and (self.default is None or "None" in words)):
+        kind = self.type.partition("[")[0]  # list[str] is a list
+        if kind not in TYPES or (value is None and self.default is None):
             return value
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        strange = isinstance(value, bool) and "bool" not in words  # True is no number here
-        if not strange and any(isinstance(value, kind) for kind in allowed):
-            return value
-        if "list" in words and isinstance(value, str):
+        if kind == "list" and isinstance(value, str):
             plain = value.strip().removeprefix("[").removesuffix("]")  # as papermill hands it on
             return [item.strip() for item in plain.split(",")]
-        if "list" in words and (strange or number or isinstance(value, tuple)):
+        if kind == "list" and isinstance(value, (int, float, tuple)):
             return list(value) if isinstance(value, tuple) else [value]
-        if "str" in words and number:
+        truth = isinstance(value, bool)  # True is no number here
+        if kind == "str" and isinstance(value, (int, float)) and not truth:
             return str(value)
-        raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
+        if truth != (kind == "bool") or not isinstance(value, TYPES[kind]):
+            raise BvError(f"parameter {self.name} wants {self.type}, got {value!r}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -139,8 +136,7 @@ class Notebook:
     def read(cls, path: Path) -> Notebook:
         """Read a notebook file. BvError if it is no notebook or its parameters cell is not
         literals."""
-        cells = read_cells(path)
-        own = read_json(path).get("metadata", {}).get("bvlib", {})
+        cells, own = read_cells(path), read_json(path).get("metadata", {}).get("bvlib", {})
         prose = "\n".join(cell_text(cell) for cell in cells if cell["cell_type"] == "markdown")
         title = re.search(r"(?m)^# +(.*)", prose)
         code = tuple(cell_text(cell) for cell in cells if cell["cell_type"] == "code")
@@ -153,6 +149,11 @@ class Notebook:
     def recipe(self) -> str:
         """What the cards of its figures name: "notebook:01_badmerging/1"."""
         return version_of(f"notebook:{self.name}")
+
+    def takes(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values that its parameters cell declares, as it takes them."""
+        own = {name: each for name, each in self.parameters.items() if name in given}
+        return {name: each.take(given[name]) for name, each in own.items()}
 
 
 def available() -> list[str]:
@@ -203,13 +204,8 @@ def check_parameters(
         if name in SET_BY_RUNNER:
             way = "set BVLIB_RUNS" if name == "out" else f"give --{name}"
             raise BvError(f"{name} is no -p parameter here: {way}")
-        if name not in known:
-            raise unknown("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
-    passed: dict[str, dict[str, Any]] = {}
-    for notebook in notebooks:
-        own = {name: value for name, value in given.items() if name in notebook.parameters}
-        passed[notebook.name] = {name: notebook.parameters[name].take(own[name]) for name in own}
-    return passed
+        check_choice("parameter", name, [n for n in known if n not in SET_BY_RUNNER])
+    return {notebook.name: notebook.takes(given) for notebook in notebooks}
 
 
 def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +220,7 @@ def parameters_of(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]
     for name in own.parameters:
         if name not in namespace:
             raise BvError(f"notebook {own.name}: run its parameters cell first, {name} is not set")
-    return {name: each.take(namespace[name]) for name, each in own.parameters.items()}
+    return own.takes(namespace)
 
 
 def write_parameters() -> list[str]:
@@ -236,8 +232,7 @@ def write_parameters() -> list[str]:
         for cell in content["cells"]:
             if _declares(cell):
                 lines = "\n".join(map(settings.derived, cell_text(cell).splitlines()))
-                as_list = isinstance(cell["source"], list)
-                cell["source"] = lines.splitlines(keepends=True) if as_list else lines
+                cell["source"] = lines.splitlines(keepends=True)
         after = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         if after != before:
             notebook.path.write_text(after, encoding="utf-8")
@@ -267,18 +262,12 @@ def _parameters(notebook: str, source: str) -> dict[str, Parameter]:
     lines, found = source.splitlines(), {}
     try:
         for node in ast.parse(source).body:
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                continue
-            annotated = isinstance(node, ast.AnnAssign)
-            if (not isinstance(node, ast.Assign) and not annotated) or node.value is None:
+            if not (isinstance(node, ast.AnnAssign) and node.value):
                 raise ValueError
-            target = node.target if annotated else node.targets[0]
-            if not isinstance(target, ast.Name):
-                raise ValueError
+            name, kind = ast.unparse(node.target), ast.unparse(node.annotation)
             after = lines[(node.end_lineno or 1) - 1][node.end_col_offset or 0 :]
-            kind = ast.unparse(node.annotation) if annotated else ""
             default, comment = ast.literal_eval(node.value), after.partition("#")[2].strip()
-            found[target.id] = Parameter(target.id, kind, default, comment)
+            found[name] = Parameter(name, kind, default, comment)
     except (SyntaxError, ValueError):
         raise BvError(
             f"notebook {notebook}: its parameters cell must hold literals only, "

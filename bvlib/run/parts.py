@@ -4,11 +4,9 @@ A field without a default must be in a profile; one whose type allows None may b
 Names that only a registry knows are looked up on demand, as registries import torch.
 """
 
-# ruff: noqa: RUF009  (setting() makes a field, as dataclasses.field does)
-
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field
-from typing import Any
+from typing import Any, dataclass_transform
 
 # Where the names of a registry are, for pkgutil.resolve_name
 ATTACKS = "bvlib.attacks.recipes:attack"
@@ -18,7 +16,6 @@ METHODS = "bvlib.merging:merging"
 RULES = "bvlib.attacks.sbv:sbv_rule"
 
 Choices = str | Iterable[str] | None
-RULE = {"low": None, "above": None, "high": None, "choices": None, "over": False}
 
 
 def setting(help: str, *, default: Any = MISSING, **rule: float | Choices) -> Any:
@@ -26,14 +23,21 @@ def setting(help: str, *, default: Any = MISSING, **rule: float | Choices) -> An
 
     ``over``: a part that is given as a parameter goes over the profile's, so it may name a few.
     """
-    return field(metadata={"help": help, **RULE, **rule}, default=default)
+    return field(metadata={"help": help, **rule}, default=default)
 
 
 # Parts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting,))
+class Part:
+    """A part of a profile: its subclasses are frozen dataclasses of :func:`setting`."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Run(Part):
     """What every notebook is told beside the settings."""
 
     profile: str = setting(
@@ -45,8 +49,7 @@ class Run:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
+class Sizes(Part):
     """How many images of each task; None for all."""
 
     train: int | None = setting("training images of a task", low=1)
@@ -54,8 +57,7 @@ class Sizes:
     test: int | None = setting("images of a task that results are taken on", low=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trigger:
+class Trigger(Part):
     """How a trigger is optimised."""
 
     steps: int = setting("steps of the optimisation", low=0)
@@ -63,8 +65,7 @@ class Trigger:
     lr: float = setting("learning rate", above=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Part):
     """How a base is fine-tuned."""
 
     steps: int | None = setting("steps; None: the epochs of BadMerging's code, by task", low=0)
@@ -82,8 +83,7 @@ class Train:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sbv:
+class Sbv(Part):
     """Sparse Backdoor Vectors."""
 
     count: int = setting("how many backdoor vectors are merged", low=1)
@@ -91,8 +91,7 @@ class Sbv:
     scale: float = setting("λ_BV at which one vector and an SBV are compared", above=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ibvs:
+class Ibvs(Part):
     """The trigger of the backdoor that a defender injects and subtracts."""
 
     size: int = setting("side in pixels", low=1)
@@ -101,16 +100,14 @@ class Ibvs:
     budget: float = setting("clean accuracy that the defence may cost, in points", low=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steps:
+class Steps(Part):
     """A short training of a defence."""
 
     steps: int = setting("steps", low=0)
     lr: float = setting("learning rate", above=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rivals:
+class Rivals(Part):
     """Defences beside IBVS."""
 
     sample: int = setting("test images of each task for occlusion", low=1)
@@ -119,8 +116,7 @@ class Rivals:
     tbar: Steps = setting("TBAR")
 
 
-@dataclass(frozen=True, kw_only=True)
-class OffTask:
+class OffTask(Part):
     """Goal and means of the off-task attack."""
 
     task: str = setting("the task that is attacked, another than the adversary's")
@@ -131,8 +127,7 @@ class OffTask:
     augmented: int = setting("images made of the known ones", low=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adamerging:
+class Adamerging(Part):
     """AdaMerging."""
 
     steps: int = setting("steps on unlabelled dev images", low=0)
@@ -140,23 +135,20 @@ class Adamerging:
     batch: int = setting("images of each task a step", low=1, default=16)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Regmean:
+class Regmean(Part):
     """RegMean."""
 
     images: int = setting("training images of each task", low=1)
     gamma: float = setting("shrinks inner products off the diagonal", low=0, high=1, default=0.9)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surgery:
+class Surgery(Part):
     """Representation Surgery."""
 
     steps: int = setting("steps on unlabelled dev images", low=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adaptive:
+class Adaptive(Part):
     """Merging algorithms that look at images."""
 
     adamerging: Adamerging = setting("AdaMerging")
@@ -164,8 +156,7 @@ class Adaptive:
     surgery: Surgery = setting("Representation Surgery, after layer-wise AdaMerging")
 
 
-@dataclass(frozen=True, kw_only=True)
-class NeuralCleanse:
+class NeuralCleanse(Part):
     """The search of Neural Cleanse."""
 
     steps: int = setting("steps for each class at most; fewer where its norm settles", low=1)
@@ -173,8 +164,7 @@ class NeuralCleanse:
     images: int | None = setting("of the dev images; None: all", low=1, default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinePruning:
+class FinePruning(Part):
     """Fine-pruning."""
 
     blocks: int = setting("last transformer blocks that are pruned", low=1)
@@ -183,8 +173,7 @@ class FinePruning:
     budget: float = setting("clean accuracy that pruning may cost, in points", low=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Admission:
+class Admission(Part):
     """What `bv admit` measures."""
 
     seed: int = setting("root seed; those below 100 are for reporting", low=100)
@@ -196,8 +185,7 @@ class Admission:
     cost: float = setting("a training step's time, in steps of the base of smoke", above=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resources:
+class Resources(Part):
     """What the run of one notebook takes; it decides no result but the number of threads."""
 
     threads: int | None = setting("threads of torch; None: one a core", low=1, default=1)
@@ -205,8 +193,7 @@ class Resources:
     gpus: int = setting("GPUs to ask a cluster for", low=0, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Part):
     """A whole profile."""
 
     about: str = setting("what the profile is for", default="")

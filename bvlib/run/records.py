@@ -6,7 +6,7 @@ milliseconds and imports no torch.
 
 import importlib.metadata
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bvlib.files.safe import file_sha256, read_json_if, write_json
 from bvlib.run import notebooks, settings
 from bvlib.run.notebooks import Notebook, root_folder, shown
 
+Say = Callable[[str], Any]  # tells a line of progress
 PASSED_ON = ("CUDA_VISIBLE_DEVICES", "BVLIB_DEVICE")
 
 
@@ -177,9 +178,8 @@ def write(job: Job, parts: Mapping[str, Any], wall: float) -> dict[str, Any]:
     as if nothing had been stored before. BvError for a file that the result names but that is not
     there.
     """
-    result = read_json_if(job.path("json"))
-    outputs = [] if result is None else [*result.get("outputs", []), job.path("json").name]
-    result = result or {}
+    result = read_json_if(job.path("json")) or {}
+    outputs = [*result.get("outputs", []), job.path("json").name] if result else []
     used = result.get("artefacts", [])
     own = wall - sum(item.get("elapsed", 0.0) for item in used)
     root = root_folder()

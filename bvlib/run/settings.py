@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.run.parts import Resources, Run, Settings
 
 RUN = {spec.name: spec for spec in fields(Run)}
@@ -70,7 +70,7 @@ def check(name: str, value: Any) -> None:
     """BvError if `value` does not fit the setting `name`; any other name is let pass."""
     if name in FIELDS and name not in RUN and value is not None:
         spec = FIELDS[name]
-        _value(spec, KINDS[name], value, name, True, spec.metadata["over"])
+        _value(spec, KINDS[name], value, name, True, spec.metadata.get("over", False))
 
 
 def parameter_line(name: str) -> str:
@@ -100,8 +100,7 @@ def _content(name: str) -> dict[str, Any]:
     import yaml
 
     path = folder() / f"{name}.yaml"
-    if name not in names():
-        raise unknown("profile", name, names())
+    check_choice("profile", name, names())
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -140,8 +139,7 @@ def _part(part: Any, content: Any, path: str, registries: bool, few: bool = Fals
         raise BvError(f"{path.rstrip('.')} wants names with values, got {content!r}")
     known, kinds, found = {spec.name: spec for spec in fields(part)}, get_type_hints(part), {}
     for key in content:
-        if key not in known:
-            raise unknown("setting", f"{path}{key}", [path + each for each in known])
+        check_choice("setting", f"{path}{key}", [path + each for each in known])
     for name, spec in known.items():
         if name in content:
             found[name] = _value(spec, kinds[name], content[name], path + name, registries)
@@ -166,16 +164,15 @@ def _value(spec: Field, kind: Any, value: Any, path: str, names: bool, few: bool
     fits = isinstance(value, (int, float) if core is float else core) and type(value) is not bool
     if not fits or (core is not str and not _in_range(value, rule)):
         raise BvError(f"{path} wants {_wanted(kind, spec)}, got {value!r}")
-    named = isinstance(rule["choices"], str)  # of a registry
+    named = isinstance(rule.get("choices"), str)  # of a registry
     choices: Any = None if named and not names else _choices(spec)
-    if choices is not None and value not in choices:
-        raise unknown(path, value, choices)  # pyright: ignore[reportArgumentType]
+    if choices is not None:
+        check_choice(path, value, choices)  # pyright: ignore[reportArgumentType]
     return core(value)  # pyright: ignore[reportArgumentType]
 
 
 def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
-    ends = {end: rule[end] for end in ENDS if rule[end] is not None}
-    return math.isfinite(value) and all(ENDS[end](value, limit) for end, limit in ends.items())
+    return math.isfinite(value) and all(ENDS[end](value, rule[end]) for end in ENDS if end in rule)
 
 
 def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
@@ -186,13 +183,13 @@ def _wanted(kind: Any, spec: Field, named: bool = False) -> str:
     if named and (choices := _choices(spec)):
         return ", ".join(choices)
     words = {"low": "of at least", "above": "above", "high": "at most"}
-    ends = [f"{text} {rule[end]:g}" for end, text in words.items() if rule[end] is not None]
+    ends = [f"{text} {rule[end]:g}" for end, text in words.items() if end in rule]
     return " ".join([NOUNS[core], " and ".join(ends)]).strip() + (" or None" * (core is not kind))
 
 
 def _choices(spec: Field) -> Collection[str] | None:
     """The names that a setting may have; a registry is imported for them."""
-    choices: Any = spec.metadata["choices"]
+    choices: Any = spec.metadata.get("choices")
     return pkgutil.resolve_name(choices) if isinstance(choices, str) else choices
 
 

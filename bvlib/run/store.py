@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.registry import USED
 from bvlib.core.versions import environment
 from bvlib.files.digests import canonical, digest
-from bvlib.files.safe import Taken, file_sha256, locked, write_json, write_whole
+from bvlib.files.safe import Taken, file_sha256, locked, read_json, write_json, write_whole
 from bvlib.files.weights import card_of, read_metadata, read_tensors, write_tensors
 from bvlib.files.weights import digest as content
-from bvlib.run.formats import FORMATS, read_value
+from bvlib.run.formats import FORMATS
 
 if TYPE_CHECKING:
     from bvlib.files.weights import StateDict
@@ -138,8 +138,7 @@ class Store:
         the next give the same bits. BvError for an unknown kind and for arguments that are not
         plain; an error in `compute` leaves nothing behind.
         """
-        if kind not in FORMATS:
-            raise unknown("kind of artefact", kind, FORMATS)
+        check_choice("kind of artefact", kind, FORMATS)
         started = time.perf_counter()
         card = {
             "kind": kind,
@@ -224,7 +223,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            kept = read_value(card_of(path))
+            kept = read_json(card_of(path))
             if kept["key"] != card["key"] or kept["sha256"] != file_sha256(path):
                 raise ValueError("it is not the file that its card describes")
             return _artefact(kept, path, made=False)

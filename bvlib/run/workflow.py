@@ -1,123 +1,71 @@
-"""Several runs of notebooks: side by side through Snakemake, here or on a cluster; or, without it,
-one after the other.
+"""Runs notebooks: finished work skipped, one line where one stops; several side by side through
+Snakemake, here or on a cluster, or, without it, one after the other.
 
-`workflow/Snakefile` describes the runs, and asks :class:`Plan` which there are, with their states.
-Each call works in a folder of its own below `runs/.workflow/`, so that two calls do not meet, and
-what a killed one leaves stops nobody. A notebook that both want runs once (see
-:mod:`bvlib.run.runner`), what several train is made once (see :mod:`bvlib.run.store`).
+Each notebook runs in a fresh kernel of this very Python, in the folder above `notebooks/`, and
+leaves its executed copy in `runs/<profile>/seed-<seed>/`. A record of what it depended on and what
+it made (:mod:`bvlib.run.records`) lets a later call skip it in milliseconds; neither that check
+nor importing this module imports torch or papermill. Parameters other than the defaults go to a
+folder of their own, `seed-0+1a2b3c4d/`. Of a notebook that is up to date, prose that was edited
+since shows in its executed copy after a run by `force`.
+
+`workflow/Snakefile` describes the runs, and asks :class:`bvlib.run.points.Plan` which there are,
+with their states. Each call works in a folder of its own below `runs/.workflow/`, so that two calls
+do not meet, and what a killed one leaves stops nobody. A notebook that both want runs once, what
+several train is made once (see :mod:`bvlib.run.store`).
 """
-
-from __future__ import annotations
 
 import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from bvlib.core.errors import BvError
+from bvlib.files.safe import locked, read_json, read_json_if
+from bvlib.run import records
+from bvlib.run.notebooks import root_folder, shown
+from bvlib.run.points import Plan
+from bvlib.run.records import Job, Say
 
-from bvlib.core.errors import BvError, unknown
-from bvlib.files.digests import digest
-from bvlib.files.safe import read_json, read_json_if
-from bvlib.run import records, runner, settings
-from bvlib.run.notebooks import root_folder
-from bvlib.run.parts import Resources
-from bvlib.run.points import Study
-from bvlib.run.records import Job
-
-Say = Callable[[str], Any]
 FOLDER = Path(__file__).resolve().parents[2] / "workflow"  # of the Snakefile and its profiles
 ASKED = "study.json"  # in the folder of a call: what is asked for
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is asked for, and what of it still has to run; ``force``: all of it."""
+def run_job(job: Job, say: Say, force: bool = False) -> str:
+    """Run one notebook, if it is not up to date: why it had to run, "" if it did not.
 
-    study: Study
-    force: bool = False
+    `force` runs also what is up to date (stored results are loaded as ever). `say` gets the
+    progress, line by line. BvError for whatever a notebook raises as a BvError; NotebookFailed for
+    any other error in it.
+    """
+    name = job.name
+    with locked(job.hidden("lock"), f"{name}: waiting for another run of it"):
+        parts, record = records.fingerprint(job), read_json_if(job.hidden("json"))
+        reason = records.why(record, parts, job) or ("forced" if force else "")
+        if reason:
+            say(f"{name}: running ({job.profile}, seed {job.seed}; {reason})")
+            record = _make(job, parts, say)
+            wall, cold = record["wall"], record["cold"]
+            more = f" ({cold:.0f} s from nothing)" if cold > wall + 2 else ""
+            say(f"{name}: done in {wall:.0f} s{more}")
+        else:
+            say(f"{name}: up to date")
+    return reason
 
-    @classmethod
-    def of(cls, asked: Mapping[str, Any]) -> Plan:
-        """The plan of plain values: the fields of a Study (profile mini and the usual notebooks by
-        default), and ``force``.
 
-        BvError for an unknown key, notebook, profile or parameter, and a value that does not fit.
-        """
-        known = [*(spec.name for spec in fields(Study)), "force"]
-        if strange := [key for key in asked if key not in known]:
-            raise unknown("key of the workflow", strange[0], known)
-        given = {"notebooks": (), "profile": "mini", **asked}
-        plan = cls(force=given.pop("force", False), study=Study(**given))
-        plan.jobs  # noqa: B018  (checks every name and value)
-        return plan
+def _make(job: Job, parts: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Run one notebook and write its record."""
+    from bvlib.run import kernel
 
-    def plain(self) -> dict[str, Any]:
-        """As plain values: :meth:`of` gives the same plan."""
-        return {**asdict(self.study), "force": self.force}
-
-    @functools.cached_property
-    def jobs(self) -> dict[str, Job]:
-        """All runs by name, "mini/seed-0/01_badmerging"."""
-        return self.study.jobs
-
-    @functools.cached_property
-    def stale(self) -> dict[str, str]:
-        """{run: why it has to run} of those that are not up to date."""
-        reasons = {run: self.still(run) for run in self.jobs}
-        return {run: reason for run, reason in reasons.items() if reason}
-
-    def still(self, run: str) -> str:
-        """Why a run has to run, as things stand now; "" if it does not."""
-        return records.stale(self.jobs[run]) or "forced" * self.force
-
-    @functools.cached_property
-    def resources(self) -> Resources:
-        """What a run takes."""
-        return settings.resources(self.study.profile)
-
-    def state(self, run: str) -> str:
-        """What decides whether a run is out of date, as one word."""
-        job = self.jobs[run]
-        kept = read_json_if(job.hidden("json"))
-        return digest([records.fingerprint(job), records.stale(job), kept])[:16]
-
-    @functools.cached_property
-    def _costs(self) -> dict[str, float]:
-        """{notebook: seconds} of a run from nothing on the profile, where it was measured."""
-        table = Path(__file__).with_name("costs.yaml").read_text(encoding="utf-8")
-        return yaml.safe_load(table).get(self.study.profile, {})
-
-    @functools.cached_property
-    def seconds(self) -> dict[str, float]:
-        """{run: about how many seconds it takes}; 60 where that was not measured."""
-        return {run: self._costs.get(job.name, 60) for run, job in self.jobs.items()}
-
-    @property
-    def longest(self) -> str:
-        """The stale run that takes longest, and so decides when all have ended."""
-        return max(self.stale, key=self.seconds.__getitem__, default="")
-
-    def estimate(self) -> str:
-        """How long the stale runs took where they were measured, in words."""
-        cores = (os.cpu_count() or 1) // (self.resources.threads or 1)
-        hours = sum(self.seconds[run] for run in self.stale) / 3600
-        said = f"{len(self.stale)} of {len(self.jobs)} to run"
-        known = all(self.jobs[run].name in self._costs for run in self.stale)
-        if not (self.stale and known):
-            return said + ("; how long that takes was not measured" if self.stale else "")
-        return f"{said}: {hours:.1f} hours of a core where it was measured; {cores} at once here"
-
-    def title(self, run: str) -> str:
-        """A run for readers: the notebook, with point and seed where there are several."""
-        job = self.jobs[run]
-        point = [f"{name} = {value}" for name, value in job.point.items()]
-        seed = [f"seed {job.seed}"] if len(self.study.runs) > 1 else []
-        return ", ".join([job.name, *(point if self.study.name else []), *seed])
+    told = {"profile": job.profile, "seed": job.seed, "out": shown(job.out, root_folder())}
+    told = {name: value for name, value in told.items() if name in job.notebook.parameters}
+    job.hidden("json").unlink(missing_ok=True)
+    began = time.perf_counter()
+    kernel.execute(job, {**told, **job.parameters}, say)
+    return records.write(job, parts, time.perf_counter() - began)
 
 
 def run(
@@ -141,7 +89,7 @@ def run(
     made, failed = 0, {}
     for name in plan.stale:
         try:
-            made += runner.run_job(plan.jobs[name], plan.force, say).status == "made"
+            made += bool(run_job(plan.jobs[name], say, plan.force))
         except BvError as error:
             if len(plan.jobs) == 1:
                 raise
@@ -163,7 +111,7 @@ def main(name: str) -> int:
     plan = Plan.of(read_json(Path(ASKED)))
     os.chdir(root_folder())
     try:
-        runner.run_job(plan.jobs[name], plan.force, functools.partial(print, flush=True))
+        run_job(plan.jobs[name], functools.partial(print, flush=True), plan.force)
     except BvError as error:
         print(f"bv: {error}", flush=True)
         return 1

@@ -9,7 +9,7 @@ the store, none of them does.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from bvlib.attacks.recipes import attack
 from bvlib.core import training
 from bvlib.core.device import peak_memory
 from bvlib.core.encoder import Encoder, Model
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.registry import Method
 from bvlib.core.rng import derive
 from bvlib.core.vectors import StateDict, TaskVector
@@ -63,8 +63,7 @@ class Workshop:
         names = list(p["tasks"])
         if repeated := [n for n in names if names.count(n) > 1]:
             raise BvError(f"task {repeated[0]!r} is merged with itself: name each task once")
-        if p["adversary"] not in names:
-            raise unknown("adversary among the merged tasks", p["adversary"], names)
+        check_choice("adversary among the merged tasks", p["adversary"], names)
         self.tasks = {name: self.task(name) for name in names}
         self.adversary = self.tasks[p["adversary"]]
         self.target = self.adversary.check_class(p["target_class"])
@@ -147,7 +146,8 @@ class Workshop:
 
         def make() -> StateDict:
             title = f"{name} {task.name}"
-            with tqdm(total=how["steps"], desc=title, leave=False, disable=quiet()) as bar:
+            hidden = "BVLIB_PROGRESS" in os.environ or None  # None: unless a person looks on
+            with tqdm(total=how["steps"], desc=title, leave=False, disable=hidden) as bar:
                 own = {
                     "seed": derive(seed, "finetune", task.name),
                     "progress": lambda n: bar.update(n - bar.n),
@@ -162,7 +162,7 @@ class Workshop:
             "recipes": [version_of("training:finetune"), *recipes],
             "inputs": [self._base_digest(), task.digest, *data],
         }
-        return self.keep("weights", f"{name}-{task.name}", {**args, **how}, make, **made_from).value
+        return self.keep("weights", f"{name}-{task.name}", {**args, **how}, make, **made_from)
 
     def schedule(self, task: tasks.Task) -> Mapping[str, Any]:
         """The profile's ``train``; where it names no number of steps, that of the papers' epochs
@@ -172,7 +172,7 @@ class Workshop:
 
     def keep(
         self, kind: str, name: str, args: Mapping[str, Any], make: Callable[[], Any], **how
-    ) -> store.Artefact:
+    ) -> Any:
         """A result from the store, or made and kept there; see :meth:`Store.get` for ``kind`` and
         ``how`` (recipes, inputs)."""
 
@@ -183,10 +183,10 @@ class Workshop:
                 _note(f"made {name} in {seconds:.0f} s, peak memory {peak_memory() / 1e9:.1f} GB")
             return made
 
-        kept, device = self.store.get(kind, name, args, noted, **how), self.encoder.device
+        value, device = self.store.get(kind, name, args, noted, **how).value, self.encoder.device
         if device.type != "cpu" and kind == "weights":
-            kept = replace(kept, value={k: v.to(device) for k, v in kept.value.items()})
-        return kept
+            return {k: v.to(device) for k, v in value.items()}
+        return value
 
     def _base_digest(self) -> str:
         return self.encoder.card["sha256"]
@@ -258,7 +258,7 @@ class Workshop:
                 return merge(chosen.name, vectors, base=self.base, **common).tensors
 
             args = {"method": chosen.name, **args}
-            kept = self.keep("weights", name, args, make, recipes=recipes, inputs=inputs).value
+            kept = self.keep("weights", name, args, make, recipes=recipes, inputs=inputs)
             return self.model(self.base + TaskVector(kept, chosen.name))
         theta = self.merge(adversary, chosen.more["after"], among=among).theta
         own = self._own(adversary, among)
@@ -266,10 +266,9 @@ class Workshop:
 
         def adapt() -> StateDict:
             found = chosen(merged=theta, own=own, **common)
-            pairs = {n: {"down": each.down, "up": each.up} for n, each in found.items()}
-            return {f"{n}.{part}": v for n, pair in pairs.items() for part, v in pair.items()}
+            return {f"{n}.{p}": getattr(found[n], p) for n in found for p in ("down", "up")}
 
-        kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs).value
+        kept = self.keep("weights", name, args, adapt, recipes=recipes, inputs=inputs)
         adapters = {n: Adapter(kept[f"{n}.down"], kept[f"{n}.up"]) for n in own}
         return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
 
@@ -286,11 +285,6 @@ class Workshop:
         models = [self.clean() if adversary is None else adversary, *others]
         vectors = [TaskVector.between(theta, self.base) for theta in models]
         return self.model(self.base + merge("average", vectors))
-
-
-def quiet() -> bool:
-    """Is progress told in another way than by bars?"""
-    return "BVLIB_PROGRESS" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
 
 
 def _note(text: str) -> None:
