@@ -1,6 +1,6 @@
 """Experiments: each table has its rows, its controls and its zero lines."""
 
-import math
+import dataclasses
 
 import numpy as np
 import pytest
@@ -127,18 +127,19 @@ def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, model, shapes, 
 
 
 def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, model, shapes, backdoor):
+    other = dataclasses.replace(shapes.few(5), name="other")
     path = experiments.along(
         lambda s: model(backdoor.theta),
         [1],
-        tasks={},
+        tasks={"other": other, "shapes": shapes},
         adversary=shapes,
         trigger=backdoor.trigger,
         target=backdoor.target,
     )
-    assert (
-        path["adversary_accuracy"][0] == experiments.accuracy(model(backdoor.theta), shapes).percent
+    alone, few = (
+        experiments.accuracy(model(backdoor.theta), task).percent for task in (shapes, other)
     )
-    assert math.isnan(path["accuracy"][0])
+    assert path["adversary_accuracy"][0] == alone and path["accuracy"][0] == (alone + few) / 2
 
 
 # A main table

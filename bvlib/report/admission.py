@@ -43,8 +43,6 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     if seed < 100:
         mend = "0 to 99 are for reporting"
         raise BvError(f"admission is for development seeds (100 or more), not {seed}: {mend}")
-    import matplotlib.pyplot as plt
-
     from bvlib.report.admission_measures import measure
     from bvlib.report.admission_page import BEGIN, END, criteria_table, draw, page
     from bvlib.report.overview import replace_between
@@ -61,7 +59,6 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
         write_csv(out / f"{title}.csv", tables[title])
     fig = draw(tables["weakness"], adversary, f"{name} base on {profile}")
     figures.save(fig, out / "weakness", tables["weakness"], card)
-    plt.close(fig)
     named = {"profile": profile, "seed": seed, "base_name": name, "adversary": adversary}
     obtained = tables["criteria"].set_index("id")["obtained"].to_dict()
     found = {key: value if math.isfinite(value) else None for key, value in obtained.items()}

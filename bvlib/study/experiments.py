@@ -161,7 +161,8 @@ def along(
 ) -> pd.DataFrame:
     """What happens along a path of models: one row a scale, ``path(scale)`` gives the model.
 
-    Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test
+    Clean accuracy of ``tasks``, the ``adversary`` among them, is taken on ``clean_split`` (a
+    defence chooses on "dev"), ASR always on test
     images of ``goal``: the adversary's own task unless another is given (off-task).
 
     Columns: scale, accuracy (mean over tasks), adversary_accuracy, asr with its interval (low,
@@ -173,8 +174,7 @@ def along(
     for scale in scales:
         model = path(float(scale))
         each = accuracies(model, tasks, clean_split)
-        if (own := each.get(adversary.name)) is None:
-            own = accuracy(model, adversary, clean_split).percent
+        own = each[adversary.name]
         rate = asr(model, adversary if goal is None else goal, trigger, target)
         clean = {"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own}
         rows.append({**clean, **row(rate, "asr")})

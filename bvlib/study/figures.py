@@ -139,18 +139,14 @@ def legend(ax, **where) -> None:
     ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), **where}).set_in_layout(False)
 
 
-def _settle(fig) -> None:
-    """Lay the figure out without the legends, then let the saved picture hold them."""
+def save_picture(fig, png: Path) -> Path:
+    """Write a figure as a PNG, laid out without its legends, which the picture then holds; its
+    path."""
     fig.canvas.draw()
     fig.set_layout_engine("none")
     for ax in fig.axes:
         if ax.get_legend():
             ax.get_legend().set_in_layout(True)
-
-
-def save_picture(fig, png: Path) -> Path:
-    """Write a figure as a PNG; its path."""
-    _settle(fig)
     look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
     write_whole(png, lambda draft: fig.savefig(draft, **look))
     return png
