@@ -1,7 +1,7 @@
 """One style, one palette by role; a saved figure is a picture, its data and its provenance.
 
-Colours are by what a thing *is*, so the same colour means the same in every figure: see
-:data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
+Sizes are in ``bvlib.mplstyle``. Colours are by what a thing *is*, so the same colour means the same
+in every figure: see :data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
 """
 
 import textwrap
@@ -31,15 +31,7 @@ ROLES = {
     "accuracy": "#7a4a1e",  # what no defender has; an accuracy drawn beside an ASR
 }
 
-plt.rc("font", size=9)
-plt.rc("axes", titlesize=10, labelsize=9, grid=True)
-plt.rc("axes.spines", top=False, right=False)
-plt.rc(("xtick", "ytick"), labelsize=8)
-plt.rc("legend", fontsize=8, frameon=False)
-plt.rc("grid", alpha=0.25)
-plt.rc("figure", dpi=110, **{"constrained_layout.use": True})
-plt.rc("savefig", dpi=160)
-plt.rc("svg", hashsalt="bvlib")
+plt.style.use(Path(__file__).with_name("bvlib.mplstyle"))
 
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):

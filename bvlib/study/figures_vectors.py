@@ -62,11 +62,12 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def cosines(table: pd.DataFrame) -> Figure:
-    """The matrix of :func:`study.transfer.cosines`, the names in its column "vector"."""
-    fig, (ax,) = figures.grid(1, width=7.4, height=5.4)
-    shown = table.set_index("vector").rename_axis(None)
-    figures.heatmap(ax, shown, "cosine between backdoor vectors", label="cosine")
+def cosines(table: pd.DataFrame, what: str, width: float, height: float) -> Figure:
+    """The matrix of :func:`study.transfer.cosines` between vectors that ``what`` tells, their names
+    in its first column; width and height in inches."""
+    fig, (ax,) = figures.grid(1, width=width, height=height)
+    shown = table.set_index(table.columns[0]).rename_axis(None)
+    figures.heatmap(ax, shown, f"cosine between {what}", label="cosine")
     return fig
 
 
