@@ -77,10 +77,9 @@ def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100
 def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:
     """Horizontal bars with intervals (columns low and high) and their values written beside
     them."""
-    y, known = np.arange(len(table))[::-1], {"low", "high"} <= set(table.columns)
-    spread = interval(table, value) if known else {}
-    ax.barh(y, table[value], color=colours(*roles), height=0.65, **spread)
-    for at, v, e in zip(y, table[value], table["high" if known else value]):
+    y = np.arange(len(table))[::-1]
+    ax.barh(y, table[value], color=colours(*roles), height=0.65, **interval(table, value))
+    for at, v, e in zip(y, table[value], table["high"]):
         ax.text(max(e, 0) + 1.5, at, f"{v:.1f}", va="center", fontsize=7.5)
     ax.set(yticks=y, yticklabels=table[label], xlim=(0, 112))
     ax.set_xticks(range(0, 101, 25))
@@ -110,11 +109,7 @@ def heatmap(
 
 
 def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
-    """A sheet of images (N, H, W, 3) uint8 or (N, 3, H, W) float in [0, 1], with short titles."""
-    images = [
-        np.asarray(i.permute(1, 2, 0) if getattr(i, "ndim", 0) == 3 and i.shape[0] == 3 else i)
-        for i in images
-    ]
+    """A sheet of images (N, H, W, 3), uint8 or float in [0, 1], with short titles."""
     rows = max(1, -(-len(images) // columns))
     fig, axes = grid(columns, rows, side, side * (1.22 if len(titles) else 1.0))
     for ax, i in zip(np.ravel(axes), range(rows * columns)):
