@@ -58,44 +58,6 @@ def correct(model: Model, tasks: Tasks, split: str = "test") -> dict[str, np.nda
     return {name: (found[name] == getattr(tasks[name], split).labels).numpy() for name in tasks}
 
 
-def merge_row(
-    attacked: Model,
-    clean: Model,
-    backdoor,
-    *,
-    tasks: Tasks,
-    goal: Task,
-    control,
-    was_correct: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, float]:
-    """One row of a main table: CA, BA, ASR and the controls of an attacked merge beside the clean
-    merge by the same method.
-
-    ``goal`` is the task whose images the attack
-    flips; ``control`` a random patch; ``was_correct`` what :func:`correct` gives for the clean
-    merge, when it is known already. CA - BA is paired over the images of all tasks together; ASR
-    minus clean merge over those of ``goal``; both with intervals over images.
-    """
-    before, after = was_correct or correct(clean, tasks), correct(attacked, tasks)
-    both = (before, after)
-    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in both)
-    cost = metrics.paired_difference(*(np.concatenate([*each.values()]) for each in both))
-    hits, inherent = (flips(model, backdoor, goal) for model in (attacked, clean))
-    gain = metrics.paired_difference(hits, inherent)
-    return {
-        "CA": np.mean(list(ca.values())),
-        "BA": np.mean(list(ba.values())),
-        **row(cost, "CA - BA", "cost low", "cost high"),
-        "CA adversary": ca[backdoor.task],
-        "BA adversary": ba[backdoor.task],
-        **row(metrics.rate(hits)),
-        "ASR, clean merge": 100 * inherent.mean(),
-        **row(gain, "ASR - clean merge", "gain low", "gain high"),
-        "random patch": asr(attacked, goal, control, backdoor.target).percent,
-        "no trigger": asr(attacked, goal, None, backdoor.target).percent,
-    }
-
-
 def flipped(model: Model, task: Task, trigger, target: int, split: str = "test") -> np.ndarray:
     """For each image whose true class is not the target: is it predicted as the target? The hits
     behind ASR."""
@@ -123,29 +85,6 @@ def hit(model: Model, backdoor, goal: Task) -> metrics.Rate:
 def aim(backdoor, goal: Task) -> dict:
     """What :func:`along` must know of a backdoor that flips images of ``goal``."""
     return {"trigger": backdoor.trigger, "target": backdoor.target, "goal": goal}
-
-
-def asr_rows(
-    *, attacked: Model, clean: Model, base: Model, task: Task, trigger, control, target: int
-) -> pd.DataFrame:
-    """The five rows without which an ASR measures the trigger, not the attack.
-
-    attacked model + trigger, clean model + trigger, base + trigger, attacked model + random patch,
-    attacked model without a trigger (false-target rate). ``control`` is the random patch of the
-    same size and place.
-    """
-    rows = [
-        ("attacked merge", "trigger", attacked, trigger),
-        ("clean merge", "trigger", clean, trigger),
-        ("base", "trigger", base, trigger),
-        ("attacked merge", "random patch", attacked, control),
-        ("attacked merge", "no trigger", attacked, None),
-    ]
-    out = []
-    for name, shown, model, pasted in rows:
-        r = asr(model, task, pasted, target)
-        out.append({"model": name, "input": shown, **row(r, "asr"), "images": r.count})
-    return pd.DataFrame(out)
 
 
 def along(
