@@ -130,9 +130,7 @@ def freeze(profile: str, folder: Path | None = None, say: Say = print) -> str:
     if not path.is_file():
         raise BvError(f"profile {profile} was not admitted yet: {mend}")
     found, (card_path, card) = read_json(path), _card(profile)
-    if found["base"] != card["sha256"]:
-        raise BvError(f"{shown(path)} was measured on another base than {card_path.stem}: {mend}")
-    if changed := _changed(found["recipe"], recipe(profile)):
+    if changed := _changed(found, profile, card["sha256"]):
         raise BvError(f"{shown(path)} was measured with another {', '.join(changed)}: {mend}")
     kept = {key: found[key] for key in ("base", "data", "seed", "criteria", "recipe")}
     kept["hash"] = _hash(recipe(profile), card["sha256"])
@@ -151,8 +149,7 @@ def check_frozen(profile: str, data: Mapping[str, str] | None = None) -> str | N
     if frozen is None:
         mend = f"run `bv admit --profile {profile} --freeze`"
         return f"profile {profile} is not frozen in {path.name}: {mend}"
-    changed = _changed(frozen["recipe"], recipe(profile))
-    changed += [] if frozen["base"] == card["sha256"] else ["base (its weights)"]
+    changed = _changed(frozen, profile, card["sha256"])
     changed += [f"images of {t}" for t, found in (data or {}).items() if frozen["data"][t] != found]
     if not changed:
         return None
@@ -163,9 +160,12 @@ def _hash(frozen: Mapping[str, Any], base: str) -> str:
     return digest([dict(frozen), base])[:16]
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _changed(kept: Mapping[str, Any], profile: str, base: str) -> list[str]:
+    """What of a profile, or of its base (sha256), differs from what was measured or frozen."""
+    old, new = kept["recipe"], recipe(profile)
     keys = sorted({*old, *new})
-    return [key for key in keys if canonical(old.get(key)) != canonical(new.get(key))]
+    changed = [key for key in keys if canonical(old.get(key)) != canonical(new.get(key))]
+    return changed if kept["base"] == base else [*changed, "base (its weights)"]
 
 
 def _card(profile: str) -> tuple[Path, dict[str, Any]]:
