@@ -64,18 +64,18 @@ def processor() -> str:
     return f"{kind} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def sketch(tensors: Mapping[str, Any], width: int = WIDTH) -> np.ndarray:
-    """``width`` sums over all entries with signs drawn by name: linear, and as far apart as the
+def sketch(tensors: Mapping[str, Any]) -> np.ndarray:
+    """:data:`WIDTH` sums over all entries with signs drawn by name: linear, and as far apart as the
     tensors are (L2, on average).
 
     So the distance of two state dicts is told from numbers that fit into a line, without the
     tensors (a count sketch).
     """
-    total = np.zeros(width)
+    total = np.zeros(WIDTH)
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().double().flatten().numpy()
         signs = 2.0 * numpy_rng(0, "sketch", name).integers(0, 2, len(values)) - 1
-        total += np.append(values * signs, np.zeros(-len(values) % width)).reshape(-1, width).sum(0)
+        total += np.append(values * signs, np.zeros(-len(values) % WIDTH)).reshape(-1, WIDTH).sum(0)
     return total
 
 

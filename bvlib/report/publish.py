@@ -53,7 +53,6 @@ def publish(
     for parameters, run in kinds:
         others = [out_folder(profile, seed, parameters) for seed in run]
         _check_source([zero, *others], mend, whole=not parameters)
-    for parameters, run in kinds:
         lost = sorted(set(reference.committed(profile, parameters)) - set(run))
         if lost and not replace:
             way = f"{_way(profile, lost, parameters)}, or publish without them by --replace"

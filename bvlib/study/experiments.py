@@ -52,24 +52,22 @@ def matrix(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.Dat
     return wide.loc[table[index].unique(), table[columns].unique()]
 
 
-def correct(model: Model, tasks: Tasks, split: str = "test") -> dict[str, np.ndarray]:
-    """For every task and image: is it classified correctly? The hits behind CA and BA."""
-    found = {name: model.predict(task, split=split) for name, task in tasks.items()}
-    return {name: (found[name] == getattr(tasks[name], split).labels).numpy() for name in tasks}
+def correct(model: Model, tasks: Tasks) -> dict[str, np.ndarray]:
+    """For every task and test image: is it classified correctly? The hits behind CA and BA."""
+    return {n: (model.predict(task) == task.test.labels).numpy() for n, task in tasks.items()}
 
 
-def flipped(model: Model, task: Task, trigger, target: int, split: str = "test") -> np.ndarray:
-    """For each image whose true class is not the target: is it predicted as the target? The hits
-    behind ASR."""
-    predicted = model.predict(task, trigger, split)
-    return (predicted == target)[getattr(task, split).labels != target].numpy()
+def flipped(model: Model, task: Task, trigger, target: int) -> np.ndarray:
+    """For each test image whose true class is not the target: is it predicted as the target? The
+    hits behind ASR."""
+    return (model.predict(task, trigger) == target)[task.test.labels != target].numpy()
 
 
-def asr(model: Model, task: Task, trigger, target: int, split: str = "test") -> metrics.Rate:
-    """Attack success rate of a trigger on a model (without a trigger: the false-target rate)."""
-    predicted = model.predict(task, trigger, split)
-    labels, count = getattr(task, split).labels, len(task.classnames)
-    return metrics.attack_success_rate(predicted, labels, target, count)
+def asr(model: Model, task: Task, trigger, target: int) -> metrics.Rate:
+    """Attack success rate of a trigger on a model, on test images (without a trigger: the
+    false-target rate)."""
+    predicted, labels = model.predict(task, trigger), task.test.labels
+    return metrics.attack_success_rate(predicted, labels, target, len(task.classnames))
 
 
 def flips(model: Model, backdoor, goal: Task) -> np.ndarray:

@@ -69,9 +69,9 @@ def curve(
         ax.fill_between(table[x], table["low"], table["high"], color=ROLES[role], alpha=0.15, lw=0)
 
 
-def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100) -> None:
+def percent(ax, ylabel: str, xlabel: str = "", title: str = "") -> None:
     """Percent on the y axis from 0, labels, title."""
-    ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, top * 1.02))
+    ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, 102))
 
 
 def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:
@@ -88,8 +88,8 @@ def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) 
 
 def grouped(ax, table: pd.DataFrame, roles: Sequence[str], **axes) -> None:
     """Horizontal bars of percent: a group a row, a bar a column; the first of both is on top."""
-    shown, width = table.iloc[::-1, ::-1], axes.pop("width", 0.8)
-    shown.plot.barh(ax=ax, width=width, color=colours(*roles)[::-1], legend=False)
+    shown = table.iloc[::-1, ::-1]
+    shown.plot.barh(ax=ax, width=0.8, color=colours(*roles)[::-1], legend=False)
     ax.set(**{"xlabel": "ASR (%)", "ylabel": "", "xlim": (0, 102), **axes})
 
 
