@@ -99,10 +99,10 @@ def write(say: Callable[[str], Any] = print) -> None:
     rows, page = asr_rows(of), root / "figures" / "claims.md"
     write_text(page, claims_page(of, root / "figures"))
     if len(rows):
-        origin = {}
-        for profile, part in of.items():
-            digest = file_sha256(rows_path(profile))
-            origin[profile] = {"seeds": part["seeds"], "seeds.csv": digest}
+        origin = {
+            profile: {"seeds": part["seeds"], "seeds.csv": file_sha256(rows_path(profile))}
+            for profile, part in of.items()
+        }
         caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
         caption += "t-interval, points: seeds"
         card = {"caption": caption, "profiles": origin}

@@ -37,13 +37,8 @@ README has the same as one table.
 
 {contents}
 
-{figures}"""
-FIGURE = """\
-<a id="{anchor}"></a>
-
-## {name}
-
-{pictures}{claims}"""
+{figures}
+"""
 CLAIM = """\
 <a id="{claim.id}"></a>
 
@@ -55,8 +50,7 @@ CLAIM = """\
 - paper, on CLIP: {claim.expected}
 - designed in: {designed}
 {notes}
-{table}
-"""
+{table}"""
 
 # The table
 
@@ -117,12 +111,9 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
         name, anchor = f"Figure `{stem}`", f"figure-{stem}"
         links = ", ".join(f"[{claim.id}](#{claim.id})" for claim in group)
         contents.append(f"- [{name}](#{anchor}): {links}")
-        told = {
-            "pictures": _pictures(stem, figures),
-            "claims": "\n".join(_section(claim, of, figures) for claim in group),
-        }
-        sections.append(FIGURE.format(name=name, anchor=anchor, **told))
-    listed = {"contents": "\n".join(contents), "figures": "\n".join(sections)}
+        sections += [f'<a id="{anchor}"></a>', f"## {name}", _pictures(stem, figures)]
+        sections += [_section(claim, of, figures) for claim in group]
+    listed = {"contents": "\n".join(contents), "figures": "\n\n".join(sections)}
     return PAGE.format(counts=counts(of), **listed)
 
 
@@ -152,7 +143,7 @@ def _pictures(stem: str, figures: Path) -> str:
     cells = [cell(p) if p in there else "<td>not run</td>" for p in PROFILES]
     titles = [f"<th>{name}</th>" for name in PROFILES.values()]
     table = ["<table>", f"<tr>{''.join(titles)}</tr>", f"<tr>{''.join(cells)}</tr>", "</table>"]
-    return "\n".join([*lines, "", *table, "", ""])
+    return "\n".join([*lines, "", *table])
 
 
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:
