@@ -111,8 +111,7 @@ def along(
     for scale in scales:
         model = path(float(scale))
         each = accuracies(model, tasks, clean_split)
-        own = each[adversary.name]
         rate = asr(model, adversary if goal is None else goal, trigger, target)
-        clean = {"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own}
-        rows.append({**clean, **row(rate, "asr")})
+        clean = {"accuracy": each["mean"], "adversary_accuracy": each[adversary.name]}
+        rows.append({"scale": float(scale), **clean, **row(rate, "asr")})
     return pd.DataFrame(rows)

@@ -33,6 +33,8 @@ ROLES = {
 
 plt.style.use(Path(__file__).with_name("bvlib.mplstyle"))
 
+ZERO = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
+
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
     """A figure and its axes (always an array), in the house style."""

@@ -101,9 +101,8 @@ def sbv(table: pd.DataFrame) -> Figure:
     axes[0].set(yticks=list(y), yticklabels=names, title="at the norm of one BV")
     axes[1].barh(y, table["ASR as it is"], **look)
     axes[1].set(title="as it is")
-    zero = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
     for ax in axes:
-        ax.axvline(table["zero line"].iloc[0], **zero)
+        ax.axvline(table["zero line"].iloc[0], **figures.ZERO)
         ax.set(xlabel="merged ASR (%)", xlim=(0, 102))
     mark = {"color": "black", "ms": 9, "mew": 1.5, "label": "one BV scaled to the same norm"}
     axes[1].plot(table["ASR of one BV of that norm"], y, "|", **mark)
