@@ -117,7 +117,7 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
     for ax, i in zip(np.ravel(axes), range(rows * columns)):
         ax.axis("off")
         if i < len(images):
-            ax.imshow(images[i], interpolation="nearest")
+            ax.imshow(np.asarray(images[i]), interpolation="nearest")
             if i < len(titles):
                 ax.set_title(textwrap.fill(titles[i], 13), fontsize=6.5, pad=2)
     return fig
