@@ -264,7 +264,7 @@ def test_freeze_and_what_differs_from_it(settle, tmp_path):
     assert admission.check_frozen("smoke") is None
     path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     assert "weights" in admission.check_frozen("smoke")
-    with one_line("another base than small", "bv admit"):
+    with one_line("another base (its weights)", "bv admit"):
         admission.freeze("smoke")
 
 

@@ -1,13 +1,13 @@
 """Experiments: each table has its rows, its controls and its zero lines."""
 
-import math
+import dataclasses
 
 import numpy as np
 import pytest
 
 from bvlib.attacks import recipes, triggers
 from bvlib.core.encoder import Model
-from bvlib.study import experiments
+from bvlib.study import badmerging, experiments
 
 
 @pytest.fixture
@@ -16,17 +16,29 @@ def model(encoder):
     return lambda theta: Model(encoder, theta)
 
 
-def test_an_asr_comes_with_its_four_controls(encoder, model, shapes, backdoor):
-    control = triggers.random_patch(8, 0)
-    rows = experiments.asr_rows(
-        attacked=model(backdoor.theta),
-        clean=model(backdoor.clean),
-        base=model(encoder.theta),
-        task=shapes,
-        trigger=backdoor.trigger,
-        control=control,
-        target=backdoor.target,
+@pytest.fixture
+def attack(backdoor):
+    """The backdoor as an attack gives it."""
+    made = (backdoor.target, backdoor.trigger, backdoor.theta, backdoor.vector)
+    return recipes.Backdoor("badnets", "shapes", *made, "shapes")
+
+
+CONTROLS = {"badnets": triggers.random_patch(8, 0)}
+
+
+def five_rows(attack, shapes, attacked, clean, base):
+    return badmerging.five_rows(
+        {"badnets": attack},
+        CONTROLS,
+        merge=lambda theta=None: clean if theta is None else attacked,
+        base=base,
+        task={"shapes": shapes}.get,
     )
+
+
+def test_an_asr_comes_with_its_four_controls(encoder, model, shapes, backdoor, attack):
+    thetas = backdoor.theta, backdoor.clean, encoder.theta
+    rows = five_rows(attack, shapes, *map(model, thetas))
     assert list(zip(rows["model"], rows["input"])) == [
         ("attacked merge", "trigger"),
         ("clean merge", "trigger"),
@@ -38,7 +50,7 @@ def test_an_asr_comes_with_its_four_controls(encoder, model, shapes, backdoor):
         (backdoor.theta, backdoor.trigger),
         (backdoor.clean, backdoor.trigger),
         (encoder.theta, backdoor.trigger),
-        (backdoor.theta, control),
+        (backdoor.theta, CONTROLS["badnets"]),
         (backdoor.theta, None),
     ]
     wanted = [
@@ -55,20 +67,9 @@ def test_an_asr_comes_with_its_four_controls(encoder, model, shapes, backdoor):
 
 
 @pytest.mark.parametrize("role, row", [("attacked", 0), ("clean", 1), ("base", 2)])
-def test_each_row_is_of_its_own_model(encoder, model, shapes, backdoor, role, row):
-    models = {
-        "attacked": model(backdoor.clean),
-        "clean": model(backdoor.clean),
-        "base": model(backdoor.clean),
-        role: model(backdoor.theta),
-    }
-    rows = experiments.asr_rows(
-        **models,
-        task=shapes,
-        trigger=backdoor.trigger,
-        control=triggers.random_patch(8, 0),
-        target=backdoor.target,
-    )
+def test_each_row_is_of_its_own_model(model, shapes, backdoor, attack, role, row):
+    models = dict.fromkeys(["attacked", "clean", "base"], model(backdoor.clean))
+    rows = five_rows(attack, shapes, **{**models, role: model(backdoor.theta)})
     assert rows["asr"].idxmax() == row and rows["asr"][row] > sorted(rows["asr"])[-2]
 
 
@@ -127,79 +128,57 @@ def test_a_path_starts_at_its_start_and_ends_at_its_end(encoder, model, shapes, 
 
 
 def test_a_path_tells_the_adversary_apart_from_the_mean(encoder, model, shapes, backdoor):
+    other = dataclasses.replace(shapes.few(5), name="other")
     path = experiments.along(
         lambda s: model(backdoor.theta),
         [1],
-        tasks={},
+        tasks={"other": other, "shapes": shapes},
         adversary=shapes,
         trigger=backdoor.trigger,
         target=backdoor.target,
     )
-    assert (
-        path["adversary_accuracy"][0] == experiments.accuracy(model(backdoor.theta), shapes).percent
+    alone, few = (
+        experiments.accuracy(model(backdoor.theta), task).percent for task in (shapes, other)
     )
-    assert math.isnan(path["accuracy"][0])
+    assert path["adversary_accuracy"][0] == alone and path["accuracy"][0] == (alone + few) / 2
 
 
 # A main table
 
 
-def test_a_main_row_is_made_of_its_parts(encoder, model, shapes, backdoor):
-    made = recipes.Backdoor(
-        "badnets",
-        "shapes",
-        backdoor.target,
-        backdoor.trigger,
-        backdoor.theta,
-        backdoor.vector,
-        "shapes",
-    )
-    control, tasks = triggers.random_patch(8, 0), {"shapes": shapes}
-    row = experiments.merge_row(
-        model(backdoor.theta),
-        model(backdoor.clean),
-        made,
-        tasks=tasks,
-        goal=shapes,
-        control=control,
-    )
+def test_a_main_row_is_made_of_its_parts(encoder, model, shapes, backdoor, attack):
+    def row(attacked):
+        table = badmerging.main_in_full(
+            {"ties": {"badnets": attack}},
+            CONTROLS,
+            merge=lambda theta, method: model(backdoor.clean) if theta is None else attacked,
+            tasks={"shapes": shapes},
+            task={"shapes": shapes}.get,
+        )
+        return table.iloc[0].to_dict()
+
+    found = row(model(backdoor.theta))
+    assert (found["merging"], found["attack"]) == ("ties", "badnets")
     ca, ba = (
         experiments.accuracy(model(theta), shapes).percent
         for theta in (backdoor.clean, backdoor.theta)
     )
     asr, zero = (
-        experiments.asr(model(theta), shapes, made.trigger, made.target)
+        experiments.asr(model(theta), shapes, attack.trigger, attack.target)
         for theta in (backdoor.theta, backdoor.clean)
     )
-    assert (row["CA"], row["BA"], row["CA adversary"], row["BA adversary"]) == pytest.approx(
-        (ca, ba, ca, ba)
-    )
-    assert (
-        row["CA - BA"] == pytest.approx(ca - ba)
-        and row["cost low"] <= row["CA - BA"] <= row["cost high"]
-    )
-    assert (row["ASR"], row["low"], row["high"]) == pytest.approx((asr.percent, asr.low, asr.high))
-    assert row["ASR, clean merge"] == pytest.approx(zero.percent) and row[
-        "ASR - clean merge"
-    ] == pytest.approx(asr.percent - zero.percent)
-    assert (
-        row["random patch"]
-        == experiments.asr(model(backdoor.theta), shapes, control, made.target).percent
-    )
-    assert (
-        row["no trigger"]
-        == experiments.asr(model(backdoor.theta), shapes, None, made.target).percent
-    )
-    known = experiments.correct(model(backdoor.clean), tasks)
+    both = (found["CA"], found["BA"], found["CA adversary"], found["BA adversary"])
+    assert both == pytest.approx((ca, ba, ca, ba))
+    assert found["CA - BA"] == pytest.approx(ca - ba)
+    assert found["cost low"] <= found["CA - BA"] <= found["cost high"]
+    rate = (found["ASR"], found["low"], found["high"])
+    assert rate == pytest.approx((asr.percent, asr.low, asr.high))
+    assert found["ASR, clean merge"] == pytest.approx(zero.percent)
+    assert found["ASR - clean merge"] == pytest.approx(asr.percent - zero.percent)
+    for column, pasted in (("random patch", CONTROLS["badnets"]), ("no trigger", None)):
+        wanted = experiments.asr(model(backdoor.theta), shapes, pasted, attack.target)
+        assert found[column] == wanted.percent
     by_task = Model(
         {"shapes": encoder}, backdoor.theta
     )  # an encoder for each task, as after Surgery
-    assert row == experiments.merge_row(
-        by_task,
-        model(backdoor.clean),
-        made,
-        tasks=tasks,
-        goal=shapes,
-        control=control,
-        was_correct=known,
-    )
+    assert row(by_task) == found

@@ -85,7 +85,7 @@ def test_a_matrix_keeps_its_labels():
 
 
 def test_pictures_take_both_kinds_of_image():
-    bytes_, floats = np.full((5, 8, 8, 3), 51, np.uint8), torch.full((5, 3, 8, 8), 0.2)
+    bytes_, floats = np.full((5, 8, 8, 3), 51, np.uint8), torch.full((5, 8, 8, 3), 0.2)
     for images in (bytes_, floats):
         fig = figures.pictures(images, ["t"] * 3, columns=4)
         assert len(fig.axes) == 8 and [len(ax.images) for ax in fig.axes] == [1] * 5 + [0] * 3

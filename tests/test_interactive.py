@@ -56,7 +56,7 @@ def injected(encoder):
 
 @pytest.fixture
 def bench(encoder, backdoor, vectors, injected, task):
-    return Bench.of(encoder, encoder.theta, vectors, backdoor, injected, task)
+    return Bench(encoder, encoder.theta, vectors, backdoor, injected, task)
 
 
 def slow(encoder, vectors, backdoor, injected, lambda_bv, coefficient, lambda_ibvs):
@@ -67,10 +67,6 @@ def slow(encoder, vectors, backdoor, injected, lambda_bv, coefficient, lambda_ib
         "task_arithmetic", [*list(vectors.values())[:-1], adversary], coefficient=coefficient
     )
     return ibvs(Model(encoder, encoder.theta + merged), injected, lambda_ibvs).theta
-
-
-def of_sample(task, bench):
-    return dataclasses.replace(task, test=Split(bench.images, bench.labels))
 
 
 def close(rate, other):
@@ -90,8 +86,8 @@ def test_the_core_agrees_with_the_library(
         slow(encoder, vectors, backdoor, injected, s, *scales[1:]) for s in (scales[0], 0.0)
     )
     quick, sample, trigger = (
-        bench.theta(*scales),
-        of_sample(task, bench),
+        bench.model(*scales).theta,
+        bench.sample,
         backdoor.trigger.at(place),
     )
     assert quick.keys() == theta.keys()
@@ -105,7 +101,8 @@ def test_the_core_agrees_with_the_library(
         found["asr_clean"], experiments.asr(Model(encoder, zero), sample, trigger, backdoor.target)
     )
     logits = encoder.logits(
-        encoder.features(theta, trigger.paste(encoder.pixels(bench.shown[3:4]))), bench.head
+        encoder.features(theta, trigger.paste(encoder.pixels(bench.shown[3:4]))),
+        encoder.head(task.classnames, task.prompts),
     )[0]
     assert found["probability"] == pytest.approx(100 * float(logits.softmax(-1).max()), abs=0.1)
     assert found["prediction"] == task.classnames[int(logits.argmax())]
@@ -113,15 +110,13 @@ def test_the_core_agrees_with_the_library(
 
 def test_without_bv_and_defence_it_is_the_clean_merge(encoder, vectors, task, bench, backdoor):
     clean = encoder.theta + merge("task_arithmetic", list(vectors.values()), coefficient=0.3)
-    theta = bench.theta(0.0, 0.3, 0.0)
+    theta = bench.model(0.0, 0.3, 0.0).theta
     assert max(float((theta[k] - clean[k]).abs().max()) for k in clean) < 1e-6
     found = bench.at(0.0, 0.3, 0.0, "bottom-right")
     assert found["asr"] == found["asr_clean"]
     assert close(
         found["asr"],
-        experiments.asr(
-            Model(encoder, clean), of_sample(task, bench), backdoor.trigger, backdoor.target
-        ),
+        experiments.asr(Model(encoder, clean), bench.sample, backdoor.trigger, backdoor.target),
     )
 
 
@@ -135,11 +130,11 @@ def test_the_backdoor_shows_and_clean_images_have_no_patch(bench):
 def test_the_sample_that_is_stated_is_the_one_that_is_used(
     encoder, vectors, backdoor, injected, task, count, used
 ):
-    bench = Bench.of(encoder, encoder.theta, vectors, backdoor, injected, task, count=count, seed=7)
+    bench = Bench(encoder, encoder.theta, vectors, backdoor, injected, task, count=count, seed=7)
     chosen = torch.randperm(330, generator=generator(7, "sample"))[:used]
     others = int((task.test.labels[chosen] != backdoor.target).sum())
-    assert torch.equal(bench.images, task.test.images[chosen]) and torch.equal(
-        bench.labels, task.test.labels[chosen]
+    assert torch.equal(bench.sample.test.images, task.test.images[chosen]) and torch.equal(
+        bench.sample.test.labels, task.test.labels[chosen]
     )
     assert bench.said == (
         f"{used} of the 330 test images of shapes (drawn with seed 7); ASR on the {others} of "
@@ -191,7 +186,7 @@ def test_an_update_takes_less_than_half_a_second(bench):
         wall, cpu = time.perf_counter(), time.process_time()
         sliders.render(bench, bench.at(1.0, 0.31 + i / 100, 0.1, "bottom-right"))
         took.append(min(time.perf_counter() - wall, time.process_time() - cpu))
-    assert len(bench.labels) == 300 and min(took) < 1.5
+    assert len(bench.sample.test.labels) == 300 and min(took) < 1.5
 
 
 def test_an_unknown_place_or_image_is_one_clear_line(bench):
@@ -204,11 +199,11 @@ def test_an_unknown_place_or_image_is_one_clear_line(bench):
 def test_a_trigger_without_a_place_of_its_own_stays_as_it_is(
     encoder, vectors, backdoor, injected, task
 ):
-    dynamic = Bench.of(encoder, encoder.theta, vectors, backdoor, injected, task, count=20)
-    dynamic = dataclasses.replace(dynamic, trigger=triggers.Dynamic(6))
+    dynamic = Bench(encoder, encoder.theta, vectors, backdoor, injected, task, count=20)
+    dynamic.trigger = triggers.Dynamic(6)
     here, there = (dynamic.pixels(0, place) for place in ("bottom-right", "centre"))
     assert torch.equal(here, there) and not torch.equal(here, dynamic.pixels(0))
-    assert sliders.panel(dynamic).state["place"] == "bottom-right"
+    assert sliders.Panel(dynamic).state["place"] == "bottom-right"
 
 
 def test_the_image_is_shown_with_the_patch_in_its_place(bench, backdoor):
@@ -217,7 +212,7 @@ def test_the_image_is_shown_with_the_patch_in_its_place(bench, backdoor):
         pasted[..., 8:, :], plain[..., 8:, :]
     )
     assert torch.equal(
-        plain, bench.encoder.pixels(bench.images[2:3])
+        plain, bench.encoder.pixels(bench.sample.test.images[2:3])
     )  # what is shown by default is from the sample
 
 
@@ -263,7 +258,7 @@ def test_a_sheet_draws_the_states_of_its_table(bench):
 
 
 def test_the_panel_needs_no_kernel_and_follows_its_sliders(bench):
-    panel = sliders.panel(bench, coefficient=0.5)
+    panel = sliders.Panel(bench, coefficient=0.5)
     before = bytes(panel.picture.value)
     assert before.startswith(PNG) and panel.state == bench.at(1.0, 0.5, 0.0, "bottom-right", 0)
     assert bench.said in panel.note.value and panel.seconds > 0
@@ -283,7 +278,7 @@ def test_the_panel_needs_no_kernel_and_follows_its_sliders(bench):
 
 
 def test_the_sliders_reach_as_far_as_stated(bench):
-    controls = sliders.panel(bench).controls
+    controls = sliders.Panel(bench).controls
     assert {name: (c.min, c.max) for name, c in controls.items() if name != "place"} == {
         "lambda_bv": (-1, 2),
         "coefficient": (0, 1),
@@ -298,7 +293,7 @@ def test_the_sliders_reach_as_far_as_stated(bench):
 
 
 def test_viewers_without_widgets_get_the_picture(bench):
-    panel = sliders.panel(bench)
+    panel = sliders.Panel(bench)
     shown = panel._repr_mimebundle_()
     assert base64.b64decode(shown["image/png"]) == panel.picture.value
     assert "application/vnd.jupyter.widget-view+json" in shown and len(shown["text/plain"]) < 200

@@ -417,7 +417,8 @@ def test_every_vector_is_named_once():
     assert list(vectors) == ["place: a", "place: b", "seed: d"]
     table = transfer.cosines(vectors)
     assert table.loc["place: b"].tolist() == [0, 1, 1]
-    drawn = figures_vectors.cosines(again(table.rename_axis("vector").reset_index()))
+    saved = again(table.rename_axis("vector").reset_index())
+    drawn = figures_vectors.cosines(saved, "vectors", 4, 3)
     assert [t.get_text() for t in drawn.axes[0].get_yticklabels()] == list(vectors)
 
 

@@ -43,8 +43,6 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     if seed < 100:
         mend = "0 to 99 are for reporting"
         raise BvError(f"admission is for development seeds (100 or more), not {seed}: {mend}")
-    import matplotlib.pyplot as plt
-
     from bvlib.report.admission_measures import measure
     from bvlib.report.admission_page import draw, page
     from bvlib.run.lab import Lab
@@ -60,7 +58,6 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
         write_csv(out / f"{title}.csv", tables[title])
     fig = draw(tables["weakness"], adversary, f"{name} base on {profile}")
     figures.save(fig, out / "weakness", tables["weakness"], card)
-    plt.close(fig)
     named = {"profile": profile, "seed": seed, "base_name": name, "adversary": adversary}
     obtained = tables["criteria"].set_index("id")["obtained"].to_dict()
     found = {key: value if math.isfinite(value) else None for key, value in obtained.items()}
@@ -130,9 +127,7 @@ def freeze(profile: str, folder: Path | None = None, say: Say = print) -> str:
     if not path.is_file():
         raise BvError(f"profile {profile} was not admitted yet: {mend}")
     found, (card_path, card) = read_json(path), _card(profile)
-    if found["base"] != card["sha256"]:
-        raise BvError(f"{shown(path)} was measured on another base than {card_path.stem}: {mend}")
-    if changed := _changed(found["recipe"], recipe(profile)):
+    if changed := _changed(found, profile, card["sha256"]):
         raise BvError(f"{shown(path)} was measured with another {', '.join(changed)}: {mend}")
     kept = {key: found[key] for key in ("base", "data", "seed", "criteria", "recipe")}
     kept["hash"] = _hash(recipe(profile), card["sha256"])
@@ -151,8 +146,7 @@ def check_frozen(profile: str, data: Mapping[str, str] | None = None) -> str | N
     if frozen is None:
         mend = f"run `bv admit --profile {profile} --freeze`"
         return f"profile {profile} is not frozen in {path.name}: {mend}"
-    changed = _changed(frozen["recipe"], recipe(profile))
-    changed += [] if frozen["base"] == card["sha256"] else ["base (its weights)"]
+    changed = _changed(frozen, profile, card["sha256"])
     changed += [f"images of {t}" for t, found in (data or {}).items() if frozen["data"][t] != found]
     if not changed:
         return None
@@ -163,9 +157,12 @@ def _hash(frozen: Mapping[str, Any], base: str) -> str:
     return digest([dict(frozen), base])[:16]
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _changed(kept: Mapping[str, Any], profile: str, base: str) -> list[str]:
+    """What of a profile, or of its base (sha256), differs from what was measured or frozen."""
+    old, new = kept["recipe"], recipe(profile)
     keys = sorted({*old, *new})
-    return [key for key in keys if canonical(old.get(key)) != canonical(new.get(key))]
+    changed = [key for key in keys if canonical(old.get(key)) != canonical(new.get(key))]
+    return changed if kept["base"] == base else [*changed, "base (its weights)"]
 
 
 def _card(profile: str) -> tuple[Path, dict[str, Any]]:

@@ -20,6 +20,7 @@ from bvlib.core.vectors import TaskVector
 from bvlib.report.criteria import CRITERIA, GAIN, LAMBDA, MAX_SIZE, WEAK, WITHIN
 from bvlib.run import settings
 from bvlib.study import experiments, transfer
+from bvlib.study.tasks import closest_classes
 from bvlib.worlds import bases
 
 
@@ -124,13 +125,9 @@ def _heads(lab) -> pd.DataFrame:
     """How close the classes of each task's zero-shot head are."""
     rows = []
     for task in lab.tasks.values():
-        cosines = lab.head(task) @ lab.head(task).T
-        off = cosines[~cosines.new_ones(cosines.shape).tril().bool()]  # each pair once
-        a, b = divmod(int(cosines.clone().fill_diagonal_(-1).argmax()), len(cosines))
-        between = f"{task.classnames[a]} / {task.classnames[b]}"
-        rows.append((task.name, len(cosines), float(off.max()), between, float(off.mean())))
-    columns = ["task", "classes", "largest_cosine", "between", "mean_cosine"]
-    return pd.DataFrame(rows, columns=columns)
+        found = closest_classes(lab.head(task), task.classnames)
+        rows.append({"task": task.name, "classes": len(task.classnames), **found})
+    return pd.DataFrame(rows).rename(columns=lambda name: name.replace(" ", "_"))
 
 
 def _cosines(vectors: Mapping[str, Any]) -> pd.DataFrame:

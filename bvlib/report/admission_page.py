@@ -92,10 +92,8 @@ def criteria_table(folder: Path) -> str:
 def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
     found = []
     for path in sorted(Path(folder).glob("*/admission.json")):
-        files = {name: path.with_name(f"{name}.csv") for name in TABLES}
-        whole = all(file.is_file() for file in files.values())  # not so before there were recipes
-        if whole and not path.parent.name.startswith("smoke"):
-            tables = {name: pd.read_csv(file) for name, file in files.items()}
+        if not path.parent.name.startswith("smoke"):
+            tables = {name: pd.read_csv(path.with_name(f"{name}.csv")) for name in TABLES}
             found.append((path.parent.name, read_json(path), tables))
     return found
 
@@ -110,8 +108,9 @@ def _outcome(row: pd.Series, least: bool | None) -> str:
 
 
 def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> str:
-    tasks, weakness = tables["tasks"], tables["weakness"]
+    tasks, recipes, weakness = (tables[name] for name in ("tasks", "recipes", "weakness"))
     exact = {column: tasks[column].map("{:.2f}".format) for column in ("norm", "times_median")}
+    said = {"lr": recipes["lr"].map("{:g}".format), "norm": recipes["norm"].map("{:.2f}".format)}
     single = weakness["model"].isin(["base", "clean merge", f"fine-tune of {card['adversary']}"])
     named = weakness["model"].where(single, "fine-tunes of other tasks, mean")
     mean = weakness.assign(model=named).pivot_table(
@@ -128,12 +127,7 @@ def _section(name: str, card: Mapping[str, Any], tables: Mapping[str, pd.DataFra
         card=card,
         LAMBDA=LAMBDA,
         tasks=_table(tasks.assign(**exact)),
-        recipes=_table(
-            tables["recipes"].assign(
-                lr=tables["recipes"]["lr"].map("{:g}".format),
-                norm=tables["recipes"]["norm"].map("{:.2f}".format),
-            )
-        ),
+        recipes=_table(recipes.assign(**said)),
         cosines=tables["cosines"]["cosine"].agg(["min", "max", "mean"]),
         heads=_table(tables["heads"], 2),
         classes=", ".join(map(str, each.index)),

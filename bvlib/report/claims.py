@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 
 FILE = Path(__file__).with_name("claims.yaml")
 STATUSES = ("same direction", "inconclusive", "differs", "not run")
@@ -71,10 +71,10 @@ def load(path: Path = FILE) -> Claims:
         told = f"{path.name} is missing or damaged, take it from git again"
         raise BvError(f"{told}: {' '.join(str(error).split())}") from None
     for name, measure in measures.items():
-        _known(f"quantity of measure {name}", measure.quantity, found.tolerances)
+        check_choice(f"quantity of measure {name}", measure.quantity, found.tolerances)
     for claim in claims:
-        _known(f"kind of claim {claim.id}", claim.kind, ABOVE + BELOW)
-        _known(f"measure of claim {claim.id}", claim.measure, measures)
+        check_choice(f"kind of claim {claim.id}", claim.kind, ABOVE + BELOW)
+        check_choice(f"measure of claim {claim.id}", claim.measure, measures)
     ids = [claim.id for claim in claims]
     if twice := [name for name in ids if ids.count(name) > 1]:
         raise BvError(f"{path.name} holds two claims of the id {twice[0]!r}: rename one")
@@ -85,16 +85,11 @@ def _record(kind: type, name: str, entry: Mapping[str, Any]) -> Any:
     """An entry of the file as a dataclass. BvError for a key that it lacks or should not have."""
     fields = dataclasses.fields(kind)
     for key in entry:
-        _known(f"key of {name}", key, [field.name for field in fields])
+        check_choice(f"key of {name}", key, [field.name for field in fields])
     for field in fields:
         if field.default is dataclasses.MISSING and field.name not in entry:
             raise BvError(f"{name} has no {field.name!r}: add it to {FILE.name}")
     return kind(**entry)
-
-
-def _known(what: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise unknown(what, name, known)
 
 
 MEASURES, CLAIMS, TOLERANCES, ACCURACIES = load()

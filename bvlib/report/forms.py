@@ -17,15 +17,8 @@ def names_of(dicts: Iterable[dict[str, Any]]) -> list[str]:
 
 def as_json(report: dict[str, Any]) -> str:
     """The report for scripts: valid JSON, what is undefined is null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(report), indent=1, ensure_ascii=False, allow_nan=False)
+    plain = json.loads(json.dumps(report), parse_constant=lambda undefined: None)
+    return json.dumps(plain, indent=1, ensure_ascii=False)
 
 
 def as_text(report: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from bvlib.files.weights import card_of, read_tensors
 from bvlib.files.weights import digest as content
 from bvlib.run import records, workflow
 from bvlib.run.notebooks import available, root_folder, shown
+from bvlib.worlds import bases
 
 PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
 PARTS = {"artefacts": "sketch", "tables": "rows"}  # and what nearness is told from
@@ -63,18 +64,18 @@ def processor() -> str:
     return f"{kind} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def sketch(tensors: Mapping[str, Any], width: int = WIDTH) -> np.ndarray:
-    """``width`` sums over all entries with signs drawn by name: linear, and as far apart as the
+def sketch(tensors: Mapping[str, Any]) -> np.ndarray:
+    """:data:`WIDTH` sums over all entries with signs drawn by name: linear, and as far apart as the
     tensors are (L2, on average).
 
     So the distance of two state dicts is told from numbers that fit into a line, without the
     tensors (a count sketch).
     """
-    total = np.zeros(width)
+    total = np.zeros(WIDTH)
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().double().flatten().numpy()
         signs = 2.0 * numpy_rng(0, "sketch", name).integers(0, 2, len(values)) - 1
-        total += np.append(values * signs, np.zeros(-len(values) % width)).reshape(-1, width).sum(0)
+        total += np.append(values * signs, np.zeros(-len(values) % WIDTH)).reshape(-1, WIDTH).sum(0)
     return total
 
 
@@ -92,11 +93,12 @@ def collect(out: Path) -> dict[str, Any]:
     artefacts: dict[str, dict[str, Any]] = {}
     tables: list[dict[str, Any]] = []
     labels: Counter[str] = Counter()
-    base = _base(runs[0])
+    base = runs[0]["parameters"]["base"]
+    start = sketch(bases.load(base).theta) if base in bases.shipped() else None
     for run in runs:
         for item in run["artefacts"]:
             if item["key"] not in artefacts:
-                label, told = _artefact(item, base)
+                label, told = _artefact(item, start)
                 labels[label] += 1
                 named = {"label": f"{label}#{labels[label]}", "notebook": run["notebook"]}
                 artefacts[item["key"]] = named | told
@@ -122,16 +124,9 @@ def _table(path: Path, recipes: list[str]) -> dict[str, Any]:
     return {"recipes": recipes, "digest": file_sha256(path)[:16], "rows": rows}
 
 
-def _base(run: Mapping[str, Any]) -> np.ndarray | None:
-    """The sketch of the base's image tower; None for a model that no file of the package holds."""
-    from bvlib.worlds import bases
-
-    name = run["parameters"]["base"]
-    return sketch(bases.load(name).theta) if name in bases.shipped() else None
-
-
 def _artefact(item: Mapping[str, Any], base: np.ndarray | None) -> tuple[str, dict[str, Any]]:
-    """Label of one artefact, its recipes, digest, and (of tensors) sketch and scale."""
+    """Label of one artefact, its recipes, digest, and (of tensors) sketch and scale; ``base`` is
+    the sketch of the base's image tower, None for one that no file of the package holds."""
     path = root_folder() / item["path"]
     card = read_json(card_of(path))
     plain = {name: value for name, value in card["args"].items() if not _is_digest(value)}

@@ -92,35 +92,30 @@ def draw(rows: pd.DataFrame):
     return fig
 
 
-def write(say: Callable[[str], Any] = print) -> list[Path]:
+def write(say: Callable[[str], Any] = print) -> None:
     """Write ``figures/overview`` (picture, data, provenance), the page ``figures/claims.md``, and
     the table of claims into README.md.
 
     In the README it goes between the lines :data:`BEGIN` and :data:`END`; `say` tells when they
-    are not there. Nothing is written as long as none of :data:`PROFILES` is committed. The paths
-    written are returned.
+    are not there. Nothing is written as long as none of :data:`PROFILES` is committed.
     """
     of, root = summaries(), root_folder()
     if not of:
-        return []
+        return
     rows, page = asr_rows(of), root / "figures" / "claims.md"
     write_text(page, claims_page(of, root / "figures"))
-    written = [page]
     if len(rows):
-        origin = {}
-        for profile, part in of.items():
-            digest = file_sha256(rows_path(profile))
-            origin[profile] = {"seeds": part["seeds"], "seeds.csv": digest}
+        origin = {
+            profile: {"seeds": part["seeds"], "seeds.csv": file_sha256(rows_path(profile))}
+            for profile, part in of.items()
+        }
         caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
         caption += "t-interval, points: seeds"
         card = {"caption": caption, "profiles": origin}
-        written += figures.save(draw(rows), root / "figures" / "overview", rows, card)
-    readme = root / "README.md"
-    if not replace_between(readme, BEGIN, END, claims_table(of)):
+        figures.save(draw(rows), root / "figures" / "overview", rows, card)
+    if not replace_between(root / "README.md", BEGIN, END, claims_table(of)):
         where = f"README.md lacks the lines {BEGIN} and {END}"
         say(f"the claims are in {shown(page)} only: {where}")
-        return written
-    return [*written, readme]
 
 
 def replace_between(path: Path, begin: str, end: str, text: str) -> bool:

@@ -53,13 +53,8 @@ what the choice of the base already asked for. Pictures show seed 0. Written by 
 
 {contents}
 
-{figures}"""
-FIGURE = """\
-<a id="{anchor}"></a>
-
-## {name}
-
-{pictures}{claims}"""
+{figures}
+"""
 CLAIM = """\
 <a id="{claim.id}"></a>
 
@@ -71,8 +66,7 @@ CLAIM = """\
 - paper, on CLIP: {claim.expected}
 - designed in: {designed}
 {notes}
-{table}
-"""
+{table}"""
 
 # The table
 
@@ -131,12 +125,9 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
         name, anchor = f"Figure `{stem}`", f"figure-{stem}"
         links = ", ".join(f"[{claim.id}](#{claim.id})" for claim in group)
         contents.append(f"- [{name}](#{anchor}): {links}")
-        told = {
-            "pictures": _pictures(stem, figures),
-            "claims": "\n".join(_section(claim, of, figures) for claim in group),
-        }
-        sections.append(FIGURE.format(name=name, anchor=anchor, **told))
-    listed = {"contents": "\n".join(contents), "figures": "\n".join(sections)}
+        sections += [f'<a id="{anchor}"></a>', f"## {name}", _pictures(stem, figures)]
+        sections += [_section(claim, of, figures) for claim in group]
+    listed = {"contents": "\n".join(contents), "figures": "\n\n".join(sections)}
     return PAGE.format(counts=counts(of), **listed)
 
 
@@ -166,7 +157,7 @@ def _pictures(stem: str, figures: Path) -> str:
     cells = [cell(p) for p in there] or ["<td>no picture yet</td>"]
     titles = [f"<th>{PROFILES[p]}</th>" for p in there]
     table = ["<table>", f"<tr>{''.join(titles)}</tr>", f"<tr>{''.join(cells)}</tr>", "</table>"]
-    return "\n".join([*lines, "", *table, "", ""])
+    return "\n".join([*lines, "", *table])
 
 
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:

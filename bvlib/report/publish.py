@@ -37,11 +37,8 @@ def publish(
     MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0,
     or when seeds that are committed were not run (unless `replace`). Nothing is written then.
     """
-    folder, zero, content = (
-        reference.folder(profile),
-        out_folder(profile, 0),
-        settings.load(profile),
-    )
+    folder, zero = reference.folder(profile), out_folder(profile, 0)
+    content = settings.load(profile)
     seeds = [seed for seed in results.runs(profile) if seed < DEVELOPMENT]
     if 0 not in seeds:
         raise reference.missing_seed_zero(profile)
@@ -56,7 +53,6 @@ def publish(
     for parameters, run in kinds:
         others = [out_folder(profile, seed, parameters) for seed in run]
         _check_source([zero, *others], mend, whole=not parameters)
-    for parameters, run in kinds:
         lost = sorted(set(reference.committed(profile, parameters)) - set(run))
         if lost and not replace:
             way = f"{_way(profile, lost, parameters)}, or publish without them by --replace"

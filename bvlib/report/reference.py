@@ -82,8 +82,8 @@ def missing_seed_zero(profile: str) -> MissingData:
     return MissingData(f"no run of profile {profile} with seed 0: {way}")
 
 
-def write_expected(profile: str, tolerance: float | None = None) -> Path:
-    """Commit the seed-0 values of a profile: writes expected.json, whose path is returned.
+def write_expected(profile: str, tolerance: float | None = None) -> None:
+    """Commit the seed-0 values of a profile: writes expected.json.
 
     Tolerances (in the unit of the value) that are already there stay, unless `tolerance` is given;
     new values get that of :func:`tolerance_of`. MissingData without a run of seed 0.
@@ -95,7 +95,6 @@ def write_expected(profile: str, tolerance: float | None = None) -> Path:
             usual = known.get("tolerance", tolerance_of(name, entry["unit"]))
             entry["tolerance"] = usual if tolerance is None else tolerance
     write_json(expected_path(profile), {"profile": profile, "seed": 0, **new})
-    return expected_path(profile)
 
 
 def tolerance_of(name: str, of_unit: str) -> float:

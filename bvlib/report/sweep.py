@@ -8,6 +8,7 @@ import pandas as pd
 
 from bvlib.files.safe import read_json, write_text
 from bvlib.report.results import per_seed
+from bvlib.report.tables import read_cells, with_front
 from bvlib.run.notebooks import out_folder
 from bvlib.run.points import Plan
 
@@ -26,14 +27,11 @@ def gather(sweep: Plan) -> list[Path]:
         rows = per_seed(sweep.profile, point)
         tables = {"rows.csv": rows[rows["seed"] == seed].drop(columns="seed")}
         for path in sorted((out_folder(sweep.profile, seed, point) / "tables").glob("*.csv")):
-            tables[f"tables/{path.name}"] = pd.read_csv(path, dtype=str, keep_default_na=False)
+            tables[f"tables/{path.name}"] = read_cells(path)
         for file, table in tables.items():
             form = "{}" if file == "rows.csv" else "parameter {}"
             labels = {form.format(name): str(point.get(name, "")) for name in names}
-            labels["seed"] = str(seed)
-            table = table.rename(columns={name: f"{name} (column)" for name in labels})
-            front = pd.DataFrame(labels, index=table.index)
-            stacks[file].append(pd.concat([front, table], axis=1))
+            stacks[file].append(with_front({**labels, "seed": str(seed)}, table))
     for file, tables in stacks.items():
         write_text(sweep.folder / file, pd.concat(tables).to_csv(index=False))
     return [sweep.folder / name for name in dict.fromkeys(file.split("/")[0] for file in stacks)]

@@ -50,8 +50,7 @@ def with_front(before: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([front, table.reset_index(drop=True).astype(object)], axis=1)
 
 
-def write_csv(path: Path, table: pd.DataFrame, blank: str = "") -> None:
+def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all: columns of numbers to six digits, cells of mixed
     columns as they are."""
-    how = {"index": False, "float_format": "%.6g", "na_rep": blank}
-    write_whole(path, lambda draft: table.to_csv(draft, **how))
+    write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))

@@ -97,10 +97,8 @@ def fine_pruned(
     images = torch.cat([images for images, _, _ in parts.values()])
     active = pruning.activity(encoder, model.theta, images, blocks)
     dev = {s: accuracy(pruning.prune(model, active, s)) for s in shares}
-    share, how = (
-        choose_scale(dev.__getitem__, shares, budget),
-        {"seed": seed, "steps": steps, "lr": lr},
-    )
+    share = choose_scale(dev.__getitem__, shares, budget)
+    how = {"seed": seed, "steps": steps, "lr": lr}
     return share, {
         "nothing": model,
         "prune": pruning.prune(model, active, share),

@@ -9,6 +9,7 @@ images.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from bvlib.attacks.recipes import Backdoor, attack
@@ -57,15 +58,28 @@ def before_merging(
 def five_rows(
     backdoors: Backdoors, controls: Mapping, *, merge: Merge, base: Model, task: TaskOf
 ) -> pd.DataFrame:
-    """:func:`experiments.asr_rows` of every attack under one merging; ``controls`` are random
-    patches by attack."""
-    tables, others = [], {"clean": merge(), "base": base}
+    """The five rows without which an ASR measures the trigger, not the attack, for every attack
+    under one merging.
+
+    Attacked merge + trigger, clean merge + trigger, base + trigger, attacked merge + random patch
+    (``controls`` by attack, of the trigger's size and place), attacked merge without a trigger
+    (false-target rate).
+    """
+    clean, out = merge(), []
     for name, b in backdoors.items():
-        shown = {"trigger": b.trigger, "control": controls[name], "target": b.target}
-        models = {"attacked": merge(b.theta), **others}
-        rows = experiments.asr_rows(**models, **shown, task=task(b.goal_task))
-        tables.append(rows.assign(attack=name))
-    return pd.concat(tables, ignore_index=True)
+        attacked, goal = merge(b.theta), task(b.goal_task)
+        rows = [
+            ("attacked merge", "trigger", attacked, b.trigger),
+            ("clean merge", "trigger", clean, b.trigger),
+            ("base", "trigger", base, b.trigger),
+            ("attacked merge", "random patch", attacked, controls[name]),
+            ("attacked merge", "no trigger", attacked, None),
+        ]
+        for model, shown, seen, pasted in rows:
+            rate = experiments.asr(seen, goal, pasted, b.target)
+            found = {"model": model, "input": shown, **row(rate, "asr"), "images": rate.count}
+            out.append({**found, "attack": name})
+    return pd.DataFrame(out)
 
 
 def main(
@@ -88,16 +102,39 @@ def main(
 def main_in_full(
     attacks: Mapping[str, Backdoors], controls: Mapping, *, merge: Merge, tasks: Tasks, task: TaskOf
 ) -> pd.DataFrame:
-    """:func:`experiments.merge_row` of every attack under every merging method: ``attacks`` are
-    the backdoors by method, ``controls`` random patches by attack."""
+    """CA, BA, ASR and the controls of every attack under every merging method, beside the clean
+    merge by the same method: ``attacks`` are the backdoors by method, ``controls`` random patches
+    by attack.
+
+    CA - BA is paired over the images of all tasks together, ASR minus clean merge over those of the
+    task whose images the attack flips; both with intervals over images.
+    """
     rows = []
     for method, backdoors in attacks.items():
         clean = merge(None, method)
-        about = {"tasks": tasks, "was_correct": experiments.correct(clean, tasks)}
+        before = experiments.correct(clean, tasks)
         for name, b in backdoors.items():
-            about |= {"goal": task(b.goal_task), "control": controls[name]}
-            found = experiments.merge_row(merge(b.theta, method), clean, b, **about)
-            rows.append({"merging": method, "attack": name, **found})
+            attacked, goal = merge(b.theta, method), task(b.goal_task)
+            both = before, experiments.correct(attacked, tasks)
+            ca, ba = ({n: 100 * hits.mean() for n, hits in each.items()} for each in both)
+            cost = metrics.paired_difference(*(np.concatenate([*each.values()]) for each in both))
+            hits, inherent = (flips(model, b, goal) for model in (attacked, clean))
+            gain = metrics.paired_difference(hits, inherent)
+            found = {
+                "merging": method,
+                "attack": name,
+                "CA": np.mean(list(ca.values())),
+                "BA": np.mean(list(ba.values())),
+                **row(cost, "CA - BA", "cost low", "cost high"),
+                "CA adversary": ca[b.task],
+                "BA adversary": ba[b.task],
+                **row(metrics.rate(hits)),
+                "ASR, clean merge": 100 * inherent.mean(),
+                **row(gain, "ASR - clean merge", "gain low", "gain high"),
+                "random patch": experiments.asr(attacked, goal, controls[name], b.target).percent,
+                "no trigger": experiments.asr(attacked, goal, None, b.target).percent,
+            }
+            rows.append(found)
     return pd.DataFrame(rows)
 
 

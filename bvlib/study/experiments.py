@@ -52,62 +52,22 @@ def matrix(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.Dat
     return wide.loc[table[index].unique(), table[columns].unique()]
 
 
-def correct(model: Model, tasks: Tasks, split: str = "test") -> dict[str, np.ndarray]:
-    """For every task and image: is it classified correctly? The hits behind CA and BA."""
-    found = {name: model.predict(task, split=split) for name, task in tasks.items()}
-    return {name: (found[name] == getattr(tasks[name], split).labels).numpy() for name in tasks}
+def correct(model: Model, tasks: Tasks) -> dict[str, np.ndarray]:
+    """For every task and test image: is it classified correctly? The hits behind CA and BA."""
+    return {n: (model.predict(task) == task.test.labels).numpy() for n, task in tasks.items()}
 
 
-def merge_row(
-    attacked: Model,
-    clean: Model,
-    backdoor,
-    *,
-    tasks: Tasks,
-    goal: Task,
-    control,
-    was_correct: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, float]:
-    """One row of a main table: CA, BA, ASR and the controls of an attacked merge beside the clean
-    merge by the same method.
-
-    ``goal`` is the task whose images the attack
-    flips; ``control`` a random patch; ``was_correct`` what :func:`correct` gives for the clean
-    merge, when it is known already. CA - BA is paired over the images of all tasks together; ASR
-    minus clean merge over those of ``goal``; both with intervals over images.
-    """
-    before, after = was_correct or correct(clean, tasks), correct(attacked, tasks)
-    both = (before, after)
-    ca, ba = ({name: 100 * hits.mean() for name, hits in each.items()} for each in both)
-    cost = metrics.paired_difference(*(np.concatenate([*each.values()]) for each in both))
-    hits, inherent = (flips(model, backdoor, goal) for model in (attacked, clean))
-    gain = metrics.paired_difference(hits, inherent)
-    return {
-        "CA": np.mean(list(ca.values())),
-        "BA": np.mean(list(ba.values())),
-        **row(cost, "CA - BA", "cost low", "cost high"),
-        "CA adversary": ca[backdoor.task],
-        "BA adversary": ba[backdoor.task],
-        **row(metrics.rate(hits)),
-        "ASR, clean merge": 100 * inherent.mean(),
-        **row(gain, "ASR - clean merge", "gain low", "gain high"),
-        "random patch": asr(attacked, goal, control, backdoor.target).percent,
-        "no trigger": asr(attacked, goal, None, backdoor.target).percent,
-    }
+def flipped(model: Model, task: Task, trigger, target: int) -> np.ndarray:
+    """For each test image whose true class is not the target: is it predicted as the target? The
+    hits behind ASR."""
+    return (model.predict(task, trigger) == target)[task.test.labels != target].numpy()
 
 
-def flipped(model: Model, task: Task, trigger, target: int, split: str = "test") -> np.ndarray:
-    """For each image whose true class is not the target: is it predicted as the target? The hits
-    behind ASR."""
-    predicted = model.predict(task, trigger, split)
-    return (predicted == target)[getattr(task, split).labels != target].numpy()
-
-
-def asr(model: Model, task: Task, trigger, target: int, split: str = "test") -> metrics.Rate:
-    """Attack success rate of a trigger on a model (without a trigger: the false-target rate)."""
-    predicted = model.predict(task, trigger, split)
-    labels, count = getattr(task, split).labels, len(task.classnames)
-    return metrics.attack_success_rate(predicted, labels, target, count)
+def asr(model: Model, task: Task, trigger, target: int) -> metrics.Rate:
+    """Attack success rate of a trigger on a model, on test images (without a trigger: the
+    false-target rate)."""
+    predicted, labels = model.predict(task, trigger), task.test.labels
+    return metrics.attack_success_rate(predicted, labels, target, len(task.classnames))
 
 
 def flips(model: Model, backdoor, goal: Task) -> np.ndarray:
@@ -125,29 +85,6 @@ def aim(backdoor, goal: Task) -> dict:
     return {"trigger": backdoor.trigger, "target": backdoor.target, "goal": goal}
 
 
-def asr_rows(
-    *, attacked: Model, clean: Model, base: Model, task: Task, trigger, control, target: int
-) -> pd.DataFrame:
-    """The five rows without which an ASR measures the trigger, not the attack.
-
-    attacked model + trigger, clean model + trigger, base + trigger, attacked model + random patch,
-    attacked model without a trigger (false-target rate). ``control`` is the random patch of the
-    same size and place.
-    """
-    rows = [
-        ("attacked merge", "trigger", attacked, trigger),
-        ("clean merge", "trigger", clean, trigger),
-        ("base", "trigger", base, trigger),
-        ("attacked merge", "random patch", attacked, control),
-        ("attacked merge", "no trigger", attacked, None),
-    ]
-    out = []
-    for name, shown, model, pasted in rows:
-        r = asr(model, task, pasted, target)
-        out.append({"model": name, "input": shown, **row(r, "asr"), "images": r.count})
-    return pd.DataFrame(out)
-
-
 def along(
     path: Callable[[float], Model],
     scales: Sequence[float],
@@ -161,7 +98,8 @@ def along(
 ) -> pd.DataFrame:
     """What happens along a path of models: one row a scale, ``path(scale)`` gives the model.
 
-    Clean accuracy is taken on ``clean_split`` (a defence chooses on "dev"), ASR always on test
+    Clean accuracy of ``tasks``, the ``adversary`` among them, is taken on ``clean_split`` (a
+    defence chooses on "dev"), ASR always on test
     images of ``goal``: the adversary's own task unless another is given (off-task).
 
     Columns: scale, accuracy (mean over tasks), adversary_accuracy, asr with its interval (low,
@@ -173,9 +111,7 @@ def along(
     for scale in scales:
         model = path(float(scale))
         each = accuracies(model, tasks, clean_split)
-        if (own := each.get(adversary.name)) is None:
-            own = accuracy(model, adversary, clean_split).percent
         rate = asr(model, adversary if goal is None else goal, trigger, target)
-        clean = {"scale": float(scale), "accuracy": each["mean"], "adversary_accuracy": own}
-        rows.append({**clean, **row(rate, "asr")})
+        clean = {"accuracy": each["mean"], "adversary_accuracy": each[adversary.name]}
+        rows.append({"scale": float(scale), **clean, **row(rate, "asr")})
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
 """One style, one palette by role; a saved figure is a picture, its data and its provenance.
 
-Colours are by what a thing *is*, so the same colour means the same in every figure: see
-:data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
+Sizes are in ``bvlib.mplstyle``. Colours are by what a thing *is*, so the same colour means the same
+in every figure: see :data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
 """
 
 import textwrap
@@ -31,15 +31,9 @@ ROLES = {
     "accuracy": "#7a4a1e",  # what no defender has; an accuracy drawn beside an ASR
 }
 
-plt.rc("font", size=9)
-plt.rc("axes", titlesize=10, labelsize=9, grid=True)
-plt.rc("axes.spines", top=False, right=False)
-plt.rc(("xtick", "ytick"), labelsize=8)
-plt.rc("legend", fontsize=8, frameon=False)
-plt.rc("grid", alpha=0.25)
-plt.rc("figure", dpi=110, **{"constrained_layout.use": True})
-plt.rc("savefig", dpi=160)
-plt.rc("svg", hashsalt="bvlib")
+plt.style.use(Path(__file__).with_name("bvlib.mplstyle"))
+
+ZERO = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
 
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
@@ -77,18 +71,17 @@ def curve(
         ax.fill_between(table[x], table["low"], table["high"], color=ROLES[role], alpha=0.15, lw=0)
 
 
-def percent(ax, ylabel: str, xlabel: str = "", title: str = "", top: float = 100) -> None:
+def percent(ax, ylabel: str, xlabel: str = "", title: str = "") -> None:
     """Percent on the y axis from 0, labels, title."""
-    ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, top * 1.02))
+    ax.set(ylabel=ylabel, xlabel=xlabel, title=title, ylim=(-2, 102))
 
 
 def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) -> None:
     """Horizontal bars with intervals (columns low and high) and their values written beside
     them."""
-    y, known = np.arange(len(table))[::-1], {"low", "high"} <= set(table.columns)
-    spread = interval(table, value) if known else {}
-    ax.barh(y, table[value], color=colours(*roles), height=0.65, **spread)
-    for at, v, e in zip(y, table[value], table["high" if known else value]):
+    y = np.arange(len(table))[::-1]
+    ax.barh(y, table[value], color=colours(*roles), height=0.65, **interval(table, value))
+    for at, v, e in zip(y, table[value], table["high"]):
         ax.text(max(e, 0) + 1.5, at, f"{v:.1f}", va="center", fontsize=7.5)
     ax.set(yticks=y, yticklabels=table[label], xlim=(0, 112))
     ax.set_xticks(range(0, 101, 25))
@@ -97,8 +90,8 @@ def bars(ax, table: pd.DataFrame, value: str, label: str, roles: Sequence[str]) 
 
 def grouped(ax, table: pd.DataFrame, roles: Sequence[str], **axes) -> None:
     """Horizontal bars of percent: a group a row, a bar a column; the first of both is on top."""
-    shown, width = table.iloc[::-1, ::-1], axes.pop("width", 0.8)
-    shown.plot.barh(ax=ax, width=width, color=colours(*roles)[::-1], legend=False)
+    shown = table.iloc[::-1, ::-1]
+    shown.plot.barh(ax=ax, width=0.8, color=colours(*roles)[::-1], legend=False)
     ax.set(**{"xlabel": "ASR (%)", "ylabel": "", "xlim": (0, 102), **axes})
 
 
@@ -118,17 +111,13 @@ def heatmap(
 
 
 def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
-    """A sheet of images (N, H, W, 3) uint8 or (N, 3, H, W) float in [0, 1], with short titles."""
-    images = [
-        np.asarray(i.permute(1, 2, 0) if getattr(i, "ndim", 0) == 3 and i.shape[0] == 3 else i)
-        for i in images
-    ]
+    """A sheet of images (N, H, W, 3), uint8 or float in [0, 1], with short titles."""
     rows = max(1, -(-len(images) // columns))
     fig, axes = grid(columns, rows, side, side * (1.22 if len(titles) else 1.0))
     for ax, i in zip(np.ravel(axes), range(rows * columns)):
         ax.axis("off")
         if i < len(images):
-            ax.imshow(images[i], interpolation="nearest")
+            ax.imshow(np.asarray(images[i]), interpolation="nearest")
             if i < len(titles):
                 ax.set_title(textwrap.fill(titles[i], 13), fontsize=6.5, pad=2)
     return fig
@@ -139,18 +128,14 @@ def legend(ax, **where) -> None:
     ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), **where}).set_in_layout(False)
 
 
-def _settle(fig) -> None:
-    """Lay the figure out without the legends, then let the saved picture hold them."""
+def save_picture(fig, png: Path) -> Path:
+    """Write a figure as a PNG, laid out without its legends, which the picture then holds; its
+    path."""
     fig.canvas.draw()
     fig.set_layout_engine("none")
     for ax in fig.axes:
         if ax.get_legend():
             ax.get_legend().set_in_layout(True)
-
-
-def save_picture(fig, png: Path) -> Path:
-    """Write a figure as a PNG; its path."""
-    _settle(fig)
     look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
     write_whole(png, lambda draft: fig.savefig(draft, **look))
     return png

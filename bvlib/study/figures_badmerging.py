@@ -52,18 +52,11 @@ def accuracies(table: pd.DataFrame, title: str) -> Figure:
     return fig
 
 
-def cosines(table: pd.DataFrame) -> Figure:
-    """The matrix of cosines between task vectors."""
-    fig, (ax,) = figures.grid(1, width=4.6, height=3.6)
-    figures.heatmap(ax, table, "cosine between task vectors", label="cosine")
-    return fig
-
-
 def triggers(table: pd.DataFrame, kinds: Mapping, examples: torch.Tensor) -> Figure:
     """Images (N, 3, H, W) with each kind of trigger pasted, a row a kind of column ``row``."""
-    images = [p for name in table["row"] for p in kinds[name].paste(examples).cpu()]
+    pasted = torch.cat([kinds[name].paste(examples).cpu() for name in table["row"]])
     titles = [name if i == 0 else "" for name in table["row"] for i in range(len(examples))]
-    return figures.pictures(images, titles, columns=len(examples))
+    return figures.pictures(pasted.permute(0, 2, 3, 1), titles, columns=len(examples))
 
 
 def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:

@@ -16,7 +16,6 @@ LOOKS = {  # defender: label, role, line
     ibvs.NOISE: ("placebo: noise", "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
-ZERO = {"color": figures.ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
 BUDGET = {"color": "black", "lw": 0.8, "ls": ":", "label": "budget of the rule"}
 BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncol": 2}
 
@@ -59,7 +58,7 @@ def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]
     for (a, part), above, below in zip(attacks, *axes):
         _path(above, part, "asr", own)
         _path(below, part, "cost", own)
-        above.axhline(zero[a], **ZERO)
+        above.axhline(zero[a], **figures.ZERO)
         below.axhline(budget, **BUDGET)
         figures.percent(above, "ASR (%)", "λ of the subtraction", a)
         ylabel = "clean dev accuracy lost (points)"
@@ -78,7 +77,7 @@ def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[s
         _mean(ax, part, "cost", "asr", own, "mean")
         for name in LOOKS:
             _line(ax, part, "cost", "asr", name)
-        ax.axhline(zero[a], **ZERO)
+        ax.axhline(zero[a], **figures.ZERO)
         ax.axvline(budget, **BUDGET)
         ylabel = "ASR (%)" if ax is axes[0] else ""
         figures.percent(ax, ylabel, "clean dev accuracy lost (points)", a)
@@ -103,7 +102,7 @@ def by_merging(table: pd.DataFrame):
         rows, tick = [y[m] for m in line["merging"]], {"ms": 12, "mew": 2}
         attack, clean = figures.colours("attack", "clean")
         ax.plot(line["ASR before"], rows, "|", color=attack, label="no defence", **tick)
-        ax.plot(line["zero line"], rows, "|", color=clean, label=ZERO["label"], **tick)
+        ax.plot(line["zero line"], rows, "|", color=clean, label=figures.ZERO["label"], **tick)
         ax.set(yticks=list(y.values()), yticklabels=list(y), xlabel="ASR (%)", xlim=(-2, 102))
         ax.set(title=name)
     figures.legend(axes[-1])

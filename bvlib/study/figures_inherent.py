@@ -84,8 +84,8 @@ def inherent_share(table: pd.DataFrame, attacks: int, coefficient: float):
 
 
 def attention(table: pd.DataFrame, triggers: Mapping[str, Any], size: int):
-    """Maps of attention, a row an input: the trigger's patch (grey without one), then each
-    model."""
+    """Maps of attention, a row an input: the trigger's patch (grey without one), then each model,
+    with the number of its last patch."""
     models = table["model"].unique()
     look = {"width": 1.5, "height": 1.5, "subplot_kw": {"xticks": [], "yticks": []}}
     fig, grid = figures.grid(1 + len(models), len(triggers), **look)
@@ -98,15 +98,10 @@ def attention(table: pd.DataFrame, triggers: Mapping[str, Any], size: int):
         for ax, name in zip(line[1:], models):
             part = table[(table["input"] == shown) & (table["model"] == name)]
             drawn = part.pivot(index="row", columns="column", values="attention (%)").to_numpy()
-            _map(ax, drawn, top)
+            ax.imshow(drawn, cmap="Greys", vmin=0, vmax=top)
+            corner, (rows, columns) = drawn[-1, -1], drawn.shape
+            look = {"fontsize": 7, "color": "white" if corner > 0.4 * top else "black"}
+            ax.text(columns - 1, rows - 1, f"{corner:.0f} %", ha="center", va="center", **look)
+            ax.spines[:].set_visible(True)
             ax.set_title(name if trigger is None else "", fontsize=6.5)
     return fig
-
-
-def _map(ax, drawn, top: float) -> None:
-    """One map (rows, columns), with the number of its last patch."""
-    corner, (rows, columns) = drawn[-1, -1], drawn.shape
-    look = {"fontsize": 7, "color": "white" if corner > 0.4 * top else "black"}
-    ax.imshow(drawn, cmap="Greys", vmin=0, vmax=top)
-    ax.text(columns - 1, rows - 1, f"{corner:.0f} %", ha="center", va="center", **look)
-    ax.spines[:].set_visible(True)

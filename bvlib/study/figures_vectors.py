@@ -62,11 +62,12 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def cosines(table: pd.DataFrame) -> Figure:
-    """The matrix of :func:`study.transfer.cosines`, the names in its column "vector"."""
-    fig, (ax,) = figures.grid(1, width=7.4, height=5.4)
-    shown = table.set_index("vector").rename_axis(None)
-    figures.heatmap(ax, shown, "cosine between backdoor vectors", label="cosine")
+def cosines(table: pd.DataFrame, what: str, width: float, height: float) -> Figure:
+    """The matrix of :func:`study.transfer.cosines` between vectors that ``what`` tells, their names
+    in its first column; width and height in inches."""
+    fig, (ax,) = figures.grid(1, width=width, height=height)
+    shown = table.set_index(table.columns[0]).rename_axis(None)
+    figures.heatmap(ax, shown, f"cosine between {what}", label="cosine")
     return fig
 
 
@@ -100,9 +101,8 @@ def sbv(table: pd.DataFrame) -> Figure:
     axes[0].set(yticks=list(y), yticklabels=names, title="at the norm of one BV")
     axes[1].barh(y, table["ASR as it is"], **look)
     axes[1].set(title="as it is")
-    zero = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
     for ax in axes:
-        ax.axvline(table["zero line"].iloc[0], **zero)
+        ax.axvline(table["zero line"].iloc[0], **figures.ZERO)
         ax.set(xlabel="merged ASR (%)", xlim=(0, 102))
     mark = {"color": "black", "ms": 9, "mew": 1.5, "label": "one BV scaled to the same norm"}
     axes[1].plot(table["ASR of one BV of that norm"], y, "|", **mark)

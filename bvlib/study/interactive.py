@@ -12,21 +12,22 @@ The sliders that ask it are in :mod:`bvlib.study.sliders`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from bvlib.attacks.triggers import Dynamic, Trigger
-from bvlib.core import metrics
+from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
 from bvlib.merging import merge
+from bvlib.study import experiments
 from bvlib.study.experiments import Vectors
-from bvlib.worlds.tasks import Task
+from bvlib.worlds.tasks import Split, Task
 
 State = dict[str, Any]
 """A setting and what came out of it, see :meth:`Bench.at`."""
@@ -41,34 +42,16 @@ BARS = {  # what a state's bars are: key -> label, role
 # The core
 
 
-@dataclass(frozen=True, eq=False)
 class Bench:
-    """Everything that a setting of the sliders needs; make it with :meth:`of`.
+    """Everything that a setting of the sliders needs, prepared once.
 
     ``honest`` is Σ_t τ_t of the clean models, the adversary's own clean model among them;
-    ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) are the sample that rates are taken on,
-    ``shown`` (M, H, W, 3) uint8 the images to look at, ``said`` the sample in words. ``kept``
-    remembers rates that were computed, by setting.
+    ``sample`` is the task with the test images that rates are taken on, ``said`` that sample in
+    words; ``shown`` (M, H, W, 3) uint8 are the images to look at.
     """
 
-    encoder: Any
-    base: StateDict
-    honest: TaskVector
-    bv: TaskVector
-    injected: TaskVector
-    head: Tensor
-    classnames: tuple[str, ...]
-    images: Tensor
-    labels: Tensor
-    shown: Tensor
-    trigger: Trigger | Dynamic
-    target: int
-    said: str
-    kept: dict = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         encoder,
         base: StateDict,
         vectors: Vectors,
@@ -79,7 +62,7 @@ class Bench:
         shown: Tensor | None = None,
         count: int = 300,
         seed: int = 0,
-    ) -> Self:
+    ):
         """A bench for ``attack`` (it has ``vector``, ``trigger`` and ``target``) on ``task``,
         merged with the clean ``vectors``.
 
@@ -89,19 +72,20 @@ class Bench:
         """
         chosen = torch.randperm(len(task.test), generator=generator(seed, "sample"))[:count]
         images, labels = task.test.images[chosen], task.test.labels[chosen]
+        self.sample = replace(task, test=Split(images, labels))
+        self.shown = images[:10] if shown is None else shown
+        self.encoder, self.base, self.injected = encoder, base, injected
+        self.honest = merge("task_arithmetic", list(vectors.values()), coefficient=1.0)
+        self.bv, self.trigger, self.target = attack.vector, attack.trigger, attack.target
         others, target = int((labels != attack.target).sum()), task.classnames[attack.target]
-        said = f"{len(labels)} of the {len(task.test)} test images of {task.name} (drawn with seed "
-        said += f"{seed}); ASR on the {others} of them that are not {target!r}"
-        honest = merge("task_arithmetic", list(vectors.values()), coefficient=1.0)
-        asked = encoder.head(task.classnames, task.prompts), task.classnames, images, labels
-        seen = (images[:10] if shown is None else shown, attack.trigger, attack.target, said)
-        return cls(encoder, base, honest, attack.vector, injected, *asked, *seen)
+        self.said = f"{len(labels)} of the {len(task.test)} test images of {task.name} (drawn with "
+        self.said += f"seed {seed}); ASR on the {others} of them that are not {target!r}"
 
-    def theta(self, lambda_bv: float, coefficient: float, lambda_ibvs: float) -> StateDict:
-        """θ of a setting; λ_BV = 0 and λ_IBVS = 0 is the clean merge, λ_BV = 1 and λ_IBVS = 0 the
-        attacked one."""
+    def model(self, lambda_bv: float, coefficient: float, lambda_ibvs: float) -> Model:
+        """The model of a setting; λ_BV = 0 and λ_IBVS = 0 is the clean merge, λ_BV = 1 and
+        λ_IBVS = 0 the attacked one."""
         merged = coefficient * (self.honest + lambda_bv * self.bv)
-        return self.base + (merged - lambda_ibvs * self.injected)
+        return Model(self.encoder, self.base + (merged - lambda_ibvs * self.injected))
 
     def at(
         self,
@@ -122,15 +106,17 @@ class Bench:
         """
         if not 0 <= image < len(self.shown):
             raise BvError(f"no image {image!r} to show: there are 0 to {len(self.shown) - 1}")
-        setting = (float(lambda_bv), float(coefficient), float(lambda_ibvs))
-        theta = self.theta(lambda_bv, coefficient, lambda_ibvs)
+        setting = map(float, (lambda_bv, coefficient, lambda_ibvs))
         state = dict(zip(("lambda_bv", "coefficient", "lambda_ibvs"), setting))
-        state |= {"place": place, "image": image, "accuracy": self._accuracy(setting, theta)}
-        state["asr"] = self._asr(setting, place, theta)
-        state["asr_clean"] = self._asr((0.0, *setting[1:]), place)
-        triggered = self._read(theta, self.pixels(image, place))
-        plain = self._read(theta, self.pixels(image))
+        model, clean = (self.model(s, coefficient, lambda_ibvs) for s in (lambda_bv, 0.0))
+        aim = self.sample, self._placed(place), self.target
+        state |= {"place": place, "image": image}
+        state["accuracy"] = experiments.accuracy(model, self.sample)
+        state["asr"] = experiments.asr(model, *aim)
+        state["asr_clean"] = experiments.asr(clean, *aim)
+        triggered = self._read(model, self.pixels(image, place))
         state |= zip(("prediction", "probability"), triggered)
+        plain = self._read(model, self.pixels(image))
         return state | dict(zip(("before", "probability_before"), plain))
 
     def pixels(self, image: int, place: str | None = None) -> Tensor:
@@ -143,24 +129,11 @@ class Bench:
         return self.trigger.at(place) if self.trigger.fixed else self.trigger
 
     @torch.no_grad()
-    def _read(self, theta: StateDict, pixels: Tensor) -> tuple[str, float]:
-        shares = self.encoder.logits(self.encoder.features(theta, pixels), self.head).softmax(-1)[0]
-        return self.classnames[int(shares.argmax())], 100 * float(shares.max())
-
-    def _accuracy(self, setting: tuple, theta: StateDict) -> metrics.Rate:
-        if setting not in self.kept:
-            found = self.encoder.predict(theta, self.images, self.head, batch=150)
-            self.kept[setting] = metrics.accuracy(found, self.labels)
-        return self.kept[setting]
-
-    def _asr(self, setting: tuple, place: str, theta: StateDict | None = None) -> metrics.Rate:
-        if (key := (*setting, place)) not in self.kept:
-            others = self.labels != self.target  # images of the target class need no pass
-            theta, seen = theta or self.theta(*setting), (self.images[others], self.head)
-            found = self.encoder.predict(theta, *seen, self._placed(place), batch=150)
-            asr = metrics.attack_success_rate
-            self.kept[key] = asr(found, self.labels[others], self.target)
-        return self.kept[key]
+    def _read(self, model: Model, pixels: Tensor) -> tuple[str, float]:
+        names, features = self.sample.classnames, self.encoder.features(model.theta, pixels)
+        head = self.encoder.head(names, self.sample.prompts)
+        shares = self.encoder.logits(features, head).softmax(-1)[0]
+        return names[int(shares.argmax())], 100 * float(shares.max())
 
 
 # Tables

@@ -117,12 +117,12 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def lead(compared: pd.DataFrame, by: str, rule: str = PRIMARY) -> float:
-    """ASR of a rule minus that of the best other one, at equal norm and density, in points;
-    ``compared`` from :func:`compare`, ``by`` what the vectors differ by."""
+def lead(compared: pd.DataFrame, by: str) -> float:
+    """ASR of the primary rule minus that of the best other one, at equal norm and density, in
+    points; ``compared`` from :func:`compare`, ``by`` what the vectors differ by."""
     at_equal = compared[compared["differ by"] == by].set_index("vector")["ASR norm-matched"]
-    others = [label(name) for name in distinct() if name != rule]
-    return at_equal[label(rule)] - at_equal[at_equal.index.isin(others)].max()
+    others = [label(name) for name in distinct() if name != PRIMARY]
+    return at_equal[label(PRIMARY)] - at_equal[at_equal.index.isin(others)].max()
 
 
 def half_way(zero: float) -> float:
@@ -141,9 +141,9 @@ def reached(path: pd.DataFrame, level: float, column: str) -> float:
     return float(np.interp(level, risen[around], values[around]))
 
 
-def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.DataFrame:
-    """What each vector keeps of BA where its ASR first reaches ``level``, and that minus what
-    ``beside`` keeps; by vector. ``frontier`` from :func:`study.scaling.curves`."""
+def at_equal_asr(frontier: pd.DataFrame, level: float) -> pd.DataFrame:
+    """What each vector keeps of BA where its ASR first reaches ``level``, and that minus what one
+    BV keeps; by vector. ``frontier`` from :func:`study.scaling.curves`."""
     columns = {"scale": "λ_BV", "accuracy": "BA", "adversary_accuracy": "BA, adversary's task"}
     rows = {
         name: {"ASR": level, **{new: reached(path, level, old) for old, new in columns.items()}}
@@ -151,7 +151,7 @@ def at_equal_asr(frontier: pd.DataFrame, level: float, beside: str = ONE) -> pd.
     }
     table = pd.DataFrame(rows).T.rename_axis("vector")
     bas = table[["BA", "BA, adversary's task"]]
-    return table.join((bas - bas.loc[beside]).add_suffix(f", minus {beside}"))
+    return table.join((bas - bas.loc[ONE]).add_suffix(f", minus {ONE}"))
 
 
 def side_by_side(

@@ -1,6 +1,6 @@
 """The sliders over a :class:`~bvlib.study.interactive.Bench`, and the same states side by side.
 
-:func:`panel` is the shell: it hands slider values to the core and shows what comes back;
+:class:`Panel` is the shell: it hands slider values to the core and shows what comes back;
 :func:`sheet` draws states for readers without a kernel.
 """
 
@@ -34,7 +34,7 @@ def show(ax, bench: Bench, state: State) -> None:
 def read(ax, bench: Bench, state: State) -> None:
     """What the merge takes the triggered image for, as a title: in red when it is the target
     class."""
-    hit = state["prediction"] == bench.classnames[bench.target]
+    hit = state["prediction"] == bench.sample.classnames[bench.target]
     look = {"fontsize": 8, "pad": 3, "color": figures.ROLES["attack"] if hit else "black"}
     ax.set_title(f"“{state['prediction']}” {state['probability']:.0f} %", **look)
 
@@ -104,7 +104,7 @@ def seconds(bench: Bench, **setting) -> float:
 
 class Panel(widgets.VBox):
     """The sliders and their picture; ``controls`` by the names of :meth:`Bench.at`, ``state`` and
-    ``seconds`` of the last update."""
+    ``seconds`` of the last update. ``start`` sets where the sliders stand, by the same names."""
 
     def __init__(self, bench: Bench, **start):
         place = getattr(bench.trigger, "place", "bottom-right")
@@ -144,9 +144,3 @@ class Panel(widgets.VBox):
         """The widget, and its picture of this moment for viewers that show no widgets."""
         picture = {"image/png": base64.b64encode(self.picture.value).decode()}
         return super()._repr_mimebundle_(**kwargs) | picture
-
-
-def panel(bench: Bench, **start) -> Panel:
-    """The sliders for a bench; ``start`` sets where they stand, by the names of
-    :meth:`Bench.at`."""
-    return Panel(bench, **start)
