@@ -130,3 +130,16 @@ def test_bv_import_takes_an_adapter(adapter, encoder, tmp_path):
     assert said.exit_code == 0, said.output
     theta, card = load_weights(out)
     assert card["imported"] == "lora" and same_bits(theta, lora.merged(folder, encoder))
+
+
+def test_nothing_is_added_to_random_weights(adapter, encoder, tmp_path, monkeypatch):
+    width = encoder.theta["class_embedding"].shape[0]
+    folder, out = adapter({f"{BLOCK}mlp.fc1": (4 * width, width)}), tmp_path / "mine.safetensors"
+    for kind, difference in (("lora", False), ("task-vector", True)):
+        with one_line("ViT-B-32 names no weights", "ViT-B-32:openai"):
+            imports.import_file(kind, folder, out, "ViT-B-32", difference)
+    asked = []
+    monkeypatch.setattr(imports.clip, "build", lambda *named: asked.append(named) or encoder)
+    imports.import_file("lora", folder, out, "ViT-B-32:openai")
+    imports.import_file("lora", folder, tmp_path / "two.safetensors", "hf-hub:owner/model")
+    assert asked == [("ViT-B-32", "openai"), ("hf-hub:owner/model",)] and out.is_file()

@@ -34,7 +34,7 @@ def export_(folder: Path, names: tuple[str, ...], profile: str | None, **of: Any
     _tell(exchange.export_folder(folder, store_folder(), names, chosen), f"written to {folder}")
 
 
-MUST_FIT = "what weights must fit: a shipped base, a .safetensors file, or a name like ViT-B-32"
+MUST_FIT = "what weights must fit: a shipped base, a .safetensors file, ViT-B-32 or ViT-B-32:openai"
 
 
 @main.command("import")

@@ -60,8 +60,9 @@ def import_file(
 
     The functions below and :mod:`bvlib.run.lora` say what each may hold. ``base`` is what weights
     must fit: a shipped base, a .safetensors file with its card, or (task-vector, lora) an open_clip
-    name; ``difference``: a task-vector's file holds what is to be added to it. A trigger's file
-    holds patch (3, s, s) and mask (1, s, s). Raises BvError for an unknown base, a file of another
+    name, with its weights as "ViT-B-32:openai"; ``difference``: a task-vector's file holds what is
+    to be added to it. A trigger's file holds patch (3, s, s) and mask (1, s, s). Raises BvError for
+    an unknown base, a base without weights where something is added to them, a file of another
     form, an ``out`` that is there or no .safetensors.
     """
     path, out = Path(path).expanduser(), Path(out).expanduser()
@@ -78,8 +79,7 @@ def import_file(
     elif base is None:
         raise BvError(f"{path.name} needs --base, the model that it must fit, such as ViT-B-32")
     else:
-        whole = base in bases.shipped() or base.endswith(".safetensors")
-        encoder = bases.load(base) if whole else clip.build(base)
+        encoder = _base(base, added=kind == "lora" or difference)
         if kind == "lora":
             theta = lora.merged(path, encoder)
         else:
@@ -88,6 +88,20 @@ def import_file(
         told["from_sha256"] = file_sha256(path)
     save_weights(out, theta, {"imported": kind, "from": path.name, **told})
     return out
+
+
+def _base(name: str, added: bool) -> Encoder:
+    """A base by its name. BvError when something is to be ``added`` to its weights and an open_clip
+    name brings none: they would be random."""
+    if name in bases.shipped() or name.endswith(".safetensors"):
+        return bases.load(name)
+    if name.startswith(clip.PLACES):
+        return clip.build(name)
+    architecture, _, tag = name.partition(":")
+    if added and not tag:
+        mend = f"name them as {name}:openai, or a .safetensors file"
+        raise BvError(f"{name} names no weights, and the file is added to the base's: {mend}")
+    return clip.build(architecture, tag or None)
 
 
 def task_vector_pt(path: str | Path, base: Encoder, difference: bool = False) -> StateDict:
