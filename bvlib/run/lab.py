@@ -61,7 +61,7 @@ class Lab(Adversary):
         self._recipe = own.recipe
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
-        self._result: dict[str, dict] = {"headline": {}, "measures": {}}
+        self.result: dict[str, dict] = {"headline": {}, "measures": {}}
 
     @classmethod
     def start(cls, notebook: str, namespace: Mapping[str, Any] | None = None, **parameters) -> Lab:
@@ -172,13 +172,13 @@ class Lab(Adversary):
         else:
             number = value.percent if isinstance(value, metrics.Rate) else float(value)
         ends = {end: getattr(value, end, None) for end in ("low", "high")}
-        self._result["headline"][name] = {"value": number, "unit": unit, **ends}
+        self.result["headline"][name] = {"value": number, "unit": unit, **ends}
 
     def measure(self, **values: float) -> None:
         """Numbers that claims are checked on, by name; one that is not finite is kept as
         undefined."""
         finite = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
-        self._result["measures"] |= finite
+        self.result["measures"] |= finite
 
     def finish(self) -> None:
         """Write the run's JSON (effective parameters, headline, measures, artefacts) and say where
@@ -188,7 +188,7 @@ class Lab(Adversary):
             "profile": self.p["profile"],
             "seed": self.seed,
             **self._common(),
-            **self._result,
+            **self.result,
             "outputs": self._outputs,
             "artefacts": records,
             "images_evaluated": EVALUATED["images"],
