@@ -9,9 +9,12 @@ import yaml
 from bvlib.core.errors import BvError, check_choice
 from bvlib.worlds import bases
 
-SETS: dict[str, dict[str, Any]] = yaml.safe_load(
-    Path(__file__).with_name("sets.yaml").read_text(encoding="utf-8")
-)
+
+def _table(name: str) -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+SETS = _table("sets.yaml")
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,4 @@ class Recipe:
         return f"{'; '.join(parts)}. At 32 px; none of the tasks' own pictures; {use}."
 
 
-def _read() -> dict[str, Recipe]:
-    text = Path(__file__).with_name("recipes.yaml").read_text(encoding="utf-8")
-    return {name: Recipe(**fields) for name, fields in yaml.safe_load(text).items()}
-
-
-RECIPES = _read()
+RECIPES = {name: Recipe(**fields) for name, fields in _table("recipes.yaml").items()}
