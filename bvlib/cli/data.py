@@ -50,7 +50,7 @@ def data_fetch(name: str, folder: Path | None) -> None:
     from bvlib.worlds import images
     from bvlib.worlds.papers import data
 
-    for path in data.fetch(name, folder or images.data_folder() / "raw", progress=data.bars()):
+    for path in data.fetch(name, folder or images.data_folder() / "raw"):
         click.echo(f"there: {path}")
     click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
 
@@ -83,7 +83,7 @@ def data_prepare(
     from bvlib.worlds.papers import data
 
     source = source or images.data_folder() / "raw"
-    cache = data.prepare(name, source, data.folder(), progress=data.bars(), **how)
+    cache = data.prepare(name, source, data.folder(), **how)
     click.echo(f"wrote {cache}")
     for remark in data.check(name, cache):
         click.echo(f"note: {remark}")
