@@ -39,14 +39,12 @@ JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
 class Arrays:
     """A set in memory: images uint8 N x 32 x 32 x 3 (RGB), labels int64 N, class names in words."""
 
-    name: str
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classnames: list[str]
     templates: tuple[str, ...]
-    path: Path
 
 
 DATASETS = read_table(Path(__file__).with_name("images.yaml"))
@@ -125,7 +123,7 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
         splits += split_of(raw, part, path, info.background)
     if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
         raise refused(path, f"{len(both)} test images are also train images")
-    return Arrays(name, *splits, info.read_names(classes.tolist()), info.templates, path)
+    return Arrays(*splits, info.read_names(classes.tolist()), info.templates)
 
 
 def split_of(
