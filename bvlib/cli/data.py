@@ -17,7 +17,6 @@ def data(ctx: click.Context) -> None:
         ctx.invoke(data_list)
 
 
-COLUMNS = "name what classes train dev test prompts GB files here licence"
 PAPER = flag("--paper", help="the papers' dataset of that name at 224 px, not the 32 px one")
 
 
@@ -33,12 +32,10 @@ def data_list(paper: bool) -> None:
     from bvlib.worlds.papers import data
 
     table = data.describe()
-    last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
-    table["GB"] = ((last + table.dev + table.test) * 3 * 224**2 / 1e9).round(1)
-    table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
     cards = [data.folder() / name / "card.json" for name in table.name]
-    table["here"] = ["prepared" if card.is_file() else "" for card in cards]
-    click.echo(table[COLUMNS.split()].to_string(index=False))
+    here = ["prepared" if card.is_file() else "" for card in cards]
+    table.insert(table.columns.get_loc("licence"), "here", here)
+    click.echo(table.to_string(index=False))
 
 
 @data.command("fetch")

@@ -139,8 +139,7 @@ class Batches:
         scenes = recipe.batch - sum(many)
         crowded = int(scenes * CROWDED[done >= 1 - recipe.late])
         for kind, n in (("single", scenes - crowded), ("crowded", crowded)):
-            pool = self.pools[kind]
-            parts.append(pool.take(dice.below(len(pool.names), n)))
+            parts.append(self.pools[kind].draw(n, dice))
             kinds += ["scene"] * n
         x, said, names = map(torch.cat, zip(*parts))
         return x, kinds, said, names
@@ -148,8 +147,7 @@ class Batches:
     def _ground(self, n: int, dice: Dice) -> torch.Tensor:
         """Something to stand on: a plain colour, or another picture out of focus."""
         plain = dice.uniform((n, 3, 1, 1)).expand(n, 3, 32, 32)
-        pool = self.pools["crowded"]
-        x, *_ = pool.take(dice.below(len(pool.names), n))
+        x, *_ = self.pools["crowded"].draw(n, dice)
         blurred = torch.nn.functional.interpolate(x, size=(4, 4), mode="area")
         blurred = torch.nn.functional.interpolate(blurred, size=(32, 32), mode="bilinear")
         return torch.where(dice.chance((n, 1, 1, 1), 0.6), plain, blurred)
@@ -169,17 +167,15 @@ class Batches:
     ) -> None:
         """Put stickers on pictures ``where`` and name them in their bodies and names, all in
         place."""
-        n, pool = len(where), self.pools["stickers"]
-        own = dice.below(len(pool.names), n if not self.sets else n // 2)
-        layers, word, name = pool.take(own)
+        n = len(where)
+        own = n // 2 if self.sets else n
+        layers, word, name = self.pools["stickers"].draw(own, dice)
         layers, words, named = [layers], [word], [name[:, 0]]
         if self.sets:
             shares = list(self.recipe.sets.values())
-            left = n - len(own)
-            for i, each in enumerate(self.sets):
-                last = i == len(self.sets) - 1
-                k = left if last else int((n - len(own)) * shares[i] / sum(shares))
-                left -= k
+            many = [int((n - own) * share / sum(shares)) for share in shares]
+            many[-1] += n - own - sum(many)
+            for each, k in zip(self.sets, many):
                 drawn, row = each.draw(k, dice)
                 layers.append(augment.shrunk(augment.as_layers(drawn), STICKERS, dice))
                 words.append(self.word[row])

@@ -11,6 +11,7 @@ import torch
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds import toy
 from bvlib.worlds.pretrain import captions
+from bvlib.worlds.pretrain.augment import Dice
 
 CHUNK = 2000  # pictures of one sub-seed
 
@@ -50,8 +51,9 @@ class Pool:
         self.said = captions.bodies(tokenizer, texts).to(device)
         self.names = torch.from_numpy(np.concatenate(names)).to(device)
 
-    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pictures in [0, 1], bodies and names of some rows."""
+    def draw(self, n: int, dice: Dice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures in [0, 1], bodies and names of ``n`` of them."""
+        rows = dice.below(len(self.names), n)
         return self.pictures[rows].float().div_(255), self.said[rows], self.names[rows]
 
 
