@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256
 from bvlib.worlds import images, prepare
 from bvlib.worlds.words import KIND_WORDS
+
+# isort: split
+
+from torchvision import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -364,11 +368,10 @@ class Broken(Stub):
 
 
 def test_prepare_from_torchvision(tmp_path, monkeypatch):
-    names = ["Stub", "Textures", "Nameless", "Broken", "VisionDataset"]
-    module = SimpleNamespace(
-        __all__=names, Stub=Stub, Textures=Textures, Nameless=Nameless, Broken=Broken
-    )
-    monkeypatch.setattr(prepare, "_torchvision_datasets", lambda: module)
+    theirs = [Stub, Textures, Nameless, Broken]
+    for each in theirs:
+        monkeypatch.setattr(datasets, each.__name__, each, raising=False)
+    monkeypatch.setattr(datasets, "__all__", [*(each.__name__ for each in theirs), "VisionDataset"])
 
     def run(name, kind):
         prepare.prepare(name, torchvision=kind, out=tmp_path, say=str)

@@ -12,10 +12,9 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -125,7 +124,7 @@ def build(
         "sha256": digest(model.state_dict()),
         "model": {**config, "quick_gelu": quick},
     }
-    check_activation(card, model)
+    check_activation(name, quick, model)
     kept, normal = heads and Path(heads), (card["mean"], card["std"])
     return KeptHeads(model.to(where), tokenizer, name, card, *normal, folder=kept)
 
@@ -139,23 +138,15 @@ def uses_quick_gelu(model: torch.nn.Module) -> bool:
     return kinds == {"QuickGELU"}
 
 
-def check_activation(card: Mapping[str, Any], model: torch.nn.Module) -> None:
-    """Raise a BvError when the card says one activation and the model's modules are of the other,
-    or it says none."""
-    config = card.get("model")
-    usual = config.get("quick_gelu", False) if isinstance(config, Mapping) else None
-    said = card.get("quick_gelu", usual)
-    if said is None:
-        mend = 'add "quick_gelu": true (OpenAI\'s weights) or false'
-        raise BvError(f"the card does not say which activation its weights want: {mend}")
-    has = uses_quick_gelu(model)
-    if bool(said) != has:
+def check_activation(name: str, quick: bool, model: torch.nn.Module) -> None:
+    """Raise a BvError when weights want one activation and the model's modules are of the other."""
+    if (has := uses_quick_gelu(model)) != quick:
         kinds = {True: "QuickGELU", False: "GELU"}
-        name = str(card.get("name", "the model")).removesuffix("-quickgelu")
-        way = f"{name}-quickgelu" if said else name
-        both = f"says {kinds[bool(said)]} but the model has {kinds[has]}"
+        name = name.removesuffix("-quickgelu")
+        way = f"{name}-quickgelu" if quick else name
+        both = f"want {kinds[quick]} but the model has {kinds[has]}"
         mend = f"build it as {way!r}, or its features are wrong (open_clip issue 771)"
-        raise BvError(f"the card of {name} {both}: {mend}")
+        raise BvError(f"the weights of {name} {both}: {mend}")
 
 
 def saved_entries(model: torch.nn.Module) -> int:

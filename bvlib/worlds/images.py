@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData, check_choice, unknown
+from bvlib.core.errors import BvError, MissingData, check_choice
 from bvlib.files.safe import file_sha256
 from bvlib.worlds.source import image_hash, outside, told_as, unfit
 from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
@@ -70,8 +70,7 @@ def describe(name: str, folder: Path | str | None = None) -> DatasetInfo:
     `<name>.yaml` beside it tells (see :func:`read_words`). BvError if it is neither."""
     if name in DATASETS:
         return DATASETS[name]
-    if name not in names(folder):
-        raise unknown("dataset", name, names(folder))
+    check_choice("dataset", name, names(folder))
     told = (Path(folder) if folder else data_folder()) / f"{name}.yaml"
     own = read_words(told) if told.is_file() else {}
     return DatasetInfo(name, "a set prepared by the reader", **own)

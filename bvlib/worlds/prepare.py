@@ -168,23 +168,18 @@ def _picture(path: Path) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _torchvision_datasets() -> object:
-    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
-    import torchvision.datasets  # isort: skip
-
-    return torchvision.datasets
-
-
 def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
     """As `_from_folder`, from the train and test splits of a torchvision class or from its only
     split.
 
     The class names are [] where torchvision does not tell them.
     """
-    module = _torchvision_datasets()
-    cls = getattr(module, kind, None)
+    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
+    from torchvision import datasets  # isort: skip
+
+    cls = getattr(datasets, kind, None)
     if not inspect.isclass(cls):
-        known = [one for one in module.__all__ if one != "VisionDataset"]
+        known = [one for one in datasets.__all__ if one != "VisionDataset"]
         raise unknown("torchvision dataset", kind, known)
     takes = inspect.signature(cls).parameters
     options = {"root": str(root), "download": True}

@@ -61,12 +61,12 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
     one of these fails.
     """
     cache, card = find_cache(name, cache)
-    tests, classes = _array(cache, card, "test", "hashes"), len(card["classnames"])
-    place = {bytes(mark): i for i, mark in enumerate(tests)}
+    classes = len(card["classnames"])
     if card["limit"] is None:
         _expect_counts(row(name), card["source_counts"], classes, strict=True)
-    for part in SPLITS:
-        images, labels, hashes, _ = (_array(cache, card, part, kind) for kind in PARTS)
+    parts = {part: [_array(cache, card, part, kind) for kind in PARTS] for part in SPLITS}
+    place = {bytes(mark): i for i, mark in enumerate(parts["test"][PARTS.index("hashes")])}
+    for part, (images, labels, hashes, _) in parts.items():
         if wrong := outside(labels, classes):
             raise _again(cache, f": {part} {wrong}")
         marks = list(map(bytes, hashes))

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bvlib.core.errors import unknown
+from bvlib.core.errors import check_choice
 from bvlib.worlds.table import DatasetInfo, read_table
 
 USUAL_STEPS = 2000  # of fine-tuning: what the epochs come to, for a dataset that has none
@@ -27,8 +27,7 @@ def row(name: str) -> DatasetInfo:
     >>> row("pets").classes
     37
     """
-    if name not in ROWS:
-        raise unknown("dataset of the papers", name, ROWS)
+    check_choice("dataset of the papers", name, ROWS)
     return ROWS[name]
 
 
