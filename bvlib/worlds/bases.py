@@ -11,6 +11,7 @@ from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.device import default_device
 from bvlib.core.encoder import MEAN, STD, ClipEncoder
 from bvlib.core.errors import BvError, unknown
+from bvlib.files.safe import read_yaml
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds import WEIGHTS
 from bvlib.worlds.source import reason, told_as
@@ -19,20 +20,7 @@ from bvlib.worlds.source import reason, told_as
 
 import open_clip
 
-# The shape that the shipped bases share: open_clip's own ViT, 4 x 4 tokens of 8 pixels, and a small
-# text tower over the first 1,534 merges of open_clip's vocabulary (2,048 tokens in all).
-TINY = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "layers": 4, "width": 128, "head_width": 32},
-    "text_cfg": {
-        "context_length": 32,
-        "vocab_size": 2048,
-        "width": 128,
-        "heads": 4,
-        "layers": 2,
-        "tokenizer_kwargs": {"bpe_path": "bpe_2048.txt.gz"},
-    },
-}
+TINY = read_yaml(Path(__file__).with_name("tiny.yaml"))  # the config of the smallest bases
 
 
 def build(config: dict, name: str = "bvlib-tiny") -> tuple[torch.nn.Module, object]:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from bvlib.core.errors import BvError, MissingData, check_choice
-from bvlib.files.safe import file_sha256
+from bvlib.files.safe import file_sha256, read_yaml
 from bvlib.worlds.source import image_hash, outside, told_as, unfit
 from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
 
@@ -79,11 +79,8 @@ def describe(name: str, folder: Path | str | None = None) -> DatasetInfo:
 def read_words(path: Path) -> dict[str, Any]:
     """What a YAML file tells of a set: ``words`` {class folder: words for it}, ``prompts`` (a list,
     each with one {}), ``licence``; all of them optional. BvError for anything else."""
-    import yaml
-
     with told_as(f"cannot read {path}", mend="it is YAML with words, prompts, licence"):
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        told = {**told}
+        told = {**(read_yaml(path) or {})}
     for key in told:
         check_choice(f"key of {path.name}", key, ("words", "prompts", "licence"))
     words, prompts = told.get("words", {}), told.pop("prompts", GENERIC_TEMPLATES)

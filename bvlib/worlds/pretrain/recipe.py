@@ -4,17 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bvlib.core.errors import BvError, check_choice
+from bvlib.files.safe import read_yaml
 from bvlib.worlds import bases
 
-
-def _table(name: str) -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-
-
-SETS = _table("sets.yaml")
+HERE = Path(__file__).parent
+SETS: dict[str, dict[str, Any]] = read_yaml(HERE / "sets.yaml")
 
 
 @dataclass(frozen=True)
@@ -91,4 +86,4 @@ class Recipe:
         return f"{'; '.join(parts)}. At 32 px; none of the tasks' own pictures; {use}."
 
 
-RECIPES = {name: Recipe(**fields) for name, fields in _table("recipes.yaml").items()}
+RECIPES = {name: Recipe(**fields) for name, fields in read_yaml(HERE / "recipes.yaml").items()}
