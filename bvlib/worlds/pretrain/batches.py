@@ -15,7 +15,7 @@ from bvlib.core.rng import derive
 from bvlib.worlds import toy
 from bvlib.worlds.pretrain import augment, captions
 from bvlib.worlds.pretrain.augment import Dice
-from bvlib.worlds.pretrain.pictures import Pictures, captions_of, named
+from bvlib.worlds.pretrain.pictures import VARIANTS, Pictures, captions_of, named
 from bvlib.worlds.pretrain.pools import Pool, as_planes
 from bvlib.worlds.pretrain.recipe import Recipe
 
@@ -44,7 +44,7 @@ class _Set:
         order = np.argsort(pictures.labels, kind="stable")
         counts = np.bincount(pictures.labels, minlength=len(pictures.classnames))
         there = np.flatnonzero(counts)
-        self.kind, self.device = pictures.kind, device
+        self.kind = pictures.kind
         self.pictures = as_planes(pictures.images[order]).to(device)
         self.begins = torch.from_numpy((np.cumsum(counts) - counts)[there]).to(device)
         self.counts = torch.from_numpy(counts[there]).to(device)
@@ -77,13 +77,12 @@ class Batches:
         self.names = [" ".join(pair) for pair in toy.NAMES] + list(ids)
         self.sets = [_Set(each, ids, self.device) for each in sets]
         said = [text for name, kind in kinds.items() for text in captions_of(name, kind)]
-        variants = len(said) // max(1, len(ids))
 
         def told(texts: Sequence[str]) -> torch.Tensor:
             return captions.bodies(tokenizer, texts).to(self.device)
 
         if ids:
-            self.said = told(said).view(len(ids), variants, -1)
+            self.said = told(said).view(len(ids), VARIANTS, -1)
             self.word = told([named(name) for name in ids])
         self.before = told(["", "a photo of", "a sticker of"])
         self.and_ = told(["and"])
@@ -131,7 +130,7 @@ class Batches:
             x, row = each.draw(n, dice)
             if x.shape[1] == 4:
                 x = augment.over(self._ground(n, dice), augment.as_layers(x))
-            said = self.said[row, dice.below(self.said.shape[1], n)]
+            said = self.said[row, dice.below(VARIANTS, n)]
             names = torch.full((n, 4), -1, device=self.device)
             names[:, 0] = row + len(toy.NAMES)
             parts.append((x, said, names))
