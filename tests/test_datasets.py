@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256
 from bvlib.worlds import images, prepare
 from bvlib.worlds.words import KIND_WORDS
+
+# isort: split
+
+from torchvision import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -262,7 +266,7 @@ def test_prepare_from_split_folders(tmp_path, split_folder):
 def test_prepare_is_deterministic(tmp_path, split_folder):
     hashes = {
         file_sha256(prepare.prepare("mine", split_folder, out=tmp_path / part, say=str))
-        for part in ("a", "b", "c/other.npz")
+        for part in ("a", "b", "c/d")
     }
     assert len(hashes) == 1
 
@@ -290,8 +294,12 @@ def test_prepare_mixed_modes_and_sizes(tmp_path):
     assert got.train_images.shape == (2, 32, 32, 3) and got.test_images.shape == (2, 32, 32, 3)
 
 
-def test_prepare_limits_images_a_class(tmp_path, split_folder):
-    prepare.prepare("mine", split_folder, out=tmp_path, per_class=(2, 1), say=str)
+def test_prepare_limits_images_a_class_to_those_of_the_reference(
+    tmp_path, split_folder, monkeypatch
+):
+    known = images.DatasetInfo("mine", "", train=4, test=2, classes=2)
+    monkeypatch.setitem(images.DATASETS, "mine", known)
+    prepare.prepare("mine", split_folder, out=tmp_path, say=str)
     got = images.load("mine", tmp_path)
     assert np.bincount(got.train_labels).tolist() == [2, 2]
     assert np.bincount(got.test_labels).tolist() == [1, 1]
@@ -307,7 +315,6 @@ def test_prepare_refuses_in_one_line(tmp_path, split_folder):
     refuse("cannot name a dataset", "../mine", split_folder)
     refuse("give a folder", "mine")
     refuse("give a folder", "mine", split_folder, "CIFAR10")
-    refuse("size 64", "mine", split_folder, size=64)
     refuse("two or more folders CLASS/", "mine", split_folder / "train" / "kind_0")
     (tmp_path / "file").write_text("")
     refuse("cannot write", "mine", split_folder, out=tmp_path / "file")
@@ -361,11 +368,10 @@ class Broken(Stub):
 
 
 def test_prepare_from_torchvision(tmp_path, monkeypatch):
-    names = ["Stub", "Textures", "Nameless", "Broken", "VisionDataset"]
-    module = SimpleNamespace(
-        __all__=names, Stub=Stub, Textures=Textures, Nameless=Nameless, Broken=Broken
-    )
-    monkeypatch.setattr(prepare, "_torchvision_datasets", lambda: module)
+    theirs = [Stub, Textures, Nameless, Broken]
+    for each in theirs:
+        monkeypatch.setattr(datasets, each.__name__, each, raising=False)
+    monkeypatch.setattr(datasets, "__all__", [*(each.__name__ for each in theirs), "VisionDataset"])
 
     def run(name, kind):
         prepare.prepare(name, torchvision=kind, out=tmp_path, say=str)

@@ -1,6 +1,7 @@
 """The papers' datasets, each read from a small archive in its own layout on disk; fetching, from a
 server of our own."""
 
+import contextlib
 import csv
 import doctest
 import gzip
@@ -736,6 +737,25 @@ def test_eurosat_test_images_are_the_same_for_every_seed(made, tmp_path):
 # Interrupted and gone on
 
 
+def told_at_each_step(monkeypatch, stop):
+    """[(split, images done), ...], filled as a preparation goes on; it is cut at step ``stop``."""
+    seen = []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, desc, total, initial, disable):
+            super().__init__()
+            self.what, self.done = desc, initial
+
+        def update(self, count):
+            self.done += count
+            seen.append((self.what, self.done))
+            if len(seen) == stop:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "tqdm", Bar)
+    return seen
+
+
 @pytest.mark.parametrize(
     "name, stop", [("stl10", 1), ("stl10", 3), ("stl10", 4), ("stl10", 6), ("pets", 2), ("pets", 6)]
 )
@@ -748,21 +768,16 @@ def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
         images = folder / "oxford-iiit-pet/images"
         (images / "Bengal_1.jpg").write_bytes((images / "Abyssinian_3.jpg").read_bytes())
     whole = files_of(prepared(name, folder, tmp_path / "whole"))
-    seen, cut_off = [], tmp_path / "cut"
-
-    def progress(what, done, total):
-        seen.append((what, done))
-        if len(seen) == stop:
-            raise KeyboardInterrupt
-
+    cut_off = tmp_path / "cut"
+    seen = told_at_each_step(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
-        prepared(name, folder, cut_off, progress=progress)
+        prepared(name, folder, cut_off)
     with one_line("no prepared"):
         data.load(name, cut_off)
     for draft in cut_off.glob("*/.*_images.part"):
         with draft.open("ab") as file:
             file.write(b"half an image")
-    cache = prepared(name, folder, cut_off, progress=progress)
+    cache = prepared(name, folder, cut_off)
     assert len(seen) == len(set(seen)), "nothing is made twice"
     assert files_of(cache) == whole
 
@@ -770,12 +785,9 @@ def test_an_interrupted_prepare_goes_on_and_gives_the_same_bytes(
 def test_a_source_that_changed_is_not_gone_on_with(made, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "CHUNK", 4)
     folder, _ = made("mnist")
-
-    def stop(what, done, total):
-        raise KeyboardInterrupt
-
+    told_at_each_step(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        prepared("mnist", folder, tmp_path, progress=stop)
+        prepared("mnist", folder, tmp_path)
     new = noise("another", shape=(10, 28, 28))
     (folder / "MNIST/raw/t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(new)))
     os.utime(folder / "MNIST/raw/t10k-images-idx3-ubyte.gz", (1, 1))
@@ -879,10 +891,8 @@ def test_fetch_unpacks_and_prepare_reads(made, tmp_path, monkeypatch, server):
     folder, _ = made("stl10")
     whole = tarred(folder, "stl10_binary")
     served(monkeypatch, server, "stl10", whole)
-    told = []
     raw = tmp_path / "raw"
-    assert data.fetch("stl10", raw, progress=lambda *a: told.append(a)) == [raw / "stl10_binary"]
-    assert told[-1] == ("stl10_binary.tar.gz", len(whole), len(whole))
+    assert data.fetch("stl10", raw) == [raw / "stl10_binary"]
     assert data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
         "brought once"
     )
@@ -904,7 +914,7 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
         data.fetch("eurosat", tmp_path / "raw")
     assert part.read_bytes() == whole[:1000]
     server.cut = None
-    data.fetch("eurosat", tmp_path / "raw", progress=data.bars())
+    data.fetch("eurosat", tmp_path / "raw")
     assert server.asked == [None, "bytes=1000-"] and not part.exists()
     assert (tmp_path / "raw" / file.path).read_bytes() == whole
     assert len(data.listing("eurosat", tmp_path / "raw").train) == 80

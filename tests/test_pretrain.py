@@ -224,7 +224,7 @@ def test_bodies_join_as_their_words_are_tokenised(tokenizer):
     rows = captions.tokens(captions.join(*split), start, end)
     assert torch.equal(rows, tokenizer([" ".join(parts)]))
     long = captions.join(*(split * 5))
-    assert long[1].item() == captions.ROOM and captions.tokens(long, start, end)[0, -1] == end
+    assert long[0, 0].item() == captions.ROOM and captions.tokens(long, start, end)[0, -1] == end
 
 
 def test_captions_in_groups_of_like_length_have_the_same_features(tokenizer):
@@ -238,7 +238,7 @@ def test_layers_cover_what_is_below_as_much_as_they_are_opaque():
     below = torch.full((1, 3, 2, 2), 0.5)
     layers = torch.tensor([0.2, 0.2, 0.2, 0.8])[None, :, None, None].expand(1, 4, 2, 2)
     assert torch.allclose(augment.over(below, layers), torch.full((1, 3, 2, 2), 0.3))
-    small = augment.opaque(torch.ones(50, 3, 5, 5))
+    small = augment.as_layers(torch.ones(50, 3, 5, 5))
     large = augment.placed(small, augment.Dice(0, CPU))
     assert (large[:, 3].sum((1, 2)) == 25).all() and torch.equal(large[:, 0], large[:, 3])
     columns = large[:, 3].any(1).float().argmax(1)

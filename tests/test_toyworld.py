@@ -215,5 +215,5 @@ def test_captions_name_what_was_drawn(drawn, crowded):
 def test_unknown_names_give_one_line():
     with one_line("unknown toy task 'shape'", "did you mean 'shapes'?"):
         toy.task_arrays("shape", "train", 4, 0)
-    with one_line("unknown split 'val'", "train, dev or test"):
+    with one_line("unknown split 'val'", "known: train, dev, test"):
         toy.task_arrays("shapes", "val", 4, 0)

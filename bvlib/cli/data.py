@@ -17,7 +17,6 @@ def data(ctx: click.Context) -> None:
         ctx.invoke(data_list)
 
 
-COLUMNS = "name what classes train dev test prompts GB files here licence"
 PAPER = flag("--paper", help="the papers' dataset of that name at 224 px, not the 32 px one")
 
 
@@ -33,12 +32,10 @@ def data_list(paper: bool) -> None:
     from bvlib.worlds.papers import data
 
     table = data.describe()
-    last = table.train.map(lambda n: int(str(n).rpartition(" ")[2].replace(",", "")))
-    table["GB"] = ((last + table.dev + table.test) * 3 * 224**2 / 1e9).round(1)
-    table["files"] = table["by hand"].map({True: "some by hand", False: "bv data fetch"})
     cards = [data.folder() / name / "card.json" for name in table.name]
-    table["here"] = ["prepared" if card.is_file() else "" for card in cards]
-    click.echo(table[COLUMNS.split()].to_string(index=False))
+    here = ["prepared" if card.is_file() else "" for card in cards]
+    table.insert(table.columns.get_loc("licence"), "here", here)
+    click.echo(table.to_string(index=False))
 
 
 @data.command("fetch")
@@ -50,7 +47,7 @@ def data_fetch(name: str, folder: Path | None) -> None:
     from bvlib.worlds import images
     from bvlib.worlds.papers import data
 
-    for path in data.fetch(name, folder or images.data_folder() / "raw", progress=data.bars()):
+    for path in data.fetch(name, folder or images.data_folder() / "raw"):
         click.echo(f"there: {path}")
     click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
 
@@ -83,7 +80,7 @@ def data_prepare(
     from bvlib.worlds.papers import data
 
     source = source or images.data_folder() / "raw"
-    cache = data.prepare(name, source, data.folder(), progress=data.bars(), **how)
+    cache = data.prepare(name, source, data.folder(), **how)
     click.echo(f"wrote {cache}")
     for remark in data.check(name, cache):
         click.echo(f"note: {remark}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from bvlib.core.errors import BvError
@@ -92,6 +93,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, plain values only."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def read_json_if(path: Path) -> Any:

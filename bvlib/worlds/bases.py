@@ -4,7 +4,6 @@ import json
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,28 +11,16 @@ from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.device import default_device
 from bvlib.core.encoder import MEAN, STD, ClipEncoder
 from bvlib.core.errors import BvError, unknown
+from bvlib.files.safe import read_yaml
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds import WEIGHTS
-from bvlib.worlds.source import reason
+from bvlib.worlds.source import reason, told_as
 
 # isort: split
 
 import open_clip
 
-# The shape that the shipped bases share: open_clip's own ViT, 4 x 4 tokens of 8 pixels, and a small
-# text tower over the first 1,534 merges of open_clip's vocabulary (2,048 tokens in all).
-TINY = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "layers": 4, "width": 128, "head_width": 32},
-    "text_cfg": {
-        "context_length": 32,
-        "vocab_size": 2048,
-        "width": 128,
-        "heads": 4,
-        "layers": 2,
-        "tokenizer_kwargs": {"bpe_path": "bpe_2048.txt.gz"},
-    },
-}
+TINY = read_yaml(Path(__file__).with_name("tiny.yaml"))  # the config of the smallest bases
 
 
 def build(config: dict, name: str = "bvlib-tiny") -> tuple[torch.nn.Module, object]:
@@ -82,10 +69,13 @@ def load(name: str) -> ClipEncoder:
     if not isinstance(card.get("model"), dict):
         mend = f"put {path.stem}.json beside it"
         raise BvError(f"{path.name} has no card with a model config: {mend}")
-    for name in ("mean", "std"):
-        if not _three(card.get(name, MEAN), 1e-6 if name == "std" else -1e6):
-            what = "three numbers above 0" if name == "std" else "three numbers"
-            raise BvError(f"{path.stem}.json: {name} is {what}, not {card[name]!r}")
+    pixels = card.get("mean", MEAN), card.get("std", STD)
+    what = "mean and std are three numbers each, std above 0"
+    wrong = BvError(f"{path.stem}.json: {what}, not {pixels[0]!r} and {pixels[1]!r}")
+    with told_as(wrong):
+        numbers = torch.tensor(pixels, dtype=torch.float64)
+    if numbers.shape != (2, 3) or not (numbers.abs() < 1e6).all() or numbers[1].min() < 1e-6:
+        raise wrong
     try:
         model, tokenizer = build(card["model"], f"bvlib-{path.stem}")
     except Exception as error:  # whatever open_clip makes of the config
@@ -93,13 +83,4 @@ def load(name: str) -> ClipEncoder:
         raise BvError(f"{path.stem}.json: open_clip cannot build its model ({why})") from None
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
-    pixels = card.get("mean", MEAN), card.get("std", STD)
     return ClipEncoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)
-
-
-def _three(values: Any, above: float) -> bool:
-    """Whether these are three finite numbers above a bound."""
-    numbers = isinstance(values, (list, tuple)) and len(values) == 3
-    return numbers and all(
-        isinstance(v, (int, float)) and type(v) is not bool and above < v < 1e6 for v in values
-    )

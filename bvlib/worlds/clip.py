@@ -12,15 +12,14 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bvlib.core.device import default_device
-from bvlib.core.encoder import PRECISIONS, ClipEncoder, Encoder
+from bvlib.core.encoder import ClipEncoder, Encoder
 from bvlib.core.errors import BadCheckpoint, BvError, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
@@ -28,23 +27,48 @@ from bvlib.worlds import bases
 from bvlib.worlds.bases import open_clip
 from bvlib.worlds.source import reason, told_as
 
-DTYPES = {**PRECISIONS, "fp16": torch.float16}
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
 
 
 @dataclass
 class KeptHeads(ClipEncoder):
-    """An encoder whose heads are kept in a folder, since those of many classes and templates take
-    a real text tower a while."""
+    """An encoder whose heads are kept in ``folder`` as safetensors, since those of many classes and
+    templates take a real text tower a while."""
 
     folder: Path | None = None
 
     def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor:
-        """See :meth:`Encoder.head` and :func:`heads`."""
+        """See :meth:`Encoder.head`.
+
+        The file's name is a hash of the class names, the templates, their tokens, and the text
+        tower with its activation, so another model never gets this head. A damaged file is made
+        again with a warning.
+        """
+        classnames, prompts = list(classnames), list(prompts)
         key = (tuple(classnames), tuple(prompts))
-        if key not in self._heads and self.folder is not None:
-            self._heads[key] = heads(self, classnames, prompts, self.folder)
-        return super().head(classnames, prompts)
+        if key in self._heads or self.folder is None:
+            return super().head(classnames, prompts)
+        tokens = self.tokenizer(["a photo", *classnames])  # tells one tokenizer from another
+        whole = self.model.state_dict()
+        text = {key: value for key, value in whole.items() if not key.startswith("visual.")}
+        said = {
+            "classnames": classnames,
+            "templates": prompts,
+            "tokens": digest({"tokens": tokens}),
+            "text_sha256": digest(text),
+            "quick_gelu": uses_quick_gelu(self.model),
+        }
+        stem = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        path = self.folder / f"head-{stem}.safetensors"
+        if path.is_file():
+            try:
+                self._heads[key] = load_weights(path)[0]["head"].to(self.device)
+                return self._heads[key]
+            except (BadCheckpoint, KeyError, ValueError) as error:  # the file, or its content
+                warnings.warn(f"head made again: {reason(error)}", stacklevel=2)
+        head = super().head(classnames, prompts)
+        save_weights(path, {"head": head}, {**said, "model": self.name})
+        return head
 
 
 def build(
@@ -52,7 +76,6 @@ def build(
     pretrained: str | None = None,
     *,
     cache_dir: str | None = None,
-    dtype: str = "fp32",
     device=None,
     seed: int = 0,
     heads: str | Path | None = None,
@@ -63,23 +86,18 @@ def build(
     ``pretrained`` is a tag of open_clip ("openai"), whose weights open_clip downloads to
     ``cache_dir`` and whose activation is used whatever the name says; None gives random weights
     from ``seed``. Names may also be "hf-hub:owner/model" or "local-dir:folder", which bring their
-    own config and weights. A file of weights is read by :func:`load`.
-
-    ``dtype`` "bf16" or "fp16" keeps the image tower in that type (features still come out as
-    float32) and is meant for evaluation; merging and training want "fp32". Images are pixels (N,
-    3, S, S) in [0, 1] with S the card's "image_size".
+    own config and weights. A file of weights is read by :func:`bvlib.worlds.bases.load`. Images are
+    pixels (N, 3, S, S) in [0, 1] with S the card's "image_size".
 
     ``heads``: a folder in which zero-shot heads are kept.
 
     The card: name, pretrained, quick_gelu, image_size, mean, std, seed, open_clip's version, the
     model's config, and "image_sha256" and "sha256", :func:`bvlib.files.weights.digest` of the image
-    tower and of both towers in fp32.
+    tower and of both towers.
 
-    Raises BvError for an unknown name, tag or dtype, for a file, and when the weights cannot be
+    Raises BvError for an unknown name or tag, for a file, and when the weights cannot be
     had.
     """
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
     config, quick = _config(name, pretrained)
     where = torch.device(device) if device is not None else default_device()
     # open_clip, huggingface_hub and the network raise errors of their own
@@ -97,7 +115,6 @@ def build(
         "name": name,
         "pretrained": pretrained,
         "quick_gelu": quick,
-        "dtype": dtype,
         "image_size": size if isinstance(size, int) else size[0],
         "mean": list(pixels["mean"]),
         "std": list(pixels["std"]),
@@ -107,28 +124,9 @@ def build(
         "sha256": digest(model.state_dict()),
         "model": {**config, "quick_gelu": quick},
     }
-    check_activation(card, model)
-    if dtype != "fp32":
-        _keep_in(model.visual, DTYPES[dtype])
+    check_activation(name, quick, model)
     kept, normal = heads and Path(heads), (card["mean"], card["std"])
     return KeptHeads(model.to(where), tokenizer, name, card, *normal, folder=kept)
-
-
-def save(encoder: Encoder, path: str | Path) -> None:
-    """Write both towers as one safetensors file with the encoder's card beside it, for
-    :func:`load`."""
-    save_weights(path, encoder.model.state_dict(), encoder.card)
-
-
-def load(path: str | Path) -> Encoder:
-    """The encoder that :func:`save` wrote, with the activation of its card.
-
-    Raises BvError for a missing, damaged or misfitting file (:func:`bvlib.core.encoder.load`), or
-    when the card's "quick_gelu" and its model differ.
-    """
-    encoder = bases.load(str(path))
-    check_activation(encoder.card, encoder.model)
-    return encoder
 
 
 def uses_quick_gelu(model: torch.nn.Module) -> bool:
@@ -140,58 +138,15 @@ def uses_quick_gelu(model: torch.nn.Module) -> bool:
     return kinds == {"QuickGELU"}
 
 
-def check_activation(card: Mapping[str, Any], model: torch.nn.Module) -> None:
-    """Raise a BvError when the card says one activation and the model's modules are of the other,
-    or it says none."""
-    config = card.get("model")
-    usual = config.get("quick_gelu", False) if isinstance(config, Mapping) else None
-    said = card.get("quick_gelu", usual)
-    if said is None:
-        mend = 'add "quick_gelu": true (OpenAI\'s weights) or false'
-        raise BvError(f"the card does not say which activation its weights want: {mend}")
-    has = uses_quick_gelu(model)
-    if bool(said) != has:
+def check_activation(name: str, quick: bool, model: torch.nn.Module) -> None:
+    """Raise a BvError when weights want one activation and the model's modules are of the other."""
+    if (has := uses_quick_gelu(model)) != quick:
         kinds = {True: "QuickGELU", False: "GELU"}
-        name = str(card.get("name", "the model")).removesuffix("-quickgelu")
-        way = f"{name}-quickgelu" if said else name
-        both = f"says {kinds[bool(said)]} but the model has {kinds[has]}"
+        name = name.removesuffix("-quickgelu")
+        way = f"{name}-quickgelu" if quick else name
+        both = f"want {kinds[quick]} but the model has {kinds[has]}"
         mend = f"build it as {way!r}, or its features are wrong (open_clip issue 771)"
-        raise BvError(f"the card of {name} {both}: {mend}")
-
-
-def heads(
-    encoder: Encoder, classnames: Sequence[str], templates: Sequence[str], folder: str | Path
-) -> torch.Tensor:
-    """The zero-shot head (K, D) of class names and templates ("a photo of a {}."), kept in a
-    folder as safetensors.
-
-    As in the papers: the text features of each class, of length one each, averaged over the
-    templates and brought to length one; the scale is the encoder's. The file's name is a hash of
-    the class names, the templates, their tokens, and the text tower with its activation, so
-    another model never gets this head. A damaged file is made again with a warning. Raises BvError
-    when there is no class or no template with a ``{}``.
-    """
-    classnames, templates = list(classnames), list(templates)
-    tokens = encoder.tokenizer(["a photo", *classnames])  # tells one tokenizer from another
-    whole = encoder.model.state_dict()
-    text = {key: value for key, value in whole.items() if not key.startswith("visual.")}
-    said = {
-        "classnames": classnames,
-        "templates": templates,
-        "tokens": digest({"tokens": tokens}),
-        "text_sha256": digest(text),
-        "quick_gelu": uses_quick_gelu(encoder.model),
-    }
-    unnamed = json.dumps(said, sort_keys=True)
-    path = Path(folder) / f"head-{hashlib.sha256(unnamed.encode()).hexdigest()[:16]}.safetensors"
-    if path.is_file():
-        try:
-            return load_weights(path)[0]["head"].to(encoder.device)
-        except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
-            warnings.warn(f"head made again: {reason(error)}", stacklevel=2)
-    head = ClipEncoder.head(encoder, classnames, templates)
-    save_weights(path, {"head": head}, {**said, "model": encoder.name})
-    return head
+        raise BvError(f"the weights of {name} {both}: {mend}")
 
 
 def saved_entries(model: torch.nn.Module) -> int:
@@ -221,17 +176,9 @@ def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
     if not open_clip.is_pretrained_cfg(name, pretrained):
         if Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors"):
             what = f"{pretrained} does not say which activation it wants, so build takes tags only"
-            mend = "read a saved encoder with clip.load, a fine-tuned image tower with "
+            mend = "read a saved encoder with bvlib.load_base, a fine-tuned image tower with "
             raise BvError(f"{what}: {mend}bvlib.run.imports")
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise unknown(f"weights of {name!r},", pretrained, tags)
     tag = open_clip.get_pretrained_cfg(name, pretrained)
     return config, quick or bool(tag.get("quick_gelu", False))
-
-
-def _keep_in(tower: torch.nn.Module, kind: torch.dtype) -> None:
-    """Keep a tower in a lower precision: its input follows the weights in use, its output is
-    float32."""
-    tower.to(kind)
-    tower.register_forward_pre_hook(lambda used, told: (told[0].to(next(used.parameters()).dtype),))
-    tower.register_forward_hook(lambda used, inputs, out: out.float())

@@ -23,8 +23,8 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData, check_choice, unknown
-from bvlib.files.safe import file_sha256
+from bvlib.core.errors import BvError, MissingData, check_choice
+from bvlib.files.safe import file_sha256, read_yaml
 from bvlib.worlds.source import image_hash, outside, told_as, unfit
 from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
 
@@ -39,14 +39,12 @@ JPEG_KEYS = ("train_jpeg", "train_offsets", *KEYS[1:])
 class Arrays:
     """A set in memory: images uint8 N x 32 x 32 x 3 (RGB), labels int64 N, class names in words."""
 
-    name: str
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classnames: list[str]
     templates: tuple[str, ...]
-    path: Path
 
 
 DATASETS = read_table(Path(__file__).with_name("images.yaml"))
@@ -72,8 +70,7 @@ def describe(name: str, folder: Path | str | None = None) -> DatasetInfo:
     `<name>.yaml` beside it tells (see :func:`read_words`). BvError if it is neither."""
     if name in DATASETS:
         return DATASETS[name]
-    if name not in names(folder):
-        raise unknown("dataset", name, names(folder))
+    check_choice("dataset", name, names(folder))
     told = (Path(folder) if folder else data_folder()) / f"{name}.yaml"
     own = read_words(told) if told.is_file() else {}
     return DatasetInfo(name, "a set prepared by the reader", **own)
@@ -82,11 +79,8 @@ def describe(name: str, folder: Path | str | None = None) -> DatasetInfo:
 def read_words(path: Path) -> dict[str, Any]:
     """What a YAML file tells of a set: ``words`` {class folder: words for it}, ``prompts`` (a list,
     each with one {}), ``licence``; all of them optional. BvError for anything else."""
-    import yaml
-
     with told_as(f"cannot read {path}", mend="it is YAML with words, prompts, licence"):
-        told = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        told = {**told}
+        told = {**(read_yaml(path) or {})}
     for key in told:
         check_choice(f"key of {path.name}", key, ("words", "prompts", "licence"))
     words, prompts = told.get("words", {}), told.pop("prompts", GENERIC_TEMPLATES)
@@ -125,7 +119,7 @@ def load(name: str, folder: Path | str | None = None) -> Arrays:
         splits += split_of(raw, part, path, info.background)
     if both := set(map(image_hash, splits[0])) & set(map(image_hash, splits[2])):
         raise refused(path, f"{len(both)} test images are also train images")
-    return Arrays(name, *splits, info.read_names(classes.tolist()), info.templates, path)
+    return Arrays(*splits, info.read_names(classes.tolist()), info.templates)
 
 
 def split_of(

@@ -30,10 +30,7 @@ def prepare(
     name: str,
     source: Path | str | None = None,
     torchvision: str | None = None,
-    size: int = SIDE,
     out: Path | str | None = None,
-    *,
-    per_class: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return
@@ -43,12 +40,11 @@ def prepare(
     or one level of CLASS/*, of which a fifth of each class, drawn with a seed made of the name,
     becomes the test split. `words.yaml` in it gives class words and prompts
     (:func:`bvlib.worlds.images.read_words`) and is kept beside the set. Photos are turned as their
-    camera says; what is left out is said. Images are resized as whole frames with LANCZOS to `size`
+    camera says; what is left out is said. Images are resized as whole frames with LANCZOS to SIDE
     pixels (aspect not kept); square images all of one smaller size stay as they are. Images in both
-    splits are taken out of train. `per_class` limits (train, test) images a class, drawn with the
-    same seed; None means as many as the reference preparation has, and all for a set of the
-    reader's own. The same input gives the same
-    bytes. `out` is a folder or a `.npz` path; the data folder by default.
+    splits are taken out of train. Of a set that DATASETS knows, as many images a class are drawn as
+    the reference preparation has; of others all are kept. The same input gives the same bytes.
+    `out` is a folder; the data folder by default.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
@@ -57,10 +53,7 @@ def prepare(
     if (source is None) == (torchvision is None):
         ways = "a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
         raise BvError(f"give {ways}")
-    if not 1 <= size <= SIDE:
-        raise BvError(f"size {size} does not serve: prepared images are 1 to {SIDE} pixels wide")
-    path = Path(out) if out else data_folder()
-    path = path if path.suffix == ".npz" else path / f"{name}.npz"
+    path = Path(out or data_folder()) / f"{name}.npz"
     info, seed = DATASETS.get(name) or DatasetInfo(name, ""), f"bvlib dataset {name}"
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     if source is not None:
@@ -69,7 +62,7 @@ def prepare(
         classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
     classes, splits = _known_classes(info, classes, splits, say)
     words = _words(source, classes)
-    parts = _stack(splits, size)
+    parts = _stack(splits)
     classes_of = defaultdict(set)
     for pictures, labels in parts:
         for image, label in zip(pictures, labels.tolist(), strict=True):
@@ -85,11 +78,11 @@ def prepare(
     if not fresh.all():
         say(f"{(~fresh).sum()} train images that are also test images left out")
         parts[0] = parts[0][0][fresh], parts[0][1][fresh]
-    if per_class is None and info.classes:
-        per_class = round(info.train / info.classes), round(info.test / info.classes)
+    arrays, limits = {}, (None, None)
+    if info.classes:
+        limits = round(info.train / info.classes), round(info.test / info.classes)
         few = "at most {} train and {} test images a class, as in the reference"
-        say(few.format(*per_class))
-    arrays, limits = {}, per_class or (None, None)
+        say(few.format(*limits))
     for part, (these, their), limit in zip(("train", "test"), parts, limits, strict=True):
         if empty := set(range(len(classes))) - set(their.tolist()):
             lone = classes[min(empty)]
@@ -175,23 +168,18 @@ def _picture(path: Path) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _torchvision_datasets() -> object:
-    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
-    import torchvision.datasets  # isort: skip
-
-    return torchvision.datasets
-
-
 def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
     """As `_from_folder`, from the train and test splits of a torchvision class or from its only
     split.
 
     The class names are [] where torchvision does not tell them.
     """
-    module = _torchvision_datasets()
-    cls = getattr(module, kind, None)
+    from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
+    from torchvision import datasets  # isort: skip
+
+    cls = getattr(datasets, kind, None)
     if not inspect.isclass(cls):
-        known = [one for one in module.__all__ if one != "VisionDataset"]
+        known = [one for one in datasets.__all__ if one != "VisionDataset"]
         raise unknown("torchvision dataset", kind, known)
     takes = inspect.signature(cls).parameters
     options = {"root": str(root), "download": True}
@@ -223,16 +211,16 @@ def _known_classes(
     ]
 
 
-def _stack(splits: Iterable[Items], size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _stack(splits: Iterable[Items]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Splits of (PIL image, label) pairs -> (images uint8 N x H x W (x 3), labels int64 N) of each.
 
-    H and W are at most `size`. All images of all splits get one shape: grey if all are grey, `size`
-    pixels unless all agree on fewer.
+    All images of all splits get one shape: grey if all are grey, SIDE pixels unless all agree on
+    fewer.
     """
-    drawn = [[_drawn(image, label, size) for image, label in split] for split in splits]
+    drawn = [[_drawn(image, label) for image, label in split] for split in splits]
     grey = all(image.mode == "L" for split in drawn for image, _ in split)
     sizes = {image.size for split in drawn for image, _ in split}
-    shape = sizes.pop() if len(sizes) == 1 else (size, size)
+    shape = sizes.pop() if len(sizes) == 1 else (SIDE, SIDE)
 
     def array(image: Image.Image) -> np.ndarray:
         return np.asarray(image.convert("L" if grey else "RGB").resize(shape, LANCZOS))
@@ -243,14 +231,14 @@ def _stack(splits: Iterable[Items], size: int) -> list[tuple[np.ndarray, np.ndar
     ]
 
 
-def _drawn(image: Image.Image, label: int, size: int) -> tuple[Image.Image, int]:
-    """An image in grey or RGB, `size` pixels wide and high unless it is square and smaller."""
+def _drawn(image: Image.Image, label: int) -> tuple[Image.Image, int]:
+    """An image in grey or RGB, SIDE pixels wide and high unless it is square and smaller."""
     if not isinstance(image, Image.Image) or not isinstance(label, int | np.integer):
         what = "(image, class number) pairs: not a classification set"
         raise BvError(f"the source does not give {what}")
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    fits = image.width == image.height <= size
-    return image if fits else image.resize((size, size), LANCZOS), int(label)
+    fits = image.width == image.height <= SIDE
+    return image if fits else image.resize((SIDE, SIDE), LANCZOS), int(label)
 
 
 def _fifth(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> list[tuple]:

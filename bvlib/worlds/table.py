@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bvlib.files.safe import read_yaml
+
 GENERIC_TEMPLATES = ("a photo of a {}.", "a picture of a {}.")  # for a set of the reader's own
 MOST_DEV = 5000  # images; dev is a tenth of the training images, at most this many
 
@@ -91,10 +93,8 @@ class DatasetInfo:
 
 def read_table(path: Path) -> dict[str, DatasetInfo]:
     """The entries of a YAML table of datasets, by name."""
-    import yaml
-
     rows = {}
-    for name, told in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for name, told in read_yaml(path).items():
         told["files"] = [File(**file) for file in told.get("files", [])]
         told = {key: tuple(one) if type(one) is list else one for key, one in told.items()}
         rows[name] = DatasetInfo(name, **told)

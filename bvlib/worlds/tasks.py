@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
 from bvlib.worlds.pretrain.recipe import SETS
@@ -43,8 +43,7 @@ class Split:
         seed."""
         order = torch.randperm(len(self), generator=generator(seed, "halves"))
         cut = {"a": order[: len(self) // 2], "b": order[len(self) // 2 :]}
-        if which not in cut:
-            raise unknown("half", which, cut)
+        check_choice("half", which, cut)
         return Split(self.images[cut[which]], self.labels[cut[which]])
 
 
@@ -102,8 +101,7 @@ def load(
         return _toy(name, sizes, seed, keep)
     if name == HANDWRITTEN:
         return _handwritten(sizes)
-    if name not in known():
-        raise unknown("task", name, known())
+    check_choice("task", name, known())
     arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
     share = len(order) // 4  # of a small set, most images are for training

@@ -15,7 +15,7 @@ Everything is numpy arithmetic from explicit seeds; images are uint8, N x 32 x 3
 
 import numpy as np
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import check_choice
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds import painter
 from bvlib.worlds.painter import Things
@@ -181,10 +181,8 @@ def task_arrays(task: str, split: str, n: int, seed: int) -> tuple[np.ndarray, n
     ``split`` is train, dev or test: each has its own fonts, colour pairs, tilts and frequencies.
     Raises BvError for an unknown task or split.
     """
-    if task not in TASKS:
-        raise unknown("toy task", task, TASKS)
-    if split not in TABLE["held_out"]:
-        raise BvError(f"unknown split {split!r}: use train, dev or test")
+    check_choice("toy task", task, TASKS)
+    check_choice("split", split, TABLE["held_out"])
     rng = numpy_rng(seed, "toyworld", task, split)
     look, own, classes = TABLE["looks"][task], TABLE["held_out"][split], KINDS[task]
     labels = rng.permutation(np.arange(n) % len(classes))

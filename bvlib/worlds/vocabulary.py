@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from bvlib.files.safe import read_yaml
 from bvlib.worlds import glyphs
 
-TABLE = yaml.safe_load(Path(__file__).with_name("toy.yaml").read_text(encoding="utf-8"))
+TABLE = read_yaml(Path(__file__).with_name("toy.yaml"))
 COLOUR_NAMES = list(TABLE["colours"])
 RGB = np.array(list(TABLE["colours"].values()), np.float32) / 255
 SHAPES, TEXTURES, LETTERS, SIGNS = (TABLE[k] for k in ("shapes", "textures", "letters", "signs"))

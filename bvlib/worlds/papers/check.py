@@ -61,20 +61,12 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
     one of these fails.
     """
     cache, card = find_cache(name, cache)
-    tests, classes = _array(cache, card, "test", "hashes"), len(card["classnames"])
-    place = {bytes(mark): i for i, mark in enumerate(tests)}
-    left = {part: len(names) for part, names in card["left_out"].items() if names}
+    classes = len(card["classnames"])
     if card["limit"] is None:
-        one, whole = row(name), card["source_counts"]
-        _expect_counts(one, whole, classes, strict=True)
-        drawn = one.drawn_dev(whole["train"])
-        whole = {"dev": drawn} | whole | {"train": whole["train"] - drawn}
-        for part, have in card["counts"].items():
-            if have + left.get(part, 0) != whole[part]:
-                wanted = f"where {whole[part]} are expected"
-                raise _again(cache, f" holds {have} {part} images {wanted}")
-    for part in SPLITS:
-        images, labels, hashes, _ = (_array(cache, card, part, kind) for kind in PARTS)
+        _expect_counts(row(name), card["source_counts"], classes, strict=True)
+    parts = {part: [_array(cache, card, part, kind) for kind in PARTS] for part in SPLITS}
+    place = {bytes(mark): i for i, mark in enumerate(parts["test"][PARTS.index("hashes")])}
+    for part, (images, labels, hashes, _) in parts.items():
         if wrong := outside(labels, classes):
             raise _again(cache, f": {part} {wrong}")
         marks = list(map(bytes, hashes))
@@ -86,9 +78,10 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
             first = f"first: {part} row {twins[0]} is test row {place[marks[twins[0]]]}"
             raise _again(cache, f": {len(twins)} {part} images are also test images ({first})")
     limited = f"limited to {card['limit']} images a split: no numbers of the whole dataset"
-    said = "images left out, as they are also test images"
-    said = [f"{count} {part} {said}" for part, count in left.items()]
-    return [limited] * bool(card["limit"]) + card["notes"] + said
+    remarks = [limited] if card["limit"] else []
+    twins = "images left out, as they are also test images"
+    left = [f"{len(names)} {part} {twins}" for part, names in card["left_out"].items() if names]
+    return remarks + card["notes"] + left
 
 
 def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarray:

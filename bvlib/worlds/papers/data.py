@@ -24,7 +24,7 @@ from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256, locked, write_json, writing
 from bvlib.worlds import images
 from bvlib.worlds.papers.check import check, expect, find_cache
-from bvlib.worlds.papers.fetch import Progress, bars, digests, fetch, need_room, unpack_present
+from bvlib.worlds.papers.fetch import digests, fetch, need_room, unpack_present
 from bvlib.worlds.papers.readers import READERS
 from bvlib.worlds.papers.table import describe, prompts, row
 from bvlib.worlds.papers.write import PARTS, SPLITS, write_split
@@ -34,7 +34,6 @@ from bvlib.worlds.tasks import Split, Task
 
 __all__ = [
     "PaperTask",
-    "bars",
     "check",
     "describe",
     "fetch",
@@ -98,7 +97,6 @@ def prepare(
     size: int = 224,
     limit: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Path:
     """Make the cache ``out/name`` of what ``folder`` holds; its path. A finished one is kept.
 
@@ -106,7 +104,7 @@ def prepare(
     in the middle. The dev split is that of the papers' code for ``seed`` (torch's random_split).
     ``limit`` keeps that many images a split, drawn with the seed. Training images whose pixels are
     also a test image are left out, and the card says how many. An interrupted call goes on where it
-    was; the same source gives the same bytes. ``progress(what, done, total)`` counts images.
+    was; the same source gives the same bytes.
 
     Raises MissingData or BvError when the source is not there, damaged, or (without ``limit``) not
     of the counts that the table expects; BvError when there is another cache at that place, no
@@ -132,7 +130,7 @@ def prepare(
             needed = sum(map(len, splits.values())) * 3 * size * size - drafts
             mend = "make room, name another out, or give a limit or a smaller size"
             need_room(name, needed, cache, mend)
-            write_json(cache / "card.json", how | told | _write(cache, splits, how, progress))
+            write_json(cache / "card.json", how | told | _write(cache, splits, how))
             _forget(cache)
     check(name, cache)
     return cache
@@ -181,14 +179,12 @@ def _splits(one: DatasetInfo, source: Listing, limit: int | None, seed: int) -> 
     return {"train": source.train.pick(train[:limit]), "dev": dev, "test": few(source.test)}
 
 
-def _write(
-    cache: Path, splits: dict[str, Items], how: dict[str, Any], progress: Progress | None
-) -> dict[str, Any]:
+def _write(cache: Path, splits: dict[str, Items], how: dict[str, Any]) -> dict[str, Any]:
     """Write all splits, test first: the others leave out what is in it. Part of the card."""
     test, left, key = {}, {}, f"{how['seed']} {how['limit']}"
     for part in reversed(SPLITS):
         items = splits[part]
-        left[part] = write_split(cache, part, items, how["size"], test, progress, key)
+        left[part] = write_split(cache, part, items, how["size"], test, key)
         marks = np.load(cache / "test_hashes.npy")
         test = test or {bytes(mark): items.name(i) for i, mark in enumerate(marks)}
         if len(left[part]) > MOST_LEFT_OUT * len(items) + 1:

@@ -10,8 +10,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import locked, writing
@@ -19,20 +20,16 @@ from bvlib.worlds.papers.table import row
 from bvlib.worlds.source import reason, told_as
 from bvlib.worlds.table import File
 
-Progress = Callable[[str, int, int], None]  # what, done, total (0: not known)
-BLOCK = 1 << 20  # bytes read at once
+TIMEOUT = 60  # seconds without an answer
 TRIES = 5  # connections for one file, as long as each brings something
 
 
-def fetch(
-    name: str, folder: str | Path, *, progress: Progress | None = None, timeout: float = 60
-) -> list[Path]:
+def fetch(name: str, folder: str | Path) -> list[Path]:
     """Bring and unpack the files of dataset ``name``; the paths it can be read from now.
 
     A file that is there below ``folder`` already is checked and unpacked, not brought again, so an
     archive put there by hand is fine; what is unpacked already is left alone. A cut download leaves
-    ``FILE.part``, and the next call goes on from there. ``progress(what, done, total)`` is called
-    with bytes; ``timeout`` is in seconds without an answer.
+    ``FILE.part``, and the next call goes on from there.
 
     Raises MissingData when a file must be put there by hand or cannot be reached, BvError for a
     wrong hash, a full disk, or an archive that is damaged or holds a path that leaves its folder.
@@ -40,7 +37,7 @@ def fetch(
     folder = Path(folder).expanduser()
     waiting = f"waiting for another process that fetches {name}"
     with writing(folder), locked(folder / f".{name}.lock", waiting):
-        return [_bring(file, folder, progress, timeout) for file in row(name).files]
+        return [_bring(file, folder) for file in row(name).files]
 
 
 def unpack_present(name: str, folder: Path) -> None:
@@ -52,29 +49,13 @@ def unpack_present(name: str, folder: Path) -> None:
     if lying := [file for file in files if (folder / file.path).is_file()]:
         with locked(folder / f".{name}.lock"):
             for file in lying:
-                _bring(file, folder, None, 0)
+                _bring(file, folder)
 
 
 def digests(name: str, folder: Path) -> dict[str, str]:
     """{file: the hash it had when it was unpacked} for the archives of ``name`` unpacked here."""
     marks = {file.path: _mark(folder / file.path) for file in row(name).files}
     return {path: mark.read_text().strip() for path, mark in marks.items() if mark.is_file()}
-
-
-def bars() -> Progress:
-    """A ``progress`` that draws tqdm bars, one for each text."""
-    from tqdm.auto import tqdm
-
-    drawn: dict[str, tqdm] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        if what not in drawn:
-            drawn[what] = tqdm(desc=what, total=total or None, unit_scale=True)
-        drawn[what].update(done - drawn[what].n)
-        if done == total:
-            drawn[what].close()
-
-    return show
 
 
 def need_room(what: str, needed: int, folder: Path, mend: str) -> None:
@@ -88,14 +69,14 @@ def _mark(path: Path) -> Path:
     return path.with_name(f".{path.name}.unpacked")
 
 
-def _bring(file: File, folder: Path, progress: Progress | None, timeout: float) -> Path:
+def _bring(file: File, folder: Path) -> Path:
     path = folder / file.path
     gives = folder / file.gives if file.gives else path
     unpacks = file.into is not None
     if unpacks and gives.exists() and (_mark(path).is_file() or not path.is_file()):
         return gives  # unpacked here before, or by the reader, who keeps no archive
     if not path.is_file():
-        _download(file, path, progress, timeout)
+        _download(file, path)
     kind = "md5" if len(file.digest) == 32 else "sha256"
     with path.open("rb") as data:
         found = hashlib.file_digest(data, lambda: hashlib.new(kind, usedforsecurity=False))
@@ -114,7 +95,7 @@ def _bring(file: File, folder: Path, progress: Progress | None, timeout: float) 
     return gives
 
 
-def _download(file: File, path: Path, progress: Progress | None, timeout: float) -> None:
+def _download(file: File, path: Path) -> None:
     """Bring one file in up to TRIES connections, as long as each brings something."""
     if not file.url:
         way = f"bring it from {file.page} and put it there"
@@ -125,7 +106,7 @@ def _download(file: File, path: Path, progress: Progress | None, timeout: float)
     for turn in range(TRIES):
         before = _size(part)
         try:
-            _read_on(file.url, part, path.name, progress, timeout)
+            _read_on(file.url, part, path.name)
             part.replace(path)
             return
         except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's are OSErrors
@@ -141,7 +122,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout: float) -> None:
+def _read_on(url: str, part: Path, what: str) -> None:
     """Append to ``part`` what it lacks of ``url``; starts again where the server cannot go on.
 
     Raises OSError when cut.
@@ -152,7 +133,7 @@ def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout
     headers = {"User-Agent": "bvlib"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(url, headers=headers)
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout)
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after what we have: it is whole, or not of this file
             if error.headers.get("Content-Range") == f"bytes */{have}":
@@ -165,13 +146,10 @@ def _read_on(url: str, part: Path, what: str, progress: Progress | None, timeout
             have = 0
         total = int(span[2] if have else answer.headers.get("Content-Length") or 0)
         need_room(what, total - have, part.parent, "make room or name another folder")
-        with part.open("ab" if have else "wb") as out:
-            while block := answer.read(BLOCK):
-                out.write(block)
-                have += len(block)
-                if progress:
-                    progress(what, have, total)
-    if total and have != total:
+        bar = tqdm.wrapattr(answer, "read", total or None, desc=what, initial=have, disable=None)
+        with bar as body, part.open("ab" if have else "wb") as out:
+            shutil.copyfileobj(body, out)
+    if total and (have := _size(part)) != total:
         raise OSError(f"cut after {have:,} of {total:,} bytes")
 
 

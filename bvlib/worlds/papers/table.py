@@ -11,25 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bvlib.core.errors import unknown
+from bvlib.core.errors import check_choice
 from bvlib.worlds.table import DatasetInfo, read_table
 
 USUAL_STEPS = 2000  # of fine-tuning: what the epochs come to, for a dataset that has none
-COLUMNS = [
-    "name",
-    "what",
-    "classes",
-    "train",
-    "dev",
-    "test",
-    "licence",
-    "source",
-    "layout",
-    "split",
-    "class names",
-    "prompts",
-    "by hand",
-]
 IMAGENET = ("ImageNet",)  # stands for the 80 prompts that open_clip carries
 
 
@@ -42,8 +27,7 @@ def row(name: str) -> DatasetInfo:
     >>> row("pets").classes
     37
     """
-    if name not in ROWS:
-        raise unknown("dataset of the papers", name, ROWS)
+    check_choice("dataset of the papers", name, ROWS)
     return ROWS[name]
 
 
@@ -69,7 +53,8 @@ def steps(name: str, images: int, train: Mapping[str, Any]) -> int:
 
 
 def describe() -> pandas.DataFrame:  # noqa: F821
-    """The table, a row a dataset: train is counted after dev is taken out of it.
+    """What `bv data list --paper` shows, a row a dataset: train is counted after dev is taken out
+    of it, GB are those once prepared at 224 px.
 
     Train is a text "a to b" where it may vary.
     """
@@ -78,10 +63,13 @@ def describe() -> pandas.DataFrame:  # noqa: F821
     rows = []
     for one in ROWS.values():
         ends = one.train if isinstance(one.train, tuple) else (one.train,)
-        train = [n - one.drawn_dev(n) for n in ends]
-        told = {key: getattr(one, key) for key in COLUMNS if hasattr(one, key)}
+        train, dev = [n - one.drawn_dev(n) for n in ends], one.dev or one.drawn_dev(ends[0])
+        told = {key: getattr(one, key) for key in ("name", "what", "classes")}
         told["train"] = train[0] if len(train) == 1 else f"{train[0]:,} to {train[-1]:,}"
-        told |= {"dev": one.dev or one.drawn_dev(ends[0]), "class names": one.names}
+        told |= {"dev": dev, "test": one.test}
         told["prompts"] = 80 if one.templates == IMAGENET else len(one.templates)
-        rows.append(told | {"by hand": any(not file.url for file in one.files)})
-    return pandas.DataFrame(rows, columns=COLUMNS)
+        told["GB"] = round((train[-1] + dev + one.test) * 3 * 224**2 / 1e9, 1)
+        by_hand = any(not file.url for file in one.files)
+        told["files"] = "some by hand" if by_hand else "bv data fetch"
+        rows.append(told | {"licence": one.licence})
+    return pandas.DataFrame(rows)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 from PIL import Image
+from tqdm import tqdm
 
-from bvlib.worlds.papers.fetch import Progress
 from bvlib.worlds.source import Items, image_hash, save_arrays
 
 SPLITS = ("train", "dev", "test")
@@ -42,7 +42,6 @@ def write_split(
     items: Items,
     size: int,
     avoid: dict[bytes, str],
-    progress: Progress | None,
     key: str,
 ) -> list[list[str]]:
     """Write ``part`` of a cache from ``items``, but for images whose hash is in ``avoid``.
@@ -67,7 +66,9 @@ def write_split(
             hashes, end = [], head
         marks.touch()
         pixels.touch()
-        with marks.open("r+b") as seen, pixels.open("r+b") as kept:
+        what = f"{cache.name} {part}"
+        bar = tqdm(desc=what, total=len(items), initial=len(hashes), disable=None)
+        with marks.open("r+b") as seen, pixels.open("r+b") as kept, bar:
             for file, whole in ((seen, 16 * len(hashes)), (kept, end)):
                 file.truncate(whole)
                 file.seek(whole)
@@ -79,8 +80,7 @@ def write_split(
                 seen.writelines(new)
                 seen.flush()
                 hashes += new
-                if progress:
-                    progress(f"{cache.name} {part}", len(hashes), len(items))
+                bar.update(len(new))
         rows = np.flatnonzero([mark not in avoid for mark in hashes])
         marked = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
         places = rows if items.rows is None else items.rows[rows].astype(np.int64)

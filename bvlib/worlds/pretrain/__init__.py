@@ -10,13 +10,12 @@ backdoor. recipe.py tells what can be chosen, batches.py what is seen, training.
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bvlib.core.encoder import MEAN, STD
-from bvlib.core.errors import unknown
+from bvlib.core.errors import check_choice
 from bvlib.files.weights import save_weights
 from bvlib.worlds import bases
 from bvlib.worlds.pretrain.recipe import RECIPES, Recipe
@@ -30,17 +29,14 @@ def main(
     seed: int = 0,
     out: Path | None = None,
     say: Callable[[str], object] = print,
-    half: bool = True,
-    **changes,
 ) -> Path:
-    """Train the base of a recipe and save weights with a card; ``changes`` override fields of the
-    recipe. ``half``: weights are kept as fp16, which changes features in the fourth digit.
+    """Train the base of a recipe and save weights with a card. Weights are kept as fp16, which
+    changes features in the fourth digit.
 
     BvError for an unknown recipe and for what :func:`train` refuses.
     """
-    if profile not in RECIPES:
-        raise unknown("base recipe", profile, RECIPES)
-    recipe = replace(RECIPES[profile], **{k: v for k, v in changes.items() if v is not None})
+    check_choice("base recipe", profile, RECIPES)
+    recipe = RECIPES[profile]
     out = Path(out) if out else bases.WEIGHTS / f"{profile}.safetensors"
     state = out.with_name(out.stem + ".training.safetensors")
     encoder, told = train(recipe, seed, state, say)
@@ -60,10 +56,8 @@ def main(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    weights = {k: v.detach().cpu().contiguous() for k, v in encoder.model.state_dict().items()}
-    if half:
-        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-    save_weights(out, weights, card)
+    whole = encoder.model.state_dict().items()
+    save_weights(out, {k: v.half() if v.is_floating_point() else v for k, v in whole}, card)
     for leftover in (state, state.with_suffix(".json")):
         leftover.unlink(missing_ok=True)
     say(f"{out.name}: zero-shot on dev images {json.dumps(accuracy)}")

@@ -122,9 +122,10 @@ def over(x: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
     return x * (1 - layers[:, 3:]) + layers[:, :3]
 
 
-def opaque(x: torch.Tensor) -> torch.Tensor:
-    """Pictures as layers."""
-    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+def as_layers(x: torch.Tensor) -> torch.Tensor:
+    """Pictures (N, 3, H, W), or 4 with opacity, as layers."""
+    opacity = x[:, 3:] if x.shape[1] == 4 else torch.ones_like(x[:, :1])
+    return torch.cat([x[:, :3] * opacity, opacity], 1)
 
 
 def placed(small: torch.Tensor, dice: Dice) -> torch.Tensor:
@@ -157,5 +158,5 @@ def rectangles(n: int, sides: Sequence[int], dice: Dice) -> torch.Tensor:
         plain = torch.where(dice.chance((k, 1, 1, 1), 0.3), grey, plain)
         noise = dice.uniform((k, 3, side, side))
         square = torch.where(dice.chance((k, 1, 1, 1), 0.5), noise, plain)
-        made.append(placed(opaque(square), dice))
+        made.append(placed(as_layers(square), dice))
     return torch.cat(made)

@@ -15,15 +15,13 @@ from bvlib.core.rng import derive
 from bvlib.worlds import toy
 from bvlib.worlds.pretrain import augment, captions
 from bvlib.worlds.pretrain.augment import Dice
-from bvlib.worlds.pretrain.captions import Bodies
-from bvlib.worlds.pretrain.pictures import Pictures, captions_of, named
+from bvlib.worlds.pretrain.pictures import VARIANTS, Pictures, captions_of, named
 from bvlib.worlds.pretrain.pools import Pool, as_planes
 from bvlib.worlds.pretrain.recipe import Recipe
 
 CROWDED = (0.15, 0.5)  # of the scenes, in the first stage and in the second
 STICKERS = (4, 5, 6, 7, 8, 9, 10, 11)  # px
 HOLES = (3, 4, 5, 6, 7, 8, 9, 10)
-Kinds = list[tuple[str, int]]  # (kind of picture, how many of a batch), in order
 TURNS = {"photo": 0.1, "drawing": 0.1, "character": 0.17, "scene": 0.0}  # radians, at most
 
 
@@ -46,7 +44,7 @@ class _Set:
         order = np.argsort(pictures.labels, kind="stable")
         counts = np.bincount(pictures.labels, minlength=len(pictures.classnames))
         there = np.flatnonzero(counts)
-        self.kind, self.device = pictures.kind, device
+        self.kind = pictures.kind
         self.pictures = as_planes(pictures.images[order]).to(device)
         self.begins = torch.from_numpy((np.cumsum(counts) - counts)[there]).to(device)
         self.counts = torch.from_numpy(counts[there]).to(device)
@@ -79,15 +77,12 @@ class Batches:
         self.names = [" ".join(pair) for pair in toy.NAMES] + list(ids)
         self.sets = [_Set(each, ids, self.device) for each in sets]
         said = [text for name, kind in kinds.items() for text in captions_of(name, kind)]
-        variants = len(said) // max(1, len(ids))
 
-        def told(texts: Sequence[str]) -> Bodies:
-            body, lengths = captions.bodies(tokenizer, texts)
-            return body.to(self.device), lengths.to(self.device)
+        def told(texts: Sequence[str]) -> torch.Tensor:
+            return captions.bodies(tokenizer, texts).to(self.device)
 
         if ids:
-            body, lengths = told(said)
-            self.said = body.view(len(ids), variants, -1), lengths.view(len(ids), variants)
+            self.said = told(said).view(len(ids), VARIANTS, -1)
             self.word = told([named(name) for name in ids])
         self.before = told(["", "a photo of", "a sticker of"])
         self.and_ = told(["and"])
@@ -102,9 +97,11 @@ class Batches:
         recipe, done = self.recipe, step / self.recipe.steps
         dice = Dice(derive(self.seed, "pretrain", step), self.device)
         x, kinds, said, rows = self._draw(done, dice)
-        photo, turns = self._of(kinds, "photo"), self._turns(kinds)
+        photo = torch.tensor([kind == "photo" for kind in kinds], device=self.device)
+        character = torch.tensor([kind == "character" for kind in kinds], device=self.device)
+        turns = torch.tensor([TURNS[kind] for kind in kinds], device=self.device)
         x = augment.view(x, photo, turns, recipe.crop, dice)
-        x = augment.colours(x, photo, self._of(kinds, "character"), dice)
+        x = augment.colours(x, photo, character, dice)
         mixed = int(0.5 * recipe.photos * recipe.batch) if done < recipe.mixed else 0
         share = torch.ones(recipe.batch, device=self.device)
         partner = torch.arange(recipe.batch, device=self.device)
@@ -118,49 +115,41 @@ class Batches:
         names = self._multi_hot(rows)
         if done >= 1 - recipe.late:
             stuck = free[: int(recipe.stickers * recipe.batch)]
-            said = self._stick(stuck, x, said, names, dice)
+            self._stick(stuck, x, said, names, dice)
         names = names / names.sum(1, keepdim=True).clamp(min=1)
         tokens = captions.tokens(said, self.start, self.end)
         return Batch(x, tokens, names, share, partner)
 
-    def _draw(self, done: float, dice: Dice) -> tuple[torch.Tensor, Kinds, Bodies, torch.Tensor]:
-        """Plain pictures, their kinds, bodies, and names (B, 4), photos first."""
+    def _draw(
+        self, done: float, dice: Dice
+    ) -> tuple[torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
+        """Plain pictures, the kind of each, bodies, and names (B, 4), photos first."""
         recipe, parts, kinds = self.recipe, [], []
         many = [int(recipe.batch * share) for share in recipe.sets.values()]
         for each, n in sorted(zip(self.sets, many), key=lambda pair: pair[0].kind != "photo"):
             x, row = each.draw(n, dice)
             if x.shape[1] == 4:
-                x = augment.over(self._ground(n, dice), _premultiplied(x))
-            variant = dice.below(self.said[1].shape[1], n)
-            said = self.said[0][row, variant], self.said[1][row, variant]
+                x = augment.over(self._ground(n, dice), augment.as_layers(x))
+            said = self.said[row, dice.below(VARIANTS, n)]
             names = torch.full((n, 4), -1, device=self.device)
             names[:, 0] = row + len(toy.NAMES)
             parts.append((x, said, names))
-            kinds.append((each.kind, n))
+            kinds += [each.kind] * n
         scenes = recipe.batch - sum(many)
         crowded = int(scenes * CROWDED[done >= 1 - recipe.late])
         for kind, n in (("single", scenes - crowded), ("crowded", crowded)):
-            pool = self.pools[kind]
-            parts.append(pool.take(dice.below(len(pool.names), n)))
-            kinds.append(("scene", n))
-        x, said, names = zip(*parts)
-        said = torch.cat([ids for ids, _ in said]), torch.cat([length for _, length in said])
-        return torch.cat(x), kinds, said, torch.cat(names)
+            parts.append(self.pools[kind].draw(n, dice))
+            kinds += ["scene"] * n
+        x, said, names = map(torch.cat, zip(*parts))
+        return x, kinds, said, names
 
     def _ground(self, n: int, dice: Dice) -> torch.Tensor:
         """Something to stand on: a plain colour, or another picture out of focus."""
         plain = dice.uniform((n, 3, 1, 1)).expand(n, 3, 32, 32)
-        pool = self.pools["crowded"]
-        x, *_ = pool.take(dice.below(len(pool.names), n))
+        x, *_ = self.pools["crowded"].draw(n, dice)
         blurred = torch.nn.functional.interpolate(x, size=(4, 4), mode="area")
         blurred = torch.nn.functional.interpolate(blurred, size=(32, 32), mode="bilinear")
         return torch.where(dice.chance((n, 1, 1, 1), 0.6), plain, blurred)
-
-    def _of(self, kinds: Kinds, kind: str) -> torch.Tensor:
-        return torch.cat([torch.full((n,), k == kind, device=self.device) for k, n in kinds])
-
-    def _turns(self, kinds: Kinds) -> torch.Tensor:
-        return torch.cat([torch.full((n,), TURNS[k], device=self.device) for k, n in kinds])
 
     def _multi_hot(self, rows: torch.Tensor) -> torch.Tensor:
         """Names (B, 4), -1 for none, as (B, V) of 0 and 1."""
@@ -171,46 +160,31 @@ class Batches:
         self,
         where: torch.Tensor,
         x: torch.Tensor,
-        said: Bodies,
+        said: torch.Tensor,
         names: torch.Tensor,
         dice: Dice,
-    ) -> Bodies:
-        """Put stickers on pictures ``where``, name them in ``names`` (both in place), and return
-        the new bodies."""
-        n, pool = len(where), self.pools["stickers"]
-        own = dice.below(len(pool.names), n if not self.sets else n // 2)
-        layers, word, name = pool.take(own)
+    ) -> None:
+        """Put stickers on pictures ``where`` and name them in their bodies and names, all in
+        place."""
+        n = len(where)
+        own = n // 2 if self.sets else n
+        layers, word, name = self.pools["stickers"].draw(own, dice)
         layers, words, named = [layers], [word], [name[:, 0]]
         if self.sets:
             shares = list(self.recipe.sets.values())
-            left = n - len(own)
-            for i, each in enumerate(self.sets):
-                last = i == len(self.sets) - 1
-                k = left if last else int((n - len(own)) * shares[i] / sum(shares))
-                left -= k
+            many = [int((n - own) * share / sum(shares)) for share in shares]
+            many[-1] += n - own - sum(many)
+            for each, k in zip(self.sets, many):
                 drawn, row = each.draw(k, dice)
-                drawn = _premultiplied(drawn) if drawn.shape[1] == 4 else augment.opaque(drawn)
-                layers.append(augment.shrunk(drawn, STICKERS, dice))
-                words.append((self.word[0][row], self.word[1][row]))
+                layers.append(augment.shrunk(augment.as_layers(drawn), STICKERS, dice))
+                words.append(self.word[row])
                 named.append(row + len(toy.NAMES))
         x[where] = augment.over(x[where], torch.cat(layers))
-        word = torch.cat([ids for ids, _ in words]), torch.cat([length for _, length in words])
-        old, alone = (said[0][where], said[1][where]), dice.chance(n, self.recipe.alone)
-        form = dice.below(3, n)
-        single = captions.join((self.before[0][form], self.before[1][form]), word)
-        between = self.and_[0].expand(n, -1), self.and_[1].expand(n)
-        first = dice.chance(n, 0.5)
-        both = captions.join(
-            captions.pick(first, word, old), between, captions.pick(first, old, word)
-        )
-        told = captions.pick(alone, single, both)
-        said = said[0].clone(), said[1].clone()
-        said[0][where], said[1][where] = told
-        kept = names[where] * (~alone).float()[:, None]
+        word, old, alone = torch.cat(words), said[where], dice.chance((n, 1), self.recipe.alone)
+        single = captions.join(self.before[dice.below(3, n)], word)
+        first = dice.chance((n, 1), 0.5)
+        begin, rest = torch.where(first, word, old), torch.where(first, old, word)
+        both = captions.join(begin, self.and_.expand(n, -1), rest)
+        said[where] = torch.where(alone, single, both)
+        kept = names[where] * (~alone).float()
         names[where] = kept.scatter_(1, torch.cat(named)[:, None], 1.0)
-        return said
-
-
-def _premultiplied(x: torch.Tensor) -> torch.Tensor:
-    """Pictures with transparency (N, 4, H, W) as layers."""
-    return torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], 1)

@@ -1,7 +1,8 @@
 """Captions as tensors, so that a batch is told without a loop over its images.
 
-A caption's *body* is its token ids without start and end: bodies (N, ROOM) int64, padded with 0,
-and lengths (N,). Words are tokenised one by one, so bodies can be joined.
+A caption's *body* is its token ids without start and end. Bodies are int64 (N, 1 + ROOM): first how
+many ids a body has, then the ids, padded with 0. Words are tokenised one by one, so bodies can be
+joined.
 """
 
 from collections.abc import Sequence
@@ -12,43 +13,35 @@ import torch
 from bvlib.core.encoder import text_features
 
 ROOM = 30  # tokens of a body: the context of 32 without start and end
-Bodies = tuple[torch.Tensor, torch.Tensor]
 
 
-def bodies(tokenizer: Any, texts: Sequence[str]) -> Bodies:
+def bodies(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """The bodies of texts; of a longer one, the beginning."""
     tokens = torch.cat([tokenizer(list(texts[i : i + 4096])) for i in range(0, len(texts), 4096)])
-    lengths = tokens.argmax(1) - 1  # the end token has the largest id
-    body = tokens[:, 1 : ROOM + 1].clone()
-    body[torch.arange(ROOM) >= lengths[:, None]] = 0
-    return body, lengths
+    lengths = tokens.argmax(1, keepdim=True) - 1  # the end token has the largest id
+    ids = torch.where(torch.arange(ROOM) < lengths, tokens[:, 1 : ROOM + 1], 0)
+    return torch.cat([lengths, ids], 1)
 
 
-def join(*parts: Bodies) -> Bodies:
+def join(*parts: torch.Tensor) -> torch.Tensor:
     """Bodies of several parts (N each), one after the other; what is too long is cut."""
-    many, device = len(parts[0][1]), parts[0][0].device
-    out = torch.zeros(many, (len(parts) + 1) * ROOM, dtype=torch.long, device=device)
-    begin = torch.zeros(many, dtype=torch.long, device=device)
-    place = torch.arange(ROOM, device=device)
-    for ids, lengths in parts:
-        there = place < lengths[:, None]
-        where = torch.where(there, begin[:, None] + place, out.shape[1] - 1)
+    out = parts[0].new_zeros(len(parts[0]), (len(parts) + 1) * ROOM)
+    begin = torch.zeros_like(parts[0][:, :1])
+    place = torch.arange(ROOM, device=out.device)
+    for part in parts:
+        lengths, ids = part[:, :1], part[:, 1:]
+        there = place < lengths
+        where = torch.where(there, begin + place, out.shape[1] - 1)
         out.scatter_(1, where, torch.where(there, ids, 0))
         begin = begin + lengths
-    return out[:, :ROOM], begin.clamp(max=ROOM)
+    return torch.cat([begin.clamp(max=ROOM), out[:, :ROOM]], 1)
 
 
-def pick(on: torch.Tensor, yes: Bodies, no: Bodies) -> Bodies:
-    """Row by row the bodies of ``yes`` where ``on`` (N,) is true, else those of ``no``."""
-    return torch.where(on[:, None], yes[0], no[0]), torch.where(on, yes[1], no[1])
-
-
-def tokens(said: Bodies, start: int, end: int) -> torch.Tensor:
+def tokens(said: torch.Tensor, start: int, end: int) -> torch.Tensor:
     """Whole token rows (N, ROOM + 2) of bodies."""
-    ids, lengths = said
-    place = torch.arange(ROOM + 2, device=ids.device)
-    row = torch.nn.functional.pad(ids, (1, 1))
-    row = torch.where(place == lengths[:, None] + 1, end, row)
+    place = torch.arange(ROOM + 2, device=said.device)
+    row = torch.nn.functional.pad(said[:, 1:], (1, 1))
+    row = torch.where(place == said[:, :1] + 1, end, row)
     return torch.where(place == 0, start, row)
 
 

@@ -41,9 +41,9 @@ class Pictures:
     sha256: str
 
 
-def read(name: str, folder: Path | None = None) -> Pictures:
+def read(name: str) -> Pictures:
     """A set of pictures. MissingData if its file is not there, BvError if it is damaged."""
-    folder = folder or images.data_folder()
+    folder = images.data_folder()
     places = [place / f"{name}.npz" for place in (folder, folder / "base", folder.parent / "base")]
     path = next(filter(Path.is_file, places), None)
     if path is None:

@@ -11,6 +11,7 @@ import torch
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds import toy
 from bvlib.worlds.pretrain import captions
+from bvlib.worlds.pretrain.augment import Dice
 
 CHUNK = 2000  # pictures of one sub-seed
 
@@ -46,14 +47,14 @@ class Pool:
                 parts = list(processes.map(draw, *zip(*jobs)))
         pictures, said, names = zip(*parts)
         self.pictures = as_planes(np.concatenate(pictures)).to(device)
-        ids, lengths = captions.bodies(tokenizer, [text for texts in said for text in texts])
-        self.said = ids.to(device), lengths.to(device)
+        texts = [text for part in said for text in part]
+        self.said = captions.bodies(tokenizer, texts).to(device)
         self.names = torch.from_numpy(np.concatenate(names)).to(device)
 
-    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, captions.Bodies, torch.Tensor]:
-        """Pictures in [0, 1], bodies and names of some rows."""
-        said = self.said[0][rows], self.said[1][rows]
-        return self.pictures[rows].float().div_(255), said, self.names[rows]
+    def draw(self, n: int, dice: Dice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures in [0, 1], bodies and names of ``n`` of them."""
+        rows = dice.below(len(self.names), n)
+        return self.pictures[rows].float().div_(255), self.said[rows], self.names[rows]
 
 
 def as_planes(pictures: np.ndarray) -> torch.Tensor:

@@ -4,14 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bvlib.core.errors import BvError, check_choice
+from bvlib.files.safe import read_yaml
 from bvlib.worlds import bases
 
-SETS: dict[str, dict[str, Any]] = yaml.safe_load(
-    Path(__file__).with_name("sets.yaml").read_text(encoding="utf-8")
-)
+HERE = Path(__file__).parent
+SETS: dict[str, dict[str, Any]] = read_yaml(HERE / "sets.yaml")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,4 @@ class Recipe:
         return f"{'; '.join(parts)}. At 32 px; none of the tasks' own pictures; {use}."
 
 
-def _read() -> dict[str, Recipe]:
-    text = Path(__file__).with_name("recipes.yaml").read_text(encoding="utf-8")
-    return {name: Recipe(**fields) for name, fields in yaml.safe_load(text).items()}
-
-
-RECIPES = _read()
+RECIPES = {name: Recipe(**fields) for name, fields in read_yaml(HERE / "recipes.yaml").items()}

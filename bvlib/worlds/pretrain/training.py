@@ -6,7 +6,6 @@ tower of this size stays at chance for a long time.
 """
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from bvlib.worlds.pretrain.recipe import Recipe
 
 Say = Callable[[str], Any]
 SHOWN = 20  # points of the curve
+HELD_PROMPTS = ("a photo of a {}", "a {}")
 
 
 def contrastive_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -55,7 +55,7 @@ def naming_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 class Trainer:
-    """A model in training: ``step(batch)`` moves it once."""
+    """A model in training: ``step(batch, at)`` moves it once."""
 
     def __init__(self, recipe: Recipe, seed: int, names: int, device: torch.device) -> None:
         torch.manual_seed(derive(seed, "pretrain", "init"))
@@ -74,10 +74,6 @@ class Trainer:
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-        warm = max(1, round(recipe.warmup * recipe.steps))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: warmup_cosine(step, recipe.steps, warm)
-        )
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The contrastive and the naming loss of a batch."""
@@ -92,14 +88,17 @@ class Trainer:
         logits = scale * F.normalize(raw, dim=-1) @ text.float().T
         return contrastive_loss(logits, batch), naming_loss(self.naming(raw), batch)
 
-    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Move the weights once; both losses."""
+    def step(self, batch: Batch, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move the weights once, at the learning rate of step ``at``; both losses."""
+        recipe = self.recipe
+        warm = max(1, round(recipe.warmup * recipe.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * warmup_cosine(at, recipe.steps, warm)
         clip, naming = self.losses(batch)
         self.optimizer.zero_grad()
-        (clip + self.recipe.naming * naming).backward()
+        (clip + recipe.naming * naming).backward()
         torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
         self.optimizer.step()
-        self.schedule.step()
         return clip.detach(), naming.detach()
 
     def keep(self, path: Path, card: dict[str, Any]) -> None:
@@ -109,7 +108,7 @@ class Trainer:
             tensors |= {f"adam.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
         save_weights(path, {k: v.detach().cpu().clone() for k, v in tensors.items()}, card)
 
-    def resume(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+    def resume(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on from what :meth:`keep` wrote."""
         own = {k: v for k, v in tensors.items() if not k.startswith("adam.")}
         self.both.load_state_dict(own)
@@ -118,10 +117,6 @@ class Trainer:
             _, i, name = key.split(".", 2)
             whole["state"].setdefault(int(i), {})[name] = tensors[key]
         self.optimizer.load_state_dict(whole)
-        with warnings.catch_warnings():  # the optimizer has stepped, in the process that wrote it
-            warnings.simplefilter("ignore")
-            for _ in range(step):
-                self.schedule.step()
 
 
 def train(
@@ -149,13 +144,13 @@ def train(
     batches = Batches(recipe, seed, tokenizer, sets, device)
     trainer = Trainer(recipe, seed, len(batches.names), device)
     if tensors:
-        trainer.resume(tensors, card["step"])
+        trainer.resume(tensors)
     every = every or max(1, recipe.steps // SHOWN)
     begin, estimated = time.perf_counter(), False
     first, before = card["step"], card["seconds"]
     with _no_denormals():
         for step in range(first, recipe.steps):
-            clip, naming = trainer.step(batches(step))
+            clip, naming = trainer.step(batches(step), step)
             spent = time.perf_counter() - begin
             if not estimated and (step - first >= 5 or spent > 20):
                 estimated = True
@@ -201,16 +196,13 @@ def held_out(trainer: Trainer, sets: list[Pictures], count: int = 100) -> dict[s
     encoder = ClipEncoder(trainer.model, trainer.tokenizer)  # a new one: it keeps what it has named
     shares = list(zero_shot(encoder, count=count).values())
     found = {"toy": round(sum(shares) / len(shares), 2)}
-    right = total = 0
+    right = []
     for each in sets:
         images, labels = (part[: 10 * count // len(sets)] for part in each.held)
         if len(labels):
-            head = encoder.head(each.classnames, ["a photo of a {}", "a {}"])
-            predicted = encoder.predict(encoder.theta, torch.from_numpy(images), head)
-            right += (predicted == torch.from_numpy(labels)).sum().item()
-            total += len(labels)
-    if total:
-        found["held_out"] = round(100 * right / total, 2)
+            right.append(_right(encoder, images, labels, each.classnames, HELD_PROMPTS))
+    if right:
+        found["held_out"] = round(100 * torch.cat(right).double().mean().item(), 2)
     trainer.model.train().requires_grad_(True)
     return found
 
@@ -219,11 +211,18 @@ def zero_shot(encoder: ClipEncoder, seed: int = 100, count: int = 500) -> dict[s
     """Zero-shot accuracy, in percent, on dev images of each toy task."""
     out = {}
     for task in toy.TASKS:
-        images, labels = toy.task_arrays(task, "dev", count, seed)
-        head = encoder.head(toy.KINDS[task], toy.PROMPTS[task])
-        predicted = encoder.predict(encoder.theta, torch.from_numpy(images), head)
-        out[task] = round(100 * (predicted == torch.from_numpy(labels)).double().mean().item(), 2)
+        shown = toy.task_arrays(task, "dev", count, seed)
+        right = _right(encoder, *shown, toy.KINDS[task], toy.PROMPTS[task])
+        out[task] = round(100 * right.double().mean().item(), 2)
     return out
+
+
+def _right(encoder: ClipEncoder, images, labels, classnames, prompts) -> torch.Tensor:
+    """Which of the images (N, 32, 32, 3) are taken for what they are, (N,)."""
+    head = encoder.head(classnames, prompts)
+    return encoder.predict(encoder.theta, torch.from_numpy(images), head) == torch.from_numpy(
+        labels
+    )
 
 
 @contextmanager
