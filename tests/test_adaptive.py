@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.rng import generator
 from bvlib.merging import Seen, looks, merge, merged_model, merging, see
 from bvlib.merging.adamerging import adamerging, entropy, entropy_gradient
@@ -34,7 +34,7 @@ def linear():
         nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
         nn.Parameter(torch.tensor(1.0)),
     )
-    encoder = ClipEncoder(model, None)
+    encoder = Encoder(model, None)
     seen = {
         name: Seen(images(40 + 10 * k, 2, name), head(3, 5, name), "train")
         for k, name in enumerate(NAMES)

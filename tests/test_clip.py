@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.vectors import TaskVector
 from bvlib.files.weights import digest, load_weights
 from bvlib.worlds import clip
@@ -266,7 +266,7 @@ def test_a_head_is_made_once_and_kept(small, tmp_path, monkeypatch):
     head = clip.heads(encoder, NAMES, TEMPLATES, tmp_path)
     assert torch.equal(head, encoder.head(NAMES, TEMPLATES))
     again = clip.build("ViT-B-32")
-    monkeypatch.setattr(ClipEncoder, "head", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(Encoder, "head", lambda *_: pytest.fail("made again"))
     assert torch.equal(clip.heads(again, NAMES, TEMPLATES, tmp_path), head)
     (file,) = tmp_path.glob("head-*.safetensors")
     assert load_weights(file)[1]["templates"] == TEMPLATES

@@ -10,7 +10,7 @@ import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.device import default_device
-from bvlib.core.encoder import MEAN, STD, ClipEncoder
+from bvlib.core.encoder import MEAN, STD, Encoder
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds import WEIGHTS
@@ -70,7 +70,7 @@ def file_of(name: str) -> Path:
     return Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
 
 
-def load(name: str) -> ClipEncoder:
+def load(name: str) -> Encoder:
     """A base by name, or by the path of its .safetensors file (a card of the same stem beside it).
 
     Raises BvError for an unknown name, a missing card, or weights that do not fit the card's model.
@@ -94,7 +94,7 @@ def load(name: str) -> ClipEncoder:
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
     pixels = card.get("mean", MEAN), card.get("std", STD)
-    return ClipEncoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)
+    return Encoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)
 
 
 def _three(values: Any, above: float) -> bool:

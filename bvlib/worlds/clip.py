@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bvlib.core.device import default_device
-from bvlib.core.encoder import PRECISIONS, ClipEncoder, Encoder
+from bvlib.core.encoder import PRECISIONS, Encoder
 from bvlib.core.errors import BadCheckpoint, BvError, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
@@ -33,7 +33,7 @@ PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weig
 
 
 @dataclass
-class KeptHeads(ClipEncoder):
+class KeptHeads(Encoder):
     """An encoder whose heads are kept in a folder, since those of many classes and templates take
     a real text tower a while."""
 
@@ -189,7 +189,7 @@ def heads(
             return load_weights(path)[0]["head"].to(encoder.device)
         except (BadCheckpoint, KeyError, ValueError) as error:  # the file, its content, or its card
             warnings.warn(f"head made again: {reason(error)}", stacklevel=2)
-    head = ClipEncoder.head(encoder, classnames, templates)
+    head = Encoder.head(encoder, classnames, templates)
     save_weights(path, {"head": head}, {**said, "model": encoder.name})
     return head
 
