@@ -19,7 +19,7 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging.adamerging import answers, batches_of
+from bvlib.merging.adamerging import answers, batches_of, entropy
 from bvlib.merging.registry import Seen, check, check_seen
 
 # TBAR
@@ -199,7 +199,7 @@ def dam(
     Ours: the KL, for the released entropy of p(x + δ); δ within ``eps`` in [0, 1] pixels; λ by
     task and learnt beside M, not after it; the mean mask at the end, not a sample; dev images, not
     test; tens of steps, not a thousand. Zero steps give θ_0 + init·Σ τ_t. The λ alone is
-    AdaMerging: compare with it. Raises the BvErrors of `adapt`.
+    AdaMerging: compare with it. Raises the BvErrors of `merge`.
     """
     check(vectors, encoder, base, seen)
     least = (steps, coefficient_lr, safety, eps)
@@ -244,8 +244,7 @@ def dam(
         slopes = torch.autograd.grad(unsafe(frozen, deltas), deltas)
         steps_up = zip(deltas, slopes, strict=True)
         deltas = [(d.detach() + eps / 4 * up.sign()).clamp(-eps, eps) for d, up in steps_up]
-        entropy = torch.stack([-(p.exp() * p).sum(-1).mean() for p in clean]).mean()
-        loss = entropy + safety * unsafe(theta, deltas)
+        loss = entropy(clean) + safety * unsafe(theta, deltas)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
