@@ -144,7 +144,7 @@ def test_neural_cleanse_judges_as_many_images_as_it_is_told(lab, monkeypatch):
         return pd.DataFrame({"class": [0]})
 
     faked = dataclasses.replace(method, function=judge)
-    monkeypatch.setitem(detectors.detector._methods, "neural-cleanse", faked)
+    monkeypatch.setitem(detectors.detector, "neural-cleanse", faked)
     for images in (5, None):
         how = {**lab.p["neural_cleanse"], **({"images": images} if images else {})}
         with monkeypatch.context() as patch:
