@@ -154,10 +154,6 @@ def test_what_regmean_covers_and_what_it_averages(tiny):
     encoder, base, one = tiny["encoder"], tiny["base"], tiny["seen"]["left"].images[:1]
     matrices = {key for key, tensor in base.items() if tensor.ndim >= 2}
     assert matrices - grams(encoder, base, one).keys() == {"positional_embedding"}
-    assert matrices - grams(encoder, base, one, convolution="average").keys() == {
-        "positional_embedding",
-        "conv1.weight",
-    }
     plain = grams(encoder, base, one, coverage="mlp")
     assert len(plain) == 8 and all(".mlp.c_" in key for key in plain)
     merged, mean = (
@@ -268,7 +264,6 @@ def test_every_method_says_what_it_saw_and_declares_its_parameters():
         "gamma": 0.9,
         "ridge": 1e-6,
         "coverage": "mlp",
-        "convolution": "average",
         "seed": 0,
     }
     assert dict(merging["adamerging_taskwise"].parameters) == {
@@ -316,7 +311,6 @@ def test_what_may_not_be_seen_is_told_in_one_line(tiny, name, change, words):
         ("regmean", {"gama": 0.5}, ("unknown parameter of 'regmean' 'gama'", "'gamma'")),
         ("regmean", {"gamma": 1.5}, ("gamma from 0 to 1", "1.5")),
         ("regmean", {"coverage": "al"}, ("unknown coverage of 'regmean' 'al'", "'all'")),
-        ("regmean", {"convolution": "mean"}, ("unknown convolution of 'regmean' 'mean'",)),
         ("adamerging_taskwise", {"batch": 0}, ("batch >= 1",)),
         ("regmean", {"vectors": {}}, ("the list of vectors is empty",)),
         ("regmean", {"vectors": []}, ("dict from task name to TaskVector", "list")),
