@@ -121,8 +121,8 @@ def finetune(
     """
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")
-    if int(labels.max()) >= len(head):
-        what = f"label {int(labels.max())} is outside a head of {len(head)} classes"
+    if len(wrong := labels[(labels < 0) | (labels >= len(head))]):
+        what = f"label {int(wrong[0])} is outside a head of {len(head)} classes"
         raise BvError(f"{what}: images and head are of different tasks")
     encoder = encoder.fitted(precision, chunk)
     theta = {k: v.detach().clone() for k, v in start.items()}

@@ -48,7 +48,7 @@ def anti_backdoor(situation: Situation, *, steps: int = 30, lr: float = 1e-4) ->
     at, patch = (situation.encoder, situation.merged.theta), situation.given("patch")
     how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
     vector = unlearning.anti_backdoor_vector(*at, situation.seen, patch, **how)
-    return situation.choose(lambda s: unlearning.lfpm(situation.merged, vector, s))[1]
+    return _minus(situation, -vector)
 
 
 @defence("dam", label="DAM (our reading)", reference="arXiv 2410.13910")
@@ -85,17 +85,14 @@ def fine_pruning(
 
 
 @defence("occlusion", passes="many", reference="PatchCleanser, Xiang et al. 2022")
-def occluded(situation: Situation, *, rule: str = "double", colour: Any = "mean") -> Model:
+def occluded(situation: Situation) -> Model:
     """One token covered at a time and agreement asked for: the prediction changes, not the
     weights."""
     encoder, theta = situation.merged.encoder, situation.merged.theta
+    cover: Any = occlusion.Occluded  # it stands where an encoder does
     if isinstance(encoder, Mapping):
-        return Model({n: _cover(e, rule, colour) for n, e in encoder.items()}, theta)
-    return Model(_cover(encoder, rule, colour), theta)
-
-
-def _cover(encoder: Any, rule: str, colour: Any) -> Any:
-    return occlusion.Occluded(encoder, rule, colour)
+        return Model({name: cover(each) for name, each in encoder.items()}, theta)
+    return Model(cover(encoder), theta)
 
 
 _TBAR: Any = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
@@ -108,7 +105,7 @@ def known_trigger(situation: Situation, *, steps: int = 20, lr: float = 1e-4) ->
     at, aim = (situation.encoder, situation.merged.theta), (attack.trigger, attack.target)
     how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
     vector = unlearning.trigger_vector(*at, head, images, *aim, **how)
-    return situation.choose(lambda s: unlearning.tbar(situation.merged, vector, s))[1]
+    return _minus(situation, vector)
 
 
 @defence("oracle", needs="the attack", label="oracle: the attack's own BV", role="oracle")
