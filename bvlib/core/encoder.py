@@ -76,7 +76,6 @@ class Encoder:
         self._mean = torch.tensor(self.mean, device=where).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=where).view(1, 3, 1, 1)
         self._heads: dict = {}
-        self._tower: Any = None
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +128,7 @@ class Encoder:
         The last block computes no more than they need (:func:`pooled`). ``tower``: another module
         of these weights; ``model.visual`` where hooks on it are to see every token.
         """
-        tower = tower or self._pooled()
+        tower = tower or self._pooled
 
         def seen(part):
             half = self.precision == "bf16"
@@ -194,10 +193,9 @@ class Encoder:
             out.append(logits.argmax(-1).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
+    @cached_property
     def _pooled(self) -> Any:
-        if self._tower is None:
-            self._tower = pooled(self.model.visual)
-        return self._tower
+        return pooled(self.model.visual)
 
 
 def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear  # out_proj of an attention
 
 from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
@@ -23,21 +24,15 @@ from bvlib.merging.registry import merging
 def _taps(visual: nn.Module, coverage: str) -> dict[str, tuple[nn.Module, Callable]]:
     """Weight name -> (module, function from that module and its arguments to what the weight
     multiplies, (..., d))."""
-    modules = dict(visual.named_modules())
-    attention = {name: m for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)}
-    outs = {f"{name}.out_proj" for name in attention}
-    taps: dict[str, tuple[nn.Module, Callable]] = {
-        f"{name}.weight": (m, lambda m, x, *_: x)
-        for name, m in modules.items()
-        if isinstance(m, nn.Linear) and name not in outs
-    }
-    if coverage == "all":
-        for name, m in attention.items():
+    taps: dict[str, tuple[nn.Module, Callable]] = {}
+    for name, m in visual.named_modules():
+        if isinstance(m, nn.Linear) and not isinstance(m, NonDynamicallyQuantizableLinear):
+            taps[f"{name}.weight"] = m, lambda m, x: x
+        elif isinstance(m, nn.MultiheadAttention) and coverage == "all":
             taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x
             taps[f"{name}.out_proj.weight"] = m, attention_heads
-        for name, m in modules.items():
-            if isinstance(m, nn.Conv2d) and _tiles(m):
-                taps[f"{name}.weight"] = m, _patches
+        elif isinstance(m, nn.Conv2d) and coverage == "all" and _tiles(m):
+            taps[f"{name}.weight"] = m, _patches
     return taps
 
 
