@@ -37,7 +37,6 @@ FLAGGED_ABOVE = 2.0
     "neural-cleanse",
     of="model",
     settings="neural_cleanse",
-    short="cleanse",
     needs="clean images of the task",
     reference="Wang et al. 2019",
 )

@@ -65,8 +65,7 @@ _LABELS: Any = {"needs": "labels", "settings": "fine_pruning"}
 @defence("fine-tuning", **_LABELS)
 def fine_tuning(situation: Situation, *, steps: int = 60, lr: float = 1e-4) -> Model:
     """Fine-tuning on clean labelled dev images of all tasks."""
-    how: Any = {"seed": situation.seed, "steps": steps, "lr": lr}
-    return pruning.tune(situation.merged, situation.parts, **how)
+    return pruning.tune(situation.merged, situation.parts, steps=steps, lr=lr, seed=situation.seed)
 
 
 @defence("fine-pruning", **_LABELS, label="Fine-Pruning", reference="Liu et al. 2018")
@@ -79,8 +78,7 @@ def fine_pruning(
     active = pruning.activity(situation.encoder, merged.theta, images, blocks)
     shares = [x / 10 for x in range(10)]
     share, _ = situation.choose(lambda s: pruning.prune(merged, active, s), shares)
-    how: Any = {"pruned": active, "share": share, "seed": situation.seed}
-    how |= {"steps": steps, "lr": lr}
+    how: Any = {"pruned": active, "share": share, "steps": steps, "lr": lr, "seed": situation.seed}
     return pruning.tune(merged, situation.parts, **how)
 
 
@@ -104,8 +102,7 @@ def known_trigger(situation: Situation, *, steps: int = 20, lr: float = 1e-4) ->
     attack, (images, _, head) = situation.given("attack"), situation.given("goal")
     at, aim = (situation.encoder, situation.merged.theta), (attack.trigger, attack.target)
     how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
-    vector = unlearning.trigger_vector(*at, head, images, *aim, **how)
-    return _minus(situation, vector)
+    return _minus(situation, unlearning.trigger_vector(*at, head, images, *aim, **how))
 
 
 @defence("oracle", needs="the attack", label="oracle: the attack's own BV", role="oracle")
