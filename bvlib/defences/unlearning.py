@@ -25,16 +25,6 @@ from bvlib.merging.registry import Seen, check, check_seen
 # TBAR
 
 
-def triggered(trigger, target: int) -> training.Objective:
-    """L = CE(h(f(x ⊕ δ)), c) on the whole batch, whatever the images show."""
-
-    def objective(step: training.Step) -> Tensor:
-        f = step.encoder.features(step.theta, trigger.paste(step.pixels))
-        return step.loss(f, torch.full((len(f),), target, device=f.device))
-
-    return objective
-
-
 def trigger_vector(
     encoder,
     theta: StateDict,
@@ -49,7 +39,8 @@ def trigger_vector(
     seed: int = 0,
 ) -> TaskVector:
     """What a few steps on triggered images add to θ: τ_trig = θ_trig − θ (TBAR, arXiv 2510.14845,
-    with the trigger known); θ − λ·τ_trig is the defended model.
+    with the trigger known); θ − λ·τ_trig is the defended model. Each step lowers CE(h(f(x ⊕ δ)), c)
+    on the whole batch, whatever the images show.
 
     ``images`` (N, H, W, 3) uint8 need no labels; ``head`` (K, D) and the class ``target`` are
     those of the attacked task. Trigger and target are the attacker's, so a defence made of it is
@@ -57,7 +48,12 @@ def trigger_vector(
     the backdoor is sure of itself the loss is near 0 and τ_trig weak; it may then be taken at the
     base, as ``theta``. Raises BvError for what `finetune` refuses.
     """
-    labels, objective = torch.full((len(images),), target), triggered(trigger, target)
+
+    def objective(step: training.Step) -> Tensor:
+        f = step.encoder.features(step.theta, trigger.paste(step.pixels))
+        return step.loss(f, step.labels)
+
+    labels = torch.full((len(images),), target)
     how = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
     how["seed"] = derive(seed, "tbar")
     tuned = training.finetune(encoder, theta, head, images, labels, objective, **how)
