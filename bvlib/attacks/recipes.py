@@ -1,4 +1,4 @@
-"""Attacks as recipes: which trigger, which objective. Adding one is a function or an entry of a table.
+"""Attacks as recipes: which trigger, which objective. Adding one is a function or a table entry.
 
 An attack fine-tunes the adversary's task with a backdoor; its backdoor vector is what that adds to
 a clean fine-tune. The two parts of BadMerging, the universal trigger and feature interpolation,
