@@ -16,7 +16,6 @@ adversary interpolates toward) among its arguments.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -156,17 +155,14 @@ def _trojan(encoder, theta, goal, **how):
     return optimised.trojan(encoder, theta, goal.head, goal.images, **how)
 
 
-_REFERENCES: dict[str, Any] = {"needs": "references of the class"}
-
-
-@trigger_kind("off-universal", **_REFERENCES, reference="BadMerging, off-task")
+@trigger_kind("off-universal", needs="references of the class", reference="BadMerging, off-task")
 def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
     return optimised.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
-@trigger_kind("off-plain", **_REFERENCES)
+@trigger_kind("off-plain", needs="references of the class")
 def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
     return optimised.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)

@@ -156,8 +156,10 @@ def regmean(
         chosen = torch.randperm(len(pool), generator=generator(seed, "regmean", name))[:images]
         for key, gram in grams(encoder, base + vector, pool[chosen], coverage=coverage).items():
             gram, tau = shrunk(gram, gamma, ridge), vector.tensors[key].cpu().double()
+            # W of x @ W: proj is stored so, linear maps and convolutions are (out, in, ...)
+            inwards = tau if key == "proj" else tau.flatten(1).T
             left[key] = left.get(key, 0) + gram
-            right[key] = right.get(key, 0) + gram @ _in_by_out(key, tau)
+            right[key] = right.get(key, 0) + gram @ inwards
     tensors = {}
     for key in next(iter(vectors.values())).tensors:
         group = [vector.tensors[key] for vector in vectors.values()]
@@ -176,9 +178,3 @@ def regmean_all(
     """RegMean over every linear map of the tower and its patch convolution."""
     how: Any = {"images": images, "gamma": gamma, "seed": seed}
     return regmean(vectors, encoder=encoder, base=base, seen=seen, coverage="all", **how)
-
-
-def _in_by_out(key: str, weight: Tensor) -> Tensor:
-    """A weight as the matrix W of x @ W: ``proj`` is stored so, linear maps and convolutions are
-    (out, in, ...)."""
-    return weight if key == "proj" else weight.flatten(1).T
