@@ -120,9 +120,10 @@ def finetune(
     """
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")
-    if len(wrong := labels[(labels < 0) | (labels >= len(head))]):
-        what = f"label {int(wrong[0])} is outside a head of {len(head)} classes"
-        raise BvError(f"{what}: images and head are of different tasks")
+    for label in map(int, labels.aminmax()):
+        if not 0 <= label < len(head):
+            what = f"label {label} is outside a head of {len(head)} classes"
+            raise BvError(f"{what}: images and head are of different tasks")
     encoder = encoder.fitted(precision, chunk)
     theta = {k: v.detach().clone() for k, v in start.items()}
     moving = [v.requires_grad_(True) for v in theta.values() if v.is_floating_point()]
