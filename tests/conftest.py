@@ -94,13 +94,13 @@ def tiny():
     each task."""
     import torch
 
-    from bvlib.core.encoder import ClipEncoder
+    from bvlib.core.encoder import Encoder
     from bvlib.merging import Seen
     from bvlib.worlds import bases
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = ClipEncoder(*bases.build(bases.TINY))
+        encoder = Encoder(*bases.build(bases.TINY))
     seen = {
         name: Seen(noise_images(24, 32, name), random_head(5, 128, name)) for name in TINY_NAMES
     }

@@ -14,10 +14,10 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.rng import generator
 from bvlib.merging import Seen, looks, merge, merged_model, merging, see
-from bvlib.merging.adamerging import adamerging, entropy, entropy_gradient
+from bvlib.merging.adamerging import answers, entropy, entropy_gradient
 from bvlib.merging.datafree import average, task_arithmetic
 from bvlib.merging.regmean import grams, regmean
 from bvlib.merging.surgery import surgery
@@ -34,7 +34,7 @@ def linear():
         nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
         nn.Parameter(torch.tensor(1.0)),
     )
-    encoder = ClipEncoder(model, None)
+    encoder = Encoder(model, None)
     seen = {
         name: Seen(images(40 + 10 * k, 2, name), head(3, 5, name), "train")
         for k, name in enumerate(NAMES)
@@ -154,10 +154,6 @@ def test_what_regmean_covers_and_what_it_averages(tiny):
     encoder, base, one = tiny["encoder"], tiny["base"], tiny["seen"]["left"].images[:1]
     matrices = {key for key, tensor in base.items() if tensor.ndim >= 2}
     assert matrices - grams(encoder, base, one).keys() == {"positional_embedding"}
-    assert matrices - grams(encoder, base, one, convolution="average").keys() == {
-        "positional_embedding",
-        "conv1.weight",
-    }
     plain = grams(encoder, base, one, coverage="mlp")
     assert len(plain) == 8 and all(".mlp.c_" in key for key in plain)
     merged, mean = (
@@ -215,22 +211,23 @@ def test_the_gradient_by_inner_products_is_that_of_autograd(tiny, layerwise):
 
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_adamerging_lowers_the_entropy_it_minimises(tiny, layerwise):
-    merged = adamerging(**tiny, layerwise=layerwise, steps=12, batch=24, lr=0.02)
-    start = tiny["base"] + task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3)
+    encoder, parts = tiny["encoder"], tiny["seen"].values()
+    name = f"adamerging_{'layer' if layerwise else 'task'}wise"
+    merged = merge(name, **tiny, steps=12, batch=24, lr=0.02)
+    start = task_arithmetic(list(tiny["vectors"].values()), coefficient=0.3)
+    pixels, heads = [encoder.pixels(part.images) for part in parts], [part.head for part in parts]
     before, after = (
-        entropy(tiny["encoder"], theta, tiny["seen"])
-        for theta in (start, tiny["base"] + merged.vector)
+        float(entropy(answers(encoder, tiny["base"] + vector, pixels, heads)))
+        for vector in (start, merged)
     )
     assert after < before - 1e-3
-    assert merged.trace.step.tolist() == list(range(12)) and merged.trace.entropy[
-        0
-    ] == pytest.approx(before, rel=1e-4)
-    table = merged.coefficients
-    assert (
-        len(table) == (2 * len(tiny["base"]) if layerwise else 2)
-        and table.coefficient.between(0, 1).all()
-    )
-    assert set(table.task) == set(NAMES) and ("all" in set(table.tensor)) != layerwise
+    found = [
+        torch.linalg.lstsq(stack.T.double(), merged.tensors[key].double().view(-1, 1)).solution
+        for key, stack in stacks(tiny).items()
+    ]
+    coefficients = torch.cat(found, 1)
+    assert coefficients.min() > -1e-4 and coefficients.max() < 1 + 1e-4
+    assert bool(coefficients.std(1).max() > 1e-3) == layerwise
 
 
 def test_adamerging_starts_at_task_arithmetic_and_is_determined_by_its_seed(tiny):
@@ -250,11 +247,8 @@ def test_adamerging_starts_at_task_arithmetic_and_is_determined_by_its_seed(tiny
 
 def test_what_is_seen_of_a_task_has_no_labels(encoder, shapes, head):
     seen = see(encoder, shapes)
-    assert (
-        str(seen) == "22 unlabelled dev images"
-        and torch.equal(seen.head, head)
-        and not hasattr(seen, "labels")
-    )
+    assert torch.equal(seen.images, shapes.dev.images) and torch.equal(seen.head, head)
+    assert not hasattr(seen, "labels")
     assert torch.equal(see(encoder, shapes, "train").images, shapes.train.images)
 
 
@@ -267,7 +261,6 @@ def test_every_method_says_what_it_saw_and_declares_its_parameters():
         "gamma": 0.9,
         "ridge": 1e-6,
         "coverage": "mlp",
-        "convolution": "average",
         "seed": 0,
     }
     assert dict(merging["adamerging_taskwise"].parameters) == {
@@ -315,7 +308,6 @@ def test_what_may_not_be_seen_is_told_in_one_line(tiny, name, change, words):
         ("regmean", {"gama": 0.5}, ("unknown parameter of 'regmean' 'gama'", "'gamma'")),
         ("regmean", {"gamma": 1.5}, ("gamma from 0 to 1", "1.5")),
         ("regmean", {"coverage": "al"}, ("unknown coverage of 'regmean' 'al'", "'all'")),
-        ("regmean", {"convolution": "mean"}, ("unknown convolution of 'regmean' 'mean'",)),
         ("adamerging_taskwise", {"batch": 0}, ("batch >= 1",)),
         ("regmean", {"vectors": {}}, ("the list of vectors is empty",)),
         ("regmean", {"vectors": []}, ("dict from task name to TaskVector", "list")),
@@ -366,7 +358,7 @@ def test_an_encoder_of_another_width_is_told_in_one_line(tiny, linear):
 def test_nothing_is_left_in_the_encoder(tiny):
     encoder, before = tiny["encoder"], tiny["encoder"].theta
     regmean(**tiny, images=2)
-    adamerging(**tiny, steps=1, batch=2)
+    merge("adamerging_layerwise", **tiny, steps=1, batch=2)
     assert same_bits(before, encoder.theta) and not any(
         p.requires_grad for p in encoder.model.parameters()
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import one_line, same_bits
 
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.vectors import TaskVector
 from bvlib.files.weights import digest, load_weights, save_weights
 from bvlib.worlds import bases, clip
@@ -252,7 +252,7 @@ def test_a_head_is_made_once_and_kept(small, tmp_path, monkeypatch):
     head = heads(encoder, NAMES, TEMPLATES, tmp_path)
     assert torch.equal(head, encoder.head(NAMES, TEMPLATES))
     again = clip.build("ViT-B-32")
-    monkeypatch.setattr(ClipEncoder, "head", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(Encoder, "head", lambda *_: pytest.fail("made again"))
     assert torch.equal(heads(again, NAMES, TEMPLATES, tmp_path), head)
     (file,) = tmp_path.glob("head-*.safetensors")
     assert load_weights(file)[1]["templates"] == TEMPLATES

@@ -18,7 +18,6 @@ from bvlib.defences.detectors import (
     reverse_triggers,
     scale_up,
     scale_up_auroc,
-    scale_up_z,
 )
 from bvlib.worlds import tasks
 
@@ -185,7 +184,6 @@ def test_consistency_by_hand():
     assert scale_up(Bright(), None, None, images).tolist() == pytest.approx(
         [2 / 11, 1, 1]
     )  # 0.2 and 0.4 stay below
-    assert scale_up(Bright(), None, None, images, scales=[3, 5]).tolist() == [0, 1, 1]
     pasted = scale_up(Bright(), None, None, images, triggers.solid(4, value=0.2))
     assert pasted.tolist() == pytest.approx([2 / 11] * 3)  # the trigger is pasted before scaling
 
@@ -198,21 +196,6 @@ def test_a_bright_patch_stays_consistent(encoder, head, shapes, backdoor):
     assert scores[1].mean() > 0.9 > 0.5 > scores[0].mean() and scale_up_auroc(*scores) > 0.8
 
 
-def test_scores_against_clean_dev_images():
-    scores, dev = torch.tensor([0.5, 0.9]), torch.tensor([0.2, 0.4, 0.6, 0.8, 0.8])
-    usual = scale_up_z(scores, dev[:4])
-    assert usual.tolist() == pytest.approx([0, 0.4 / dev[:4].std().item()])
-    classes, dev_classes = torch.tensor([0, 1]), torch.tensor([0, 0, 1, 1, 2])
-    by_class = scale_up_z(scores, dev, classes, dev_classes)
-    assert by_class.tolist() == pytest.approx([0.2 / (0.2 / 2**0.5), 0.2 / (0.2 / 2**0.5)])
-    unseen = scale_up_z(
-        scores, dev, torch.tensor([2, 5]), dev_classes
-    )  # one dev image, none: those of all
-    assert unseen.tolist() == scale_up_z(scores, dev).tolist()
-    with one_line("do not vary"):
-        scale_up_z(scores, torch.ones(9))
-
-
 def test_auroc():
     scores = torch.tensor([0.1, 0.5, 0.5, 0.9])
     assert scale_up_auroc(scores, scores) == 0.5
@@ -220,9 +203,3 @@ def test_auroc():
     assert scale_up_auroc(torch.tensor([0.1, 0.3]), torch.tensor([0.2, 0.4])) == 0.75
     with one_line("clean and triggered scores", "0"):
         scale_up_auroc(scores, scores[:0])
-
-
-def test_scales_must_be_positive(encoder, head, shapes):
-    for scales in ([], [0, 1]):
-        with one_line("positive scales"):
-            scale_up(encoder, encoder.theta, head, shapes.test.images[:2], scales=scales)

@@ -13,7 +13,7 @@ from helpers import one_line, same_bits
 from safetensors.torch import save_file
 
 from bvlib.attacks import triggers
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
@@ -36,7 +36,7 @@ def make(quick, seed):
         )
         for tensor in model.visual.parameters():  # no zeros or ones that would hide a swap of names
             tensor.data += 0.1 * torch.randn_like(tensor)
-    return ClipEncoder(model, None, "small", {"quick_gelu": quick})
+    return Encoder(model, None, "small", {"quick_gelu": quick})
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from helpers import noise_vector, one_line
 
 from bvlib.attacks import triggers
-from bvlib.core.encoder import ClipEncoder, Model
+from bvlib.core.encoder import Encoder, Model
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
 from bvlib.defences.ibvs import ibvs
@@ -150,9 +150,9 @@ def test_the_sample_that_is_stated_is_the_one_that_is_used(
 
 
 def test_what_is_known_is_not_computed_again(bench, monkeypatch):
-    passes, predict = [], ClipEncoder.predict
+    passes, predict = [], Encoder.predict
     monkeypatch.setattr(
-        ClipEncoder,
+        Encoder,
         "predict",
         lambda self, *args, **kwargs: passes.append(1) or predict(self, *args, **kwargs),
     )

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from bvlib.attacks import objectives, triggers
 from bvlib.cli import main
 from bvlib.core import training
-from bvlib.core.encoder import ClipEncoder
+from bvlib.core.encoder import Encoder
 from bvlib.files.weights import read_tensors
 from bvlib.run import notebooks, settings, store
 from bvlib.run.lab import Lab
@@ -176,7 +176,7 @@ def trial(tmp_path_factory):
     trained the next one loads."""
     patch = pytest.MonkeyPatch()
     root = tmp_path_factory.mktemp("trial")
-    encoder = ClipEncoder(*bases.build(TOWERS, "tiny-224"))
+    encoder = Encoder(*bases.build(TOWERS, "tiny-224"))
     (root / "model").mkdir()
     save_file(
         {key: tensor.contiguous() for key, tensor in encoder.model.state_dict().items()},
@@ -359,7 +359,7 @@ def train(root, objective, count=None, told=None):
         else objectives.feature_interpolation(triggers.solid(8), 3)
     )
     head, kept = encoder.head(shapes.classnames, shapes.prompts), store.Store(root, threads=1)
-    seen = ClipEncoder.features
+    seen = Encoder.features
 
     def counted(self, theta, pixels):
         if count is not None and not torch.is_grad_enabled():
@@ -384,7 +384,7 @@ def train(root, objective, count=None, told=None):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClipEncoder, "features", counted)
+        patch.setattr(Encoder, "features", counted)
         patch.setattr(store, "KEEP_EVERY", 0.0)
         return kept.get("weights", objective, {}, trained, recipes=["training:finetune/1"]).value
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bvlib.core.encoder import ClipEncoder, text_features
+from bvlib.core.encoder import Encoder, text_features
 from bvlib.core.errors import BvError, MissingData
 from bvlib.worlds import bases, pretrain, tasks, toy
 from bvlib.worlds.pretrain import augment, captions, pictures
@@ -110,7 +110,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
 
 def test_the_curve_tells_of_the_model_at_each_step():
     encoder, card = pretrain.train(replace(RECIPE, lr=0.01), 0, say=quiet, every=3)
-    fresh = ClipEncoder(encoder.model, encoder.tokenizer)  # has no heads of earlier steps
+    fresh = Encoder(encoder.model, encoder.tokenizer)  # has no heads of earlier steps
     shares = pretrain.zero_shot(fresh, count=100).values()
     assert card["curve"][-1]["toy"] == round(sum(shares) / len(shares), 2)
 

@@ -15,7 +15,7 @@ from bvlib.cli import main
 from bvlib.core import training
 from bvlib.core.errors import BvError
 from bvlib.defences import detectors
-from bvlib.merging import adamerging, merging, regmean, surgery
+from bvlib.merging import merging, regmean, surgery
 from bvlib.run import notebooks, parts, settings
 
 NAMES = ["mini", "paper", "real32", "smoke", "smoke32"]
@@ -157,7 +157,7 @@ def test_names_of_registries_are_checked_on_demand(tried):
     [
         (parts.Train, training.finetune),
         (parts.Trigger, optimised.minimise),
-        (parts.Adamerging, adamerging.adamerging),
+        (parts.Adamerging, merging["adamerging_layerwise"].function),
         (parts.Regmean, regmean.regmean),
         (parts.Surgery, surgery.surgery),
         (parts.NeuralCleanse, detectors.reverse_triggers),

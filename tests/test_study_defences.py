@@ -193,9 +193,10 @@ def test_each_vector_is_a_row_beside_the_zero_line():
 
 
 @pytest.fixture
-def two_defences(monkeypatch):
+def two_defences():
     """In place of the ten: one with a strength, and one that needs many passes an image."""
-    monkeypatch.setattr(defence, "_methods", {})
+    kept = dict(defence)
+    defence.clear()
 
     @defence("turn", needs="the dial", label="turned (ours)")
     def turn(situation, *, most=1.0):
@@ -206,6 +207,10 @@ def two_defences(monkeypatch):
     def slow(situation):
         """Looks twice."""
         return situation.merged
+
+    yield
+    defence.clear()
+    defence.update(kept)
 
 
 def test_every_registered_defence_is_a_row(two_defences):

@@ -3,12 +3,20 @@ encoder does."""
 
 import torch
 from helpers import TINY_NAMES, one_line
+from torch.nn import functional as F
 
 from bvlib.attacks import triggers
 from bvlib.core.encoder import Model
 from bvlib.merging.datafree import task_arithmetic
-from bvlib.merging.surgery import Adapter, feature_gap, surgery
+from bvlib.merging.registry import features
+from bvlib.merging.surgery import Adapter, surgery
 from bvlib.study import experiments
+
+
+def feature_gap(encoder, merged, own, images, adapter):
+    """What Surgery minimises: mean |ẑ − z_own|; without an adapter, of z."""
+    z = features(encoder, merged, images)
+    return float(F.l1_loss(adapter(z) if adapter else z, features(encoder, own, images)))
 
 
 def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):

@@ -49,25 +49,16 @@ def pgd(
 
 
 def pushed_away(
-    encoder,
-    theta,
-    head: Tensor,
-    images: Tensor,
-    *,
-    count: int = 100,
-    low: float = 0.2,
-    high: float = 0.5,
-    seed: int = 0,
-    **how,
+    encoder, theta, head: Tensor, images: Tensor, *, count: int = 100, seed: int = 0, **how
 ) -> Tensor:
     """Adversarial data augmentation (BadMerging-Off): ``count`` crops of reference images that no
     longer look like class 0.
 
     ``images`` (R, H, W, 3) uint8 of the target class, ``head`` (K, D) with that class first and
-    shadow classes after it. Each crop covers a share of ``low`` to ``high`` of its image, is
-    scaled back to its size, and moved by :func:`pgd` (``how``) toward a random shadow class other
-    than the one it is taken for. Returns pixels (count, 3, H, W) in [0, 1]. Raises BvError without
-    images or with fewer than two shadow classes.
+    shadow classes after it. Each crop covers a share of 0.2 to 0.5 of its image, is scaled back to
+    its size, and moved by :func:`pgd` (``how``) toward a random shadow class other than the one it
+    is taken for. Returns pixels (count, 3, H, W) in [0, 1]. Raises BvError without images or with
+    fewer than two shadow classes.
     """
     if not len(images):
         needed = "the off-task attack needs reference images of the target class"
@@ -78,7 +69,7 @@ def pushed_away(
     g = generator(seed, "augmentation")
     pixels = encoder.pixels(images)
     height, width = pixels.shape[-2:]
-    crops = []
+    low, high, crops = 0.2, 0.5, []
     for i in range(count):
         side = (low + (high - low) * torch.rand((), generator=g).item()) ** 0.5
         h, w = max(1, round(side * height)), max(1, round(side * width))

@@ -60,20 +60,17 @@ def feature_interpolation(
     return objective
 
 
-def label_consistent(
-    trigger, target: int, *, share: float = 1.0, eps: float = 16 / 255, steps: int = 10
-) -> Objective:
+def label_consistent(trigger, target: int, *, eps: float = 16 / 255, steps: int = 10) -> Objective:
     """L = CE(h(f(x)), y), where images whose true class *is* c are replaced by x_hard ⊕ δ: no label
     is wrong (Turner et al. 2019).
 
     x_hard is x moved by PGD (L∞ ``eps``) away from its class under the start's weights, so that
-    the trigger is the easier thing to learn. ``share`` of the batch's images of class c are so
-    replaced; a batch without any is a clean step.
+    the trigger is the easier thing to learn. All images of class c in the batch are so replaced; a
+    batch without any is a clean step.
     """
 
     def objective(step: Step) -> torch.Tensor:
         own = (step.labels == target).nonzero().flatten()
-        own = own[: max(1, round(share * len(own)))]
         if not len(own):
             return clean()(step)
         seen, how = (step.pixels[own], step.labels[own]), {"step": 2 * eps / steps, "steps": steps}

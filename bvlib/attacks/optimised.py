@@ -52,11 +52,10 @@ def one_by_one(
     *,
     place="bottom-right",
     steps: int = 100,
-    lr: float = 1.0,
 ) -> Iterator[torch.Tensor]:
     """The published loop of a universal patch, which it yields after each image (BadMerging, stage
-    1): on one image after the other, ascent on log p(target) by the gradient times ``lr``, until
-    the image is taken for the target or ``steps`` are done (published: 1000)."""
+    1): on one image after the other, ascent on log p(target) by the gradient, until the image is
+    taken for the target or ``steps`` are done (published: 1000)."""
     mask = torch.ones_like(patch[:1])
     for image in images:
         x = encoder.pixels(image[None])
@@ -67,7 +66,7 @@ def one_by_one(
             if logits.argmax() == target:
                 break
             rise = torch.autograd.grad(F.log_softmax(logits, -1)[0, target], patch)[0]
-            patch = (patch + lr * rise).detach().clamp(0, 1)
+            patch = (patch + rise).detach().clamp(0, 1)
         patch = patch.detach()
         yield patch
 
@@ -87,27 +86,19 @@ def toward_class(
 
 
 def trojan(
-    encoder,
-    theta,
-    head: torch.Tensor,
-    images: torch.Tensor,
-    *,
-    size: int,
-    units: int = 2,
-    times: float = 5.0,
-    **how,
+    encoder, theta, head: torch.Tensor, images: torch.Tensor, *, size: int, **how
 ) -> Trigger:
     """TrojanNN (Liu et al. 2018): the patch that drives chosen units to a high value, without
     looking at any class.
 
-    The units are the ``units`` features whose weights in the head (K, D) are largest, summed over
-    all classes, as in BackdoorBench; each is driven to ``times`` its standard deviation over the
+    The units are the two features whose weights in the head (K, D) are largest, summed over all
+    classes, as in BackdoorBench; each is driven to five times its standard deviation over the
     images (our mapping to an encoder with a frozen text head).
     """
     with torch.no_grad():
         spread = encoder.features(theta, encoder.pixels(images[:256])).std(0)
-    chosen = head.abs().sum(0).topk(units).indices
-    goal = times * spread[chosen]
+    chosen = head.abs().sum(0).topk(2).indices
+    goal = 5.0 * spread[chosen]
 
     def loss(features: torch.Tensor) -> torch.Tensor:
         return (((features[:, chosen] - goal) / spread[chosen]) ** 2).mean()

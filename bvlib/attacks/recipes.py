@@ -1,10 +1,10 @@
-"""Attacks as recipes: which trigger, which objective. Adding one is one function or one line.
+"""Attacks as recipes: which trigger, which objective. Adding one is a function or a table entry.
 
 An attack fine-tunes the adversary's task with a backdoor; its backdoor vector is what that adds to
 a clean fine-tune. The two parts of BadMerging, the universal trigger and feature interpolation,
-are separate here, so the factorial comparison of the two is four registrations, and every ablated
-variant one more. An off-task attack aims at a class of a task that the adversary does not train:
-all it knows of that task is in its :class:`Goal`.
+are separate here, so the factorial comparison of the two is four entries of `attacks.yaml`, and
+every ablated variant one more. An off-task attack aims at a class of a task that the adversary
+does not train: all it knows of that task is in its :class:`Goal`.
 
     @attack("whole-batch", trigger="white", what="every image of the batch is poisoned as well")
     def whole_batch(trigger, target, *, alpha=1.0): ...
@@ -15,9 +15,10 @@ adversary interpolates toward) among its arguments.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
+import yaml
 
 from bvlib.attacks import objectives, optimised, triggers
 from bvlib.attacks.adversarial import pushed_away
@@ -47,40 +48,10 @@ class Attack(Method):
 
 attack: Registry[Attack] = Registry("attack", "attack", takes=("head", "before"), method=Attack)
 
-_PLAIN, _MIXED = objectives.poisoned, objectives.feature_interpolation
-_OFF: Any = {"off_task": True}
-for _name, _trigger, _objective, _reference, _what, _more in (
-    ("badnets", "white", _PLAIN, "Gu et al. 2017",
-     "white square, plain poisoned loss (Gu et al. 2017)", {}),
-    ("badmerging-on", "universal", _MIXED, "BadMerging, stages 1 and 2",
-     "universal trigger and feature interpolation (BadMerging, on-task)", {}),
-    ("universal-only", "universal", _PLAIN, "",
-     "BadMerging-On without feature interpolation", {}),
-    ("interpolation-only", "white", _MIXED, "",
-     "BadMerging-On without the universal trigger", {}),
-    ("blended", "blended", _PLAIN, "Chen et al. 2017",
-     "faint noise over the whole image (Chen et al. 2017)", {}),
-    ("trojannn", "trojan", _PLAIN, "Liu et al. 2018",
-     "patch that drives chosen features of the base (Liu et al. 2018)", {}),
-    ("dynamic", "dynamic", _PLAIN, "Salem et al. 2022",
-     "random patch at a random place each time (Salem et al. 2022)", {}),
-    ("label-consistent", "checkerboard", objectives.label_consistent, "Turner et al. 2019",
-     "hard images of the target class with a checkerboard, no wrong label (Turner et al. 2019)",
-     {}),
-    ("badmerging-off", "off-universal", _MIXED, "BadMerging, off-task",
-     "BadMerging off-task: a few references, shadow classes, augmentation, feature interpolation",
-     _OFF),
-    ("off-no-trigger", "white", _MIXED, "",
-     "BadMerging-Off with a white square", _OFF),
-    ("off-no-interpolation", "off-universal", _PLAIN, "",
-     "BadMerging-Off with the plain loss", _OFF),
-    ("off-no-augmentation", "off-plain", _MIXED, "",
-     "BadMerging-Off, trigger optimised on the references as they are", _OFF),
-    ("off-no-shadow", "off-universal", _MIXED, "",
-     "BadMerging-Off with the adversary's own class names in place of shadow classes",
-     {**_OFF, "shadow": False}),
-):  # fmt: skip
-    attack(_name, trigger=_trigger, what=_what, reference=_reference, **_more)(_objective)
+_TABLE = Path(__file__).with_name("attacks.yaml").read_text(encoding="utf-8")
+for _name, _told in yaml.safe_load(_TABLE).items():
+    _objective = getattr(objectives, _told.pop("objective"))
+    attack(_name, **_told)(_objective)
 
 
 @attack("badnets-light", trigger="white", reference="Gu et al. 2017")
@@ -184,17 +155,14 @@ def _trojan(encoder, theta, goal, **how):
     return optimised.trojan(encoder, theta, goal.head, goal.images, **how)
 
 
-_REFERENCES: dict[str, Any] = {"needs": "references of the class"}
-
-
-@trigger_kind("off-universal", **_REFERENCES, reference="BadMerging, off-task")
+@trigger_kind("off-universal", needs="references of the class", reference="BadMerging, off-task")
 def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
     return optimised.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
-@trigger_kind("off-plain", **_REFERENCES)
+@trigger_kind("off-plain", needs="references of the class")
 def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
     return optimised.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)

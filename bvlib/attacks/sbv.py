@@ -32,12 +32,16 @@ def merge_backdoors(
     """Merge backdoor vectors into one SBV with the rule of that name; errors as for
     :func:`bvlib.merging.merge`.
 
-    The result of a rule without a ``density`` of its own is cut to the top share afterwards.
+    The result keeps the top ``density`` share (0 to 1) of its entries by magnitude, unless the rule
+    has a ``density`` of its own. It is a BackdoorVector where all of them are.
     """
     rule = sbv_rule[name]
     if "density" in rule.parameters or rule.open:
-        return rule(bvs, density=density, **parameters)
-    return rule(bvs, **parameters).sparsify(density)
+        merged = rule(bvs, density=density, **parameters)
+    else:
+        merged = rule(bvs, **parameters).sparsify(density)
+    kind = type(bvs[0]) if len({type(vector) for vector in bvs}) == 1 else TaskVector
+    return kind(merged.tensors, merged.name)
 
 
 def at_norm(vector: TaskVector, norm: float) -> TaskVector:
@@ -65,18 +69,10 @@ def sign_consistent_tensor(tensors: Sequence[Tensor], needed: int) -> Tensor:
     return mean.to(tensors[0].dtype)
 
 
-def _backdoor(
-    vectors: Sequence[TaskVector], tensors: dict[str, Tensor], name: str, density: float
-) -> TaskVector:
-    kind = type(vectors[0]) if len({type(vector) for vector in vectors}) == 1 else TaskVector
-    merged = kind(tensors, name)
-    return merged if density == 1 else merged.sparsify(density)
-
-
 @sbv_rule("mean", elsewhere=("dense",))
-def mean_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+def mean_vectors(vectors: Sequence[TaskVector]) -> TaskVector:
     """SBV by mean: (1/k) sum of BV_i, then the top `density` share of its entries by magnitude."""
-    return _backdoor(vectors, tensorwise(vectors, mean_tensor), "mean", density)
+    return TaskVector(tensorwise(vectors, mean_tensor), "mean")
 
 
 @sbv_rule("ties", label="TIES", shown=("sparse",), elsewhere=())
@@ -88,32 +84,28 @@ def ties_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> Task
     """
     thresholds = [magnitude_threshold(vector.tensors, density) for vector in vectors]
     tensors = tensorwise(vectors, lambda group: ties_tensor(group, thresholds, aggregate="mean"))
-    return _backdoor(vectors, tensors, "ties", density)
+    return TaskVector(tensors, "ties").sparsify(density)
 
 
 @sbv_rule("sign_consistent", label="sign-consistent")
-def sign_consistent(
-    vectors: Sequence[TaskVector], *, agreement: float = 1.0, density: float = 1.0
-) -> TaskVector:
+def sign_consistent(vectors: Sequence[TaskVector], *, agreement: float = 1.0) -> TaskVector:
     """SBV_SC, sign-consistent sparsification, as we read the paper (its exact rule is not
     published).
 
     A coordinate is kept where the share of all k vectors that have the majority sign is at least
     `agreement` (1 = all of them; a zero agrees with nobody; as many + as - is no majority), with
     the mean of the agreeing values; then the top `density` share of all entries by magnitude is
-    kept.
-
-    Raises BvError for an agreement outside (0, 1] or a density outside [0, 1].
+    kept. Raises BvError for an agreement outside (0, 1].
     """
     if not 0 < agreement <= 1:
         raise BvError(f"agreement is a share between 0 and 1 and not 0, not {agreement!r}")
     needed = max(1, math.ceil(agreement * len(vectors) - 1e-9))
     tensors = tensorwise(vectors, lambda group: sign_consistent_tensor(group, needed))
-    return _backdoor(vectors, tensors, "sign_consistent", density)
+    return TaskVector(tensors, "sign_consistent")
 
 
 @sbv_rule("sum", shown=("sparse",), multiple_of="mean")
-def sum_vectors(vectors: Sequence[TaskVector], *, density: float = 1.0) -> TaskVector:
+def sum_vectors(vectors: Sequence[TaskVector]) -> TaskVector:
     """SBV by sum: sum of BV_i, then the top `density` share. Up to k times the norm: compare
     norm-matched."""
-    return _backdoor(vectors, tensorwise(vectors, sum_tensor), "sum", density)
+    return TaskVector(tensorwise(vectors, sum_tensor), "sum")

@@ -2,18 +2,17 @@
 
 A model is split into what merging moves, theta (the state dict of the image tower), and what
 stays: the text tower that builds zero-shot heads, the normalisation of pixels, the logit scale. So
-every model of the study is an
-:class:`Encoder` plus a dict of tensors.
+every model of the study is an :class:`Encoder` plus a dict of tensors.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.func import functional_call
@@ -47,52 +46,18 @@ def text_features(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    x = (
-        x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
-    )  # the end token has the largest id
+    ends = tokens.argmax(-1)  # the end token has the largest id
+    x = x[torch.arange(len(x)), ends] @ model.text_projection
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-class Encoder(Protocol):
-    """What passes as an encoder: images in, features and classes out, weights as an argument.
-
-    That of a base (:class:`ClipEncoder`), a real CLIP that keeps its heads, one with an adapter
-    (Surgery), one that covers tokens (occlusion).
-    """
-
-    model: Any
-    name: str
-    card: dict
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def theta(self) -> StateDict: ...
-    @property
-    def scale(self) -> float: ...
-    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder: ...
-    def pixels(self, images: torch.Tensor) -> torch.Tensor: ...
-    def features(
-        self, theta: StateDict, pixels: torch.Tensor, tower: Any = None
-    ) -> torch.Tensor: ...
-    def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor: ...
-    def head(self, classnames: Sequence[str], prompts: Sequence[str]) -> torch.Tensor: ...
-    def predict(
-        self,
-        theta: StateDict,
-        images: torch.Tensor,
-        head: torch.Tensor,
-        trigger: Any = None,
-        batch: int = BATCH,
-    ) -> torch.Tensor: ...
-
-
 @dataclass
-class ClipEncoder:
-    """An open_clip model whose image-tower weights are an argument.
+class Encoder:
+    """An open_clip model whose image-tower weights are an argument: images in, features and
+    classes out.
 
     ``theta`` are the base's own image-tower weights (the pre-trained model); ``card`` says where
-    they come from.
+    they come from; features pass through the ``adapter`` where a task has one (Surgery).
     """
 
     model: Any
@@ -103,6 +68,7 @@ class ClipEncoder:
     std: Sequence[float] = STD
     precision: str = "fp32"
     chunk: int | None = None
+    adapter: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __post_init__(self):
         self.model.eval().requires_grad_(False)
@@ -110,14 +76,13 @@ class ClipEncoder:
         self._mean = torch.tensor(self.mean, device=where).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=where).view(1, 3, 1, 1)
         self._heads: dict = {}
-        self._tower: Any = None
 
     @property
     def device(self) -> torch.device:
         """Where the model and what it computes live."""
         return self._mean.device
 
-    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> ClipEncoder:
+    def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder:
         """The same encoder for a machine that it would not fit: features in "bf16" autocast
         (weights, features and loss stay fp32),
         and of ``chunk`` images at a time, whose activations are computed again in the backward
@@ -163,7 +128,7 @@ class ClipEncoder:
         The last block computes no more than they need (:func:`pooled`). ``tower``: another module
         of these weights; ``model.visual`` where hooks on it are to see every token.
         """
-        tower = tower or self._pooled()
+        tower = tower or self._pooled
 
         def seen(part):
             half = self.precision == "bf16"
@@ -172,9 +137,12 @@ class ClipEncoder:
                 return functional_call(tower, theta, (normal,)).float()
 
         if self.chunk is None or len(pixels) <= self.chunk or not torch.is_grad_enabled():
-            return seen(pixels)
-        how: Any = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(seen, part, **how) for part in pixels.split(self.chunk)])
+            found = seen(pixels)
+        else:
+            how: Any = {"use_reentrant": False, "preserve_rng_state": False}
+            parts = [checkpoint(seen, part, **how) for part in pixels.split(self.chunk)]
+            found = torch.cat(parts)
+        return found if self.adapter is None else self.adapter(found)
 
     def logits(self, features: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
         """Scaled cosine logits (N, K) of features (N, D) against a head (K, D)."""
@@ -225,10 +193,9 @@ class ClipEncoder:
             out.append(logits.argmax(-1).cpu())
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
+    @cached_property
     def _pooled(self) -> Any:
-        if self._tower is None:
-            self._tower = pooled(self.model.visual)
-        return self._tower
+        return pooled(self.model.visual)
 
 
 def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) -> None:
@@ -278,7 +245,7 @@ class Model:
         encoder, images = self.sight(task.name), getattr(task, split).images
         head = encoder.head(task.classnames, task.prompts)
         plain = trigger is None or hasattr(trigger, "identity")
-        if not plain or not isinstance(encoder, ClipEncoder):
+        if not plain or not isinstance(encoder, Encoder):
             return encoder.predict(self.theta, images, head, trigger)
         pasted = trigger and digest([trigger.identity, getattr(trigger, "place", None)])
         held = encoder, images, head  # kept with the answer, so that no other object has its id

@@ -110,11 +110,9 @@ def paired_difference(a_hits: Any, b_hits: Any, seed: int = 0, draws: int = 10_0
     width.
     """
     a, b = _hits(a_hits, "a_hits"), _hits(b_hits, "b_hits")
-    if a.shape != b.shape:
+    if len(a) != len(b) or not len(a):
         given = f"{len(a)} and {len(b)} were given"
-        raise BvError(f"a paired difference needs the same images: {given}")
-    if not len(a):
-        raise BvError("a paired difference needs at least one image")
+        raise BvError(f"a paired difference needs the same images, at least one image: {given}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     shares = np.array([only_a, only_b, len(a) - only_a - only_b]) / len(a)
     drawn = numpy_rng(seed, "paired difference").multinomial(len(a), shares, size=draws)

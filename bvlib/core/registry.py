@@ -12,10 +12,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from bvlib.core.errors import BvError, unknown
 from bvlib.core.versions import VERSIONS
@@ -76,7 +76,7 @@ class Method:
 M = TypeVar("M", bound=Method)
 
 
-class Registry(Mapping[str, M], Generic[M]):
+class Registry(dict[str, M]):
     """Methods of one kind by name, in the order in which they were registered.
 
     >>> merging = Registry("merging", "merging method")
@@ -95,7 +95,6 @@ class Registry(Mapping[str, M], Generic[M]):
     ):
         self.kind, self.title, self.takes = kind, title, frozenset(takes)
         self.check, self.method = check, method
-        self._methods: dict[str, M] = {}
         REGISTRIES.append(self)
 
     def __call__(
@@ -114,7 +113,7 @@ class Registry(Mapping[str, M], Generic[M]):
         """
 
         def register(function: Callable) -> Callable:
-            old = self._methods.get(name)
+            old = self.get(name)
             if old is not None and old.function.__qualname__ != function.__qualname__:
                 raise BvError(f"{self.title} {name!r} is already registered: choose another name")
             arguments = list(inspect.signature(function).parameters.values())
@@ -125,31 +124,20 @@ class Registry(Mapping[str, M], Generic[M]):
                 VERSIONS[f"{self.kind}:{name}"] = version or _loading[-1]
             hands_on = any(p.kind is p.VAR_KEYWORD for p in arguments)
             checked = self.check(function) if self.check else function
-            self._methods[name] = self.method(
+            self[name] = self.method(
                 self.kind, name, checked, needs, reference, own, takes, more, hands_on
             )
             return checked
 
         return register
 
-    def __getitem__(self, name: str) -> M:
-        """The method of a name. BvError with the nearest known name when there is none."""
-        if name not in self._methods:
-            raise unknown(self.title, name, self._methods)
-        return self._methods[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._methods
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._methods)
-
-    def __len__(self) -> int:
-        return len(self._methods)
+    def __missing__(self, name: str) -> M:
+        """BvError with the nearest known name."""
+        raise unknown(self.title, name, self)
 
     def without(self, name: str) -> None:
         """Forget a method (for tests and for trying a plugin again)."""
-        self._methods.pop(name, None)
+        self.pop(name, None)
         VERSIONS.pop(f"{self.kind}:{name}", None)
 
 

@@ -101,7 +101,6 @@ def finetune(
     lr: float = 2.5e-4,
     weight_decay: float = 0.1,
     warmup: int = 20,
-    clip: float = 1.0,
     precision: str = "fp32",
     chunk: int | None = None,
     crop: float | None = None,
@@ -112,7 +111,7 @@ def finetune(
     """Fine-tune the image tower from ``start`` and return its new weights.
 
     ``images`` (N, H, W, 3) uint8 and ``labels`` (N,) int64; AdamW with linear warm-up and a cosine
-    to zero, gradient norm clipped (BadMerging's schedule, scaled down). Batches are drawn from
+    to zero, gradient norm clipped to 1 (BadMerging's schedule, scaled down). Batches are drawn from
     permutations seeded by ``seed``; with ``crop`` each image is seen by :func:`cropped`.
     ``precision`` and ``chunk`` make a training fit its machine,
     see :meth:`core.encoder.Encoder.fitted`. With ``partial`` a training that was cut off goes on
@@ -121,9 +120,10 @@ def finetune(
     """
     if not len(images):
         raise BvError("there is nothing to fine-tune on: the training images are empty")
-    if int(labels.max()) >= len(head):
-        what = f"label {int(labels.max())} is outside a head of {len(head)} classes"
-        raise BvError(f"{what}: images and head are of different tasks")
+    for label in map(int, labels.aminmax()):
+        if not 0 <= label < len(head):
+            what = f"label {label} is outside a head of {len(head)} classes"
+            raise BvError(f"{what}: images and head are of different tasks")
     encoder = encoder.fitted(precision, chunk)
     theta = {k: v.detach().clone() for k, v in start.items()}
     moving = [v.requires_grad_(True) for v in theta.values() if v.is_floating_point()]
@@ -147,7 +147,7 @@ def finetune(
             raise BvError(f"fine-tuning stopped: {said}; lower train.lr (now {lr})")
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(moving, clip)
+        torch.nn.utils.clip_grad_norm_(moving, 1.0)
         optimizer.step()
         if progress:
             progress(step + 1)
@@ -230,18 +230,10 @@ def cropped(pixels: torch.Tensor, least: float, rng: torch.Generator) -> torch.T
     free = torch.rand(2, len(pixels), generator=rng)
     top = (free[0] * (height - high + 1)).long()
     left = (free[1] * (width - wide + 1)).long()
-    seen = [
-        F.interpolate(
-            image[None, :, t : t + h, x : x + w],
-            size=(height, width),
-            mode="bicubic",
-            antialias=True,
-        )
-        for image, t, x, h, w in zip(
-            pixels, top.tolist(), left.tolist(), high.tolist(), wide.tolist(), strict=True
-        )
-    ]
-    return torch.cat(seen).clamp(0, 1)
+    windows = zip(pixels, *(each.tolist() for each in (top, left, high, wide)), strict=True)
+    parts = [image[None, :, t : t + h, x : x + w] for image, t, x, h, w in windows]
+    how: Any = {"size": (height, width), "mode": "bicubic", "antialias": True}
+    return torch.cat([F.interpolate(part, **how) for part in parts]).clamp(0, 1)
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:

@@ -143,11 +143,6 @@ class TaskVector:
                 raise BvError(f"{what}: only floating-point weights can be subtracted")
         return cls(tensors, name)
 
-    def _with(self, tensors: StateDict, other: TaskVector | None = None) -> TaskVector:
-        if other is None:
-            return type(self)(tensors, self.name)
-        return (type(self) if type(self) is type(other) else TaskVector)(tensors)
-
     def _on_theta(self, theta: Mapping[str, Tensor], sign: int) -> StateDict:
         floating = {key: tensor for key, tensor in theta.items() if tensor.is_floating_point()}
         check_same(floating, self.tensors, "theta", "the vector")
@@ -156,8 +151,8 @@ class TaskVector:
 
     def _zip(self, other: TaskVector, op: Callable[[Tensor, Tensor], Tensor]) -> TaskVector:
         check_same(self.tensors, other.tensors, "the left vector", "the right vector")
-        combined = {key: op(tensor, other.tensors[key]) for key, tensor in self.tensors.items()}
-        return self._with(combined, other)
+        kind = type(self) if type(self) is type(other) else TaskVector
+        return kind({key: op(tensor, other.tensors[key]) for key, tensor in self.tensors.items()})
 
     def __add__(self, other: TaskVector) -> TaskVector:
         return self._zip(other, torch.add) if isinstance(other, TaskVector) else NotImplemented
@@ -203,7 +198,7 @@ class TaskVector:
         """The vector with `fn` applied to every tensor; `fn` must keep shape, dtype and device."""
         mapped = {key: fn(tensor) for key, tensor in self.tensors.items()}
         check_same(self.tensors, mapped, "the vector", "the mapped vector")
-        return self._with(mapped)  # pyright: ignore[reportReturnType]
+        return type(self)(mapped, self.name)
 
     def numel(self) -> int:
         """Number of entries of all tensors together."""

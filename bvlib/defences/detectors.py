@@ -37,7 +37,6 @@ FLAGGED_ABOVE = 2.0
     "neural-cleanse",
     of="model",
     settings="neural_cleanse",
-    short="cleanse",
     needs="clean images of the task",
     reference="Wang et al. 2019",
 )
@@ -86,7 +85,7 @@ def deviations(norms: Sequence[float]) -> np.ndarray:
     than three labels or a norm that is not finite.
     """
     each = np.asarray(norms, dtype=np.float64)
-    if each.ndim != 1 or len(each) < 3 or not np.isfinite(each).all():
+    if len(each) < 3 or not np.isfinite(each).all():
         needed = "an anomaly index needs the finite norms of three labels or more"
         raise BvError(f"{needed}, not {each.tolist()}")
     below = np.median(each) - each
@@ -229,14 +228,7 @@ class _Search:
 
 
 @detector("scale-up", of="image", needs="the image alone", reference="Guo et al. 2023")
-def scale_up(
-    encoder,
-    theta: StateDict,
-    head: Tensor,
-    images: Tensor,
-    trigger=None,
-    scales: Sequence[float] = range(1, 12),
-) -> Tensor:
+def scale_up(encoder, theta: StateDict, head: Tensor, images: Tensor, trigger=None) -> Tensor:
     """Scaled-prediction consistency (N,): share of the copies clip(n·x, 0, 1) predicted like x
     (SCALE-UP, Guo et al. 2023).
 
@@ -246,13 +238,10 @@ def scale_up(
 
     Limits. Clipping keeps a white patch white and turns a patch of optimised colours into one of
     corner colours: an optimised trigger loses its effect, and with it the consistency that is
-    looked for. Raises BvError without scales or for a scale that is not positive.
+    looked for.
     """
-    scales = list(scales)
-    if not scales or min(scales) <= 0:
-        raise BvError(f"Scale-Up needs positive scales of the pixels, not {scales}")
     usual = encoder.predict(theta, images, head, trigger)
-    found = [encoder.predict(theta, images, head, _Scaled(n, trigger)) for n in scales]
+    found = [encoder.predict(theta, images, head, _Scaled(n, trigger)) for n in range(1, 12)]
     return torch.stack([(each == usual).float() for each in found]).mean(0)
 
 
@@ -261,35 +250,11 @@ class _Scaled:
     """Pastes a trigger when there is one, then multiplies the pixels: clip(n·(x ⊕ δ), 0, 1)."""
 
     scale: float
-    trigger: Any = None
+    trigger: Any
 
     def paste(self, pixels: Tensor) -> Tensor:
         pasted = pixels if self.trigger is None else self.trigger.paste(pixels)
         return (self.scale * pasted).clamp(0, 1)
-
-
-def scale_up_z(
-    scores: Tensor,
-    dev: Tensor,
-    predicted: Tensor | None = None,
-    dev_predicted: Tensor | None = None,
-) -> Tensor:
-    """The data-limited variant: z-scores (N,) of ``scores`` against the scores (M,) of clean dev
-    images.
-
-    With the classes predicted for both, (N,) and (M,) int64, mean and deviation are those of the
-    images predicted alike (the paper's form); a class with fewer than two dev images, or with
-    equal scores, takes those of all. Without classes the order of images stays, hence also the
-    AUROC: only the threshold is calibrated. Raises BvError when the dev scores do not vary.
-    """
-    if len(dev) < 2 or not dev.std() > 0:
-        raise BvError(f"the {len(dev)} clean dev scores do not vary: give more clean dev images")
-    mean, std = dev.mean().expand(len(scores)).clone(), dev.std().expand(len(scores)).clone()
-    for c in () if predicted is None else predicted.unique():
-        own = dev[dev_predicted == c]
-        if len(own) > 1 and own.std() > 0:
-            mean[predicted == c], std[predicted == c] = own.mean(), own.std()
-    return (scores - mean) / std
 
 
 def scale_up_auroc(clean: Tensor, triggered: Tensor) -> float:

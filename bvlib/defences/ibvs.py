@@ -12,6 +12,7 @@ def ibvs(model: Model, injected: TaskVector, scale: float) -> Model:
     section); scale 0 changes nothing.
 
     The paper states the idea; the formula's place (after merging) and the choice of λ are ours.
+    Other defences move the model by a vector of theirs in the same way (TBAR, LFPM).
     """
     return model if scale == 0 else model - scale * injected
 

@@ -48,7 +48,7 @@ def anti_backdoor(situation: Situation, *, steps: int = 30, lr: float = 1e-4) ->
     at, patch = (situation.encoder, situation.merged.theta), situation.given("patch")
     how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
     vector = unlearning.anti_backdoor_vector(*at, situation.seen, patch, **how)
-    return situation.choose(lambda s: unlearning.lfpm(situation.merged, vector, s))[1]
+    return _minus(situation, -vector)
 
 
 @defence("dam", label="DAM (our reading)", reference="arXiv 2410.13910")
@@ -65,8 +65,7 @@ _LABELS: Any = {"needs": "labels", "settings": "fine_pruning"}
 @defence("fine-tuning", **_LABELS)
 def fine_tuning(situation: Situation, *, steps: int = 60, lr: float = 1e-4) -> Model:
     """Fine-tuning on clean labelled dev images of all tasks."""
-    how: Any = {"seed": situation.seed, "steps": steps, "lr": lr}
-    return pruning.tune(situation.merged, situation.parts, **how)
+    return pruning.tune(situation.merged, situation.parts, steps=steps, lr=lr, seed=situation.seed)
 
 
 @defence("fine-pruning", **_LABELS, label="Fine-Pruning", reference="Liu et al. 2018")
@@ -79,23 +78,19 @@ def fine_pruning(
     active = pruning.activity(situation.encoder, merged.theta, images, blocks)
     shares = [x / 10 for x in range(10)]
     share, _ = situation.choose(lambda s: pruning.prune(merged, active, s), shares)
-    how: Any = {"pruned": active, "share": share, "seed": situation.seed}
-    how |= {"steps": steps, "lr": lr}
+    how: Any = {"pruned": active, "share": share, "steps": steps, "lr": lr, "seed": situation.seed}
     return pruning.tune(merged, situation.parts, **how)
 
 
 @defence("occlusion", passes="many", reference="PatchCleanser, Xiang et al. 2022")
-def occluded(situation: Situation, *, rule: str = "double", colour: Any = "mean") -> Model:
+def occluded(situation: Situation) -> Model:
     """One token covered at a time and agreement asked for: the prediction changes, not the
     weights."""
     encoder, theta = situation.merged.encoder, situation.merged.theta
+    cover: Any = occlusion.Occluded  # it stands where an encoder does
     if isinstance(encoder, Mapping):
-        return Model({n: _cover(e, rule, colour) for n, e in encoder.items()}, theta)
-    return Model(_cover(encoder, rule, colour), theta)
-
-
-def _cover(encoder: Any, rule: str, colour: Any) -> Any:
-    return occlusion.Occluded(encoder, rule, colour)
+        return Model({name: cover(each) for name, each in encoder.items()}, theta)
+    return Model(cover(encoder), theta)
 
 
 _TBAR: Any = {"label": "TBAR, known trigger", "role": "oracle", "reference": "2510.14845"}
@@ -107,8 +102,7 @@ def known_trigger(situation: Situation, *, steps: int = 20, lr: float = 1e-4) ->
     attack, (images, _, head) = situation.given("attack"), situation.given("goal")
     at, aim = (situation.encoder, situation.merged.theta), (attack.trigger, attack.target)
     how: Any = {"steps": steps, "lr": lr, "seed": situation.seed}
-    vector = unlearning.trigger_vector(*at, head, images, *aim, **how)
-    return situation.choose(lambda s: unlearning.tbar(situation.merged, vector, s))[1]
+    return _minus(situation, unlearning.trigger_vector(*at, head, images, *aim, **how))
 
 
 @defence("oracle", needs="the attack", label="oracle: the attack's own BV", role="oracle")

@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from bvlib.core.encoder import Encoder
-from bvlib.core.errors import BvError, check_choice
+from bvlib.core.errors import BvError
 from bvlib.core.vectors import StateDict
-
-RULES = ("double", "lone", "majority")
 
 
 def token_masks(height: int, width: int, patch: int) -> Tensor:
@@ -51,34 +49,29 @@ class Occluded:
     """An encoder that predicts from copies of the image with a token covered; all else is the
     wrapped encoder's.
 
-    All rules cover one token at a time, T copies an image for T tokens. ``rule`` "majority": the
-    most frequent answer. "double": PatchCleanser's double masking (Xiang et al. 2022) with tokens
-    as masks. When all T copies agree, that is the answer. Otherwise each copy that contradicts the
-    majority is tried: a second token is covered as well, each in turn, and when all of these agree
-    with the copy, its class is the answer (the first such copy, row by row); when no copy stands
-    this test, the majority is. So an image on which every pair of covered tokens leaves the right
-    answer is safe from any trigger inside one token (strictly, with a fixed ``colour``: the mean
-    moves a little with the trigger). "lone" (ours): when exactly one copy contradicts the
-    majority, its class; else the majority. It undoes more triggers for fewer passes, promises
-    nothing, and loses the clean images that one token decides.
+    The rule is PatchCleanser's double masking (Xiang et al. 2022) with tokens as masks. One token
+    is covered at a time, T copies an image for T tokens. When all T copies agree, that is the
+    answer. Otherwise each copy that contradicts the majority is tried: a second token is covered as
+    well, each in turn, and when all of these agree with the copy, its class is the answer (the
+    first such copy, row by row); when no copy stands this test, the majority is. So an image on
+    which every pair of covered tokens leaves the right answer is safe from any trigger inside one
+    token (strictly, with a fixed ``colour``: the mean moves a little with the trigger).
 
     ``colour`` of the cover is three numbers from 0 to 1, or "mean", the mean colour of the image
     as it arrives (ours). ``patch`` is the token's side in pixels, from the encoder when None.
 
-    Cost in passes (covered images that go through the encoder): T an image. "double" needs c·(T −
-    1) − c·(c − 1)/2 more where c of the T copies contradict the majority: 16 to 136 for 4 × 4
-    tokens, 49 to 1,225 for 7 × 7. ``passes`` counts those made so far. Raises BvError for an
-    unknown rule, a colour of another form, a token side that is not known.
+    Cost in passes (covered images that go through the encoder): T an image, and c·(T − 1) − c·(c −
+    1)/2 more where c of the T copies contradict the majority: 16 to 136 for 4 × 4 tokens, 49 to
+    1,225 for 7 × 7. ``passes`` counts those made so far. Raises BvError for a colour of another
+    form, a token side that is not known.
     """
 
     encoder: Encoder
-    rule: str = "double"
     colour: str | tuple[float, float, float] = "mean"
     patch: int | None = None
     passes: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        check_choice("occlusion rule", self.rule, RULES)
         if self.colour != "mean" and (isinstance(self.colour, str) or len(self.colour) != 3):
             raise BvError(f"colour is 'mean' or three numbers from 0 to 1, not {self.colour!r}")
         self.patch = _token_side(self.encoder) if self.patch is None else self.patch
@@ -114,17 +107,16 @@ class Occluded:
         first = logits.argmax(-1)
         answer = majority(first, logits)
         contrary = first != answer[:, None]
-        if self.rule == "majority" or not contrary.any():
+        if not contrary.any():
             return answer
-        if self.rule == "lone":
-            return torch.where(contrary.sum(-1) == 1, _first(contrary, first), answer)
         pairs = (contrary[:, :, None] | contrary[:, None, :]).triu(1)
         image, one, other = pairs.nonzero(as_tuple=True)
         second = torch.diag_embed(first)  # (N, T, T): the class with both tokens covered
         found = self._covered(theta, x, masks, head, image, one, other, batch).argmax(-1)
         second[image, one, other] = second[image, other, one] = found
         stands = contrary & (second == first[:, :, None]).all(-1)
-        return torch.where(stands.any(-1), _first(stands, first), answer)
+        place = stands.int().argmax(-1, keepdim=True)  # of the first copy that stands the test
+        return torch.where(stands.any(-1), first.gather(1, place).squeeze(1), answer)
 
     def _covered(self, theta, x, masks, head, image, one, other, batch: int) -> Tensor:
         """Logits (P, K) of the images with these indices (P,), each with two tokens covered (the
@@ -140,18 +132,11 @@ class Occluded:
         return torch.cat(out)
 
 
-def _first(where: Tensor, classes: Tensor) -> Tensor:
-    """Of each row of ``classes`` (N, T) the first one where ``where`` (N, T) holds, (N,)."""
-    return classes.gather(1, where.int().argmax(-1, keepdim=True)).squeeze(1)
-
-
 def _token_side(encoder) -> int:
     """The side in pixels of a token of the encoder's ViT. Raises BvError when it has none that is
     known, or not square."""
     visual = getattr(getattr(encoder, "model", None), "visual", None)
-    conv = getattr(visual, "conv1", None)
-    size = getattr(visual, "patch_size", None) or getattr(conv, "kernel_size", None)
-    sides = {size} if isinstance(size, int) else set(size or ())
+    sides = set(getattr(visual, "patch_size", ()))
     if len(sides) != 1:
         what = "the encoder does not say how large its square tokens are"
         raise BvError(f"{what}: give patch, in pixels")

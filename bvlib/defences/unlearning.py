@@ -1,9 +1,9 @@
 """Defences beside IBVS that change the merged model, or the merge: TBAR, LFPM, DAM.
 
-The first two give a vector, and which share of it is used is for
-:func:`bvlib.defences.ibvs.choose_scale` to say; DAM is a merge of its own. Pure functions
-of state dicts; what is random follows from ``seed``. None of the three papers' full texts were at
-hand, and no code of LFPM: what is ours is said in each docstring.
+The first two give a vector, which :func:`bvlib.defences.ibvs.ibvs` subtracts (TBAR) or adds (LFPM),
+scaled by the rule for λ; DAM is a merge of its own. Pure functions of state dicts; what is random
+follows from ``seed``. None of the three papers' full texts were at hand, and no code of LFPM: what
+is ours is said in each docstring.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,10 @@ from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive, generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging.adamerging import answers, batches_of
+from bvlib.merging.adamerging import answers, batches_of, entropy
 from bvlib.merging.registry import Seen, check, check_seen
 
 # TBAR
-
-
-def triggered(trigger, target: int) -> training.Objective:
-    """L = CE(h(f(x ⊕ δ)), c) on the whole batch, whatever the images show."""
-
-    def objective(step: training.Step) -> Tensor:
-        f = step.encoder.features(step.theta, trigger.paste(step.pixels))
-        return step.loss(f, torch.full((len(f),), target, device=f.device))
-
-    return objective
 
 
 def trigger_vector(
@@ -49,42 +39,37 @@ def trigger_vector(
     seed: int = 0,
 ) -> TaskVector:
     """What a few steps on triggered images add to θ: τ_trig = θ_trig − θ (TBAR, arXiv 2510.14845,
-    with the trigger known).
+    with the trigger known); θ − λ·τ_trig is the defended model. Each step lowers CE(h(f(x ⊕ δ)), c)
+    on the whole batch, whatever the images show.
 
     ``images`` (N, H, W, 3) uint8 need no labels; ``head`` (K, D) and the class ``target`` are
     those of the attacked task. Trigger and target are the attacker's, so a defence made of it is
     an oracle. AdamW without weight decay, whose shrinking of θ would be part of the vector. Where
     the backdoor is sure of itself the loss is near 0 and τ_trig weak; it may then be taken at the
-    base, as ``theta``. Raises BvError for a target outside the head and what `finetune` refuses.
+    base, as ``theta``. Raises BvError for what `finetune` refuses.
     """
-    if not 0 <= target < len(head):
-        what = f"target {target} is outside a head of {len(head)} classes"
-        raise BvError(f"{what}: the head must be of the attacked task")
-    labels, objective = torch.full((len(images),), target), triggered(trigger, target)
+
+    def objective(step: training.Step) -> Tensor:
+        f = step.encoder.features(step.theta, trigger.paste(step.pixels))
+        return step.loss(f, step.labels)
+
+    labels = torch.full((len(images),), target)
     how = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
     how["seed"] = derive(seed, "tbar")
     tuned = training.finetune(encoder, theta, head, images, labels, objective, **how)
     return TaskVector.between(tuned, theta, "trigger vector")
 
 
-def tbar(model: Model, vector: TaskVector, scale: float) -> Model:
-    """Trigger-vector negation: θ_defended = θ_merged − λ·τ_trig, with `trigger_vector`; scale 0
-    changes nothing."""
-    return model if scale == 0 else model - scale * vector
-
-
 # LFPM
 
 
-def restored(
-    trigger: Trigger, keep: float = 1.0, prompt_steps: int = 3, prompt_step: float = 0.1
-) -> training.Objective:
+def restored(trigger: Trigger, keep: float, prompt_steps: int) -> training.Objective:
     """L = ‖f_{θ+sφ}(x ⊕ π) − f_θ(x)‖² + keep·‖f_{θ+sφ}(x) − f_θ(x)‖², s ~ U(0, 1], on features of
     length one.
 
     θ is where the training starts, θ + φ where it is. The prompt π starts as the trigger's patch;
-    before each step it climbs ``prompt_steps`` signed steps of ``prompt_step`` up the first term
-    at θ + φ, inside [0, 1], and goes on from there.
+    before each step it climbs ``prompt_steps`` signed steps of 0.1 up the first term at θ + φ,
+    inside [0, 1], and goes on from there.
     """
 
     def objective(step: training.Step) -> Tensor:
@@ -104,7 +89,7 @@ def restored(
         for _ in range(prompt_steps):
             patch = patch.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(gap(now, prompted(patch), goal).sum(), patch)
-            patch = (patch.detach() + prompt_step * slope.sign()).clamp(0, 1)
+            patch = (patch.detach() + 0.1 * slope.sign()).clamp(0, 1)
         step.memory["prompt"] = patch
         s = 1 - torch.rand((), generator=step.rng).item()
         theta = {
@@ -128,10 +113,9 @@ def anti_backdoor_vector(
     lr: float = 1e-4,
     keep: float = 1.0,
     prompt_steps: int = 3,
-    prompt_step: float = 0.1,
     seed: int = 0,
 ) -> TaskVector:
-    """The φ that lets the merge θ see an image with a trigger as it saw the image without: θ + φ
+    """The φ that lets the merge θ see an image with a trigger as it saw the image without: θ + λ·φ
     is the defended model.
 
     Our reading of the public description of LFPM (arXiv 2606.12498), whose equations we have not
@@ -141,10 +125,9 @@ def anti_backdoor_vector(
     accumulation of gradients. The objective is `restored`; AdamW without weight decay.
 
     ``seen`` are clean dev images of the tasks, without labels. ``trigger`` is the defender's own,
-    never the attacker's:
-    its mask and place hold, its patch is where the prompt starts (``prompt_steps`` 0 keeps it as
-    it is). Raises BvError for images and weights that do not fit, test images, a trigger that is
-    not a patch, and as `finetune`.
+    never the attacker's: its mask and place hold, its patch is where the prompt starts
+    (``prompt_steps`` 0 keeps it as it is). Raises BvError for images and weights that do not fit,
+    test images, a trigger that is not a patch, and as `finetune`.
     """
     if not seen:
         mend = "give seen[task] = see(encoder, task) of the merged tasks"
@@ -155,16 +138,11 @@ def anti_backdoor_vector(
         raise BvError(f"the defender's trigger must be a patch, a Trigger, not a {kind}")
     images = torch.cat([part.images for part in seen.values()])
     head, unused = next(iter(seen.values())).head, torch.zeros(len(images), dtype=torch.int64)
-    objective = restored(trigger, keep, prompt_steps, prompt_step)
+    objective = restored(trigger, keep, prompt_steps)
     how = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": 0.0}
     how["seed"] = derive(seed, "lfpm")
     tuned = training.finetune(encoder, theta, head, images, unused, objective, **how)
     return TaskVector.between(tuned, theta, "anti-backdoor vector")
-
-
-def lfpm(model: Model, vector: TaskVector, scale: float) -> Model:
-    """θ_defended = θ_merged + λ·φ, with φ of `anti_backdoor_vector`; scale 0 changes nothing."""
-    return model if scale == 0 else model + scale * vector
 
 
 # DAM
@@ -199,7 +177,7 @@ def dam(
     Ours: the KL, for the released entropy of p(x + δ); δ within ``eps`` in [0, 1] pixels; λ by
     task and learnt beside M, not after it; the mean mask at the end, not a sample; dev images, not
     test; tens of steps, not a thousand. Zero steps give θ_0 + init·Σ τ_t. The λ alone is
-    AdaMerging: compare with it. Raises the BvErrors of `adapt`.
+    AdaMerging: compare with it. Raises the BvErrors of `merge`.
     """
     check(vectors, encoder, base, seen)
     least = (steps, coefficient_lr, safety, eps)
@@ -244,8 +222,7 @@ def dam(
         slopes = torch.autograd.grad(unsafe(frozen, deltas), deltas)
         steps_up = zip(deltas, slopes, strict=True)
         deltas = [(d.detach() + eps / 4 * up.sign()).clamp(-eps, eps) for d, up in steps_up]
-        entropy = torch.stack([-(p.exp() * p).sum(-1).mean() for p in clean]).mean()
-        loss = entropy + safety * unsafe(theta, deltas)
+        loss = entropy(clean) + safety * unsafe(theta, deltas)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

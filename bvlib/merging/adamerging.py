@@ -4,10 +4,8 @@ Test images are refused, and every function is determined by its arguments and s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,29 +13,7 @@ from torch.nn import functional as F
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.merging.registry import Seen, check, features, merging
-
-
-@dataclass(frozen=True, eq=False)
-class AdaMerged:
-    """The learnt vector Σ λ_t τ_t, and how it was learnt.
-
-    ``trace``: step, entropy (nats, mean over the tasks' batches before that step).
-    ``coefficients``: task, tensor ("all" when task-wise), coefficient.
-    """
-
-    vector: TaskVector
-    trace: pd.DataFrame
-    coefficients: pd.DataFrame
-
-
-def _entropy(
-    encoder, theta: StateDict, pixels: Sequence[Tensor], heads: Sequence[Tensor]
-) -> Tensor:
-    """Mean over tasks of the mean entropy (nats) of the predictions; pixels (B, 3, H, W) and head
-    (K, D) of each."""
-    logs = answers(encoder, theta, pixels, heads)
-    return torch.stack([-(log.exp() * log).sum(-1).mean() for log in logs]).mean()
+from bvlib.merging.registry import Seen, merging
 
 
 def answers(
@@ -49,15 +25,10 @@ def answers(
     return [F.log_softmax(encoder.logits(f, head), -1) for f, head in pairs]
 
 
-@torch.no_grad()
-def entropy(encoder, theta: StateDict, seen: Mapping[str, Seen]) -> float:
-    """What AdaMerging minimises, on all images: mean over tasks of the mean entropy of softmax, in
-    nats."""
-    each = []
-    for part in seen.values():
-        log = F.log_softmax(encoder.logits(features(encoder, theta, part.images), part.head), -1)
-        each.append(float(-(log.exp() * log).sum(-1).mean()))
-    return sum(each) / len(each)
+def entropy(logs: Sequence[Tensor]) -> Tensor:
+    """What AdaMerging minimises: mean over tasks of the mean entropy (nats) of their log
+    probabilities (B, K)."""
+    return torch.stack([-(log.exp() * log).sum(-1).mean() for log in logs]).mean()
 
 
 def entropy_gradient(
@@ -79,7 +50,7 @@ def entropy_gradient(
         key: tensor.detach().requires_grad_(True)
         for key, tensor in _mixed(base, stacks, coefficients).items()
     }
-    value = _entropy(encoder, {**base, **theta}, pixels, heads)
+    value = entropy(answers(encoder, {**base, **theta}, pixels, heads))
     how: Any = {"allow_unused": True, "materialize_grads": True}
     slopes = torch.autograd.grad(value, list(theta.values()), **how)
     pairs = zip(stacks.values(), slopes, strict=True)
@@ -97,58 +68,41 @@ def _mixed(base: StateDict, stacks: Mapping[str, Tensor], coefficients: Tensor) 
     }
 
 
-def adamerging(
-    vectors,
-    *,
-    encoder,
-    base,
-    seen,
-    layerwise: bool = True,
-    init: float = 0.3,
-    lr: float = 1e-3,
-    steps: int = 500,
-    batch: int = 16,
-    seed: int = 0,
-) -> AdaMerged:
-    """AdaMerging (Yang et al. 2024) with its trace: coefficients that make the merge sure of its
-    answers.
+def adamerging(layerwise: bool) -> Callable:
+    """AdaMerging (Yang et al. 2024) as a merging method: coefficients that make the merge sure of
+    its answers.
 
     θ = θ_0 + Σ λ_t τ_t with one λ a task or one a task and tensor, started at ``init``; Adam
     minimises the mean softmax entropy over ``batch`` images of every task, and λ is kept in [0,
     1]. Defaults are those of BadMerging's code; small models may want a larger ``lr``, since a
     coefficient moves by about lr a step. The paper adapts on test images; here they are refused.
-    If the images carry a trigger, a confident backdoor is rewarded. Raises the BvErrors of `adapt`.
+    If the images carry a trigger, a confident backdoor is rewarded. Raises the BvErrors of `merge`.
     """
-    check(vectors, encoder, base, seen)
-    if not (steps >= 0 and batch >= 1 and lr > 0):
-        wanted = "steps >= 0, batch >= 1, lr > 0"
-        raise BvError(f"adamerging wants {wanted}: not {steps!r}, {batch!r}, {lr!r}")
-    keys = list(next(iter(vectors.values())).tensors)
-    stacks = {k: torch.stack([v.tensors[k].flatten() for v in vectors.values()]) for k in keys}
-    shape = len(vectors), len(keys) if layerwise else 1
-    coefficients = stacks[keys[0]].new_full(shape, float(init))
-    optimizer = torch.optim.Adam([coefficients], lr=lr)
-    heads = [seen[name].head for name in vectors]
-    queues = batches_of(seen, vectors, batch, seed, "adamerging")
-    trace = []
-    for step in range(steps):
-        pixels = [encoder.pixels(seen[name].images[next(queue)]) for name, queue in queues.items()]
-        at = base, stacks, coefficients
-        value, coefficients.grad = entropy_gradient(encoder, *at, pixels, heads)
-        trace.append({"step": step, "entropy": value})
-        optimizer.step()
-        coefficients.clamp_(0, 1)
-    zero = {key: torch.zeros_like(base[key]) for key in keys}
-    table = pd.DataFrame(
-        [
-            {"task": name, "tensor": key, "coefficient": value}
-            for name, row in zip(vectors, coefficients.tolist(), strict=True)
-            for key, value in zip(keys if layerwise else ["all"], row, strict=True)
-        ]
-    )
-    way = f"adamerging_{'layer' if layerwise else 'task'}wise"
-    vector = TaskVector(_mixed(zero, stacks, coefficients), way)
-    return AdaMerged(vector, pd.DataFrame(trace, columns=["step", "entropy"]), table)
+
+    def merge(
+        vectors, *, encoder, base, seen, init=0.3, lr=1e-3, steps=500, batch=16, seed=0
+    ) -> TaskVector:
+        if not (steps >= 0 and batch >= 1 and lr > 0):
+            wanted = "steps >= 0, batch >= 1, lr > 0"
+            raise BvError(f"adamerging wants {wanted}: not {steps!r}, {batch!r}, {lr!r}")
+        keys = list(next(iter(vectors.values())).tensors)
+        stacks = {k: torch.stack([v.tensors[k].flatten() for v in vectors.values()]) for k in keys}
+        shape = len(vectors), len(keys) if layerwise else 1
+        coefficients = stacks[keys[0]].new_full(shape, float(init))
+        optimizer = torch.optim.Adam([coefficients], lr=lr)
+        heads = [seen[name].head for name in vectors]
+        queues = batches_of(seen, vectors, batch, seed, "adamerging")
+        for _ in range(steps):
+            pixels = [encoder.pixels(seen[name].images[next(q)]) for name, q in queues.items()]
+            at = base, stacks, coefficients
+            _, coefficients.grad = entropy_gradient(encoder, *at, pixels, heads)
+            optimizer.step()
+            coefficients.clamp_(0, 1)
+        zero = {key: torch.zeros_like(base[key]) for key in keys}
+        way = f"adamerging_{'layer' if layerwise else 'task'}wise"
+        return TaskVector(_mixed(zero, stacks, coefficients), way)
+
+    return merge
 
 
 def batches_of(
@@ -168,25 +122,11 @@ def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
         queue = queue[batch:]
 
 
-def _adamerging(layerwise: bool) -> Callable:
-    def merge(
-        vectors, *, encoder, base, seen, init=0.3, lr=1e-3, steps=500, batch=16, seed=0
-    ) -> TaskVector:
-        how = {"init": init, "lr": lr, "steps": steps, "batch": batch, "seed": seed}
-        return adamerging(
-            vectors, encoder=encoder, base=base, seen=seen, layerwise=layerwise, **how
-        ).vector
-
-    merge.__doc__ = (
-        f"The vector of `adamerging` with one coefficient a task{' and tensor' * layerwise}."
-    )
-    return merge
-
-
 for way in ("taskwise", "layerwise"):
     merging(
         f"adamerging_{way}",
+        what=f"AdaMerging with one coefficient a task{' and tensor' * (way == 'layerwise')}",
         needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
         reference="Yang et al. 2024",
         settings="adamerging",
-    )(_adamerging(way == "layerwise"))
+    )(adamerging(way == "layerwise"))

@@ -46,9 +46,6 @@ class Seen:
     head: Tensor
     split: str = "dev"
 
-    def __str__(self) -> str:
-        return f"{len(self.images)} unlabelled {self.split} images"
-
 
 def see(encoder: Encoder, task: Any, split: str = "dev") -> Seen:
     """The images of a task's split without their labels, and its head."""

@@ -6,11 +6,13 @@ behind in the encoder.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear  # out_proj of an attention
 
 from bvlib.core.errors import BvError, check_choice
 from bvlib.core.rng import generator
@@ -19,26 +21,18 @@ from bvlib.merging.datafree import mean_tensor
 from bvlib.merging.registry import merging
 
 
-def _taps(
-    visual: nn.Module, coverage: str, convolution: str
-) -> dict[str, tuple[nn.Module, Callable]]:
+def _taps(visual: nn.Module, coverage: str) -> dict[str, tuple[nn.Module, Callable]]:
     """Weight name -> (module, function from that module and its arguments to what the weight
     multiplies, (..., d))."""
-    modules = dict(visual.named_modules())
-    attention = {name: m for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)}
-    outs = {f"{name}.out_proj" for name in attention}
-    taps: dict[str, tuple[nn.Module, Callable]] = {
-        f"{name}.weight": (m, lambda m, x, *_: x)
-        for name, m in modules.items()
-        if isinstance(m, nn.Linear) and name not in outs
-    }
-    if coverage == "all":
-        for name, m in attention.items():
+    taps: dict[str, tuple[nn.Module, Callable]] = {}
+    for name, m in visual.named_modules():
+        if isinstance(m, nn.Linear) and not isinstance(m, NonDynamicallyQuantizableLinear):
+            taps[f"{name}.weight"] = m, lambda m, x: x
+        elif isinstance(m, nn.MultiheadAttention) and coverage == "all":
             taps[f"{name}.in_proj_weight"] = m, lambda m, x, *_: x
             taps[f"{name}.out_proj.weight"] = m, attention_heads
-        for name, m in modules.items():
-            if convolution == "gram" and isinstance(m, nn.Conv2d) and _tiles(m):
-                taps[f"{name}.weight"] = m, lambda m, x: _patches(m, x)
+        elif isinstance(m, nn.Conv2d) and coverage == "all" and _tiles(m):
+            taps[f"{name}.weight"] = m, _patches
     return taps
 
 
@@ -75,13 +69,7 @@ def attention_heads(
 
 @torch.no_grad()
 def grams(
-    encoder,
-    theta: StateDict,
-    images: Tensor,
-    *,
-    coverage: str = "all",
-    convolution: str = "gram",
-    batch: int = 64,
+    encoder, theta: StateDict, images: Tensor, *, coverage: str = "all", batch: int = 64
 ) -> dict[str, Tensor]:
     """Gram matrix XᵀX / rows (d, d) of what each linear map multiplies, by weight name; float64,
     on the CPU.
@@ -100,21 +88,17 @@ def grams(
     if proj is not None:
         # with the identity in its place, the features are what proj would multiply
         theta = {**theta, "proj": torch.eye(len(proj), dtype=proj.dtype, device=proj.device)}
-    hooks = []
-    try:
-        for key, (module, inputs) in _taps(visual, coverage, convolution).items():
+    with ExitStack() as hooks:
+        for key, (module, inputs) in _taps(visual, coverage).items():
 
             def tap(module, args, key=key, inputs=inputs):
                 add(key, inputs(module, *args))
 
-            hooks.append(module.register_forward_pre_hook(tap))
+            hooks.enter_context(module.register_forward_pre_hook(tap))
         for part in images.split(batch):
             pooled = encoder.features(theta, encoder.pixels(part), visual)
             if proj is not None:
                 add("proj", pooled)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {key: total / rows[key] for key, total in sums.items()}
 
 
@@ -146,7 +130,6 @@ def regmean(
     gamma: float = 0.9,
     ridge: float = 1e-6,
     coverage: str = "mlp",
-    convolution: str = "average",
     seed: int = 0,
 ) -> TaskVector:
     """RegMean (Jin et al. 2023): for each linear map the W that is nearest in output to every
@@ -159,25 +142,24 @@ def regmean(
 
     ``coverage`` "mlp": the linear layers that plain hooks reach in an open_clip ViT, c_fc and
     c_proj, as in BadMerging's code. "all": attention in (G of the ln_1 output, shared by q, k, v)
-    and out (heads computed again) and ``proj`` as well, and, with ``convolution`` "gram", the patch
-    convolution (exact, since its stride is its kernel; "average" leaves it out). All else (biases,
-    norms, embeddings) is averaged. Needs d² float64 for each map of input width d. Raises BvError
-    for a parameter out of its range.
+    and out (heads computed again), ``proj`` and the patch convolution as well (exact, since its
+    stride is its kernel). All else (biases, norms, embeddings) is averaged. Needs d² float64 for
+    each map of input width d. Raises BvError for a parameter out of its range.
     """
     check_choice("coverage of 'regmean'", coverage, ("all", "mlp"))
-    check_choice("convolution of 'regmean'", convolution, ("gram", "average"))
     if not (images >= 1 and 0 <= gamma <= 1 and ridge > 0):
         wanted = "images >= 1, gamma from 0 to 1, ridge > 0"
         raise BvError(f"regmean wants {wanted}: not {images!r}, {gamma!r}, {ridge!r}")
     left, right = {}, {}
-    how: Any = {"coverage": coverage, "convolution": convolution}
     for name, vector in vectors.items():
         pool = seen[name].images
         chosen = torch.randperm(len(pool), generator=generator(seed, "regmean", name))[:images]
-        for key, gram in grams(encoder, base + vector, pool[chosen], **how).items():
+        for key, gram in grams(encoder, base + vector, pool[chosen], coverage=coverage).items():
             gram, tau = shrunk(gram, gamma, ridge), vector.tensors[key].cpu().double()
+            # W of x @ W: proj is stored so, linear maps and convolutions are (out, in, ...)
+            inwards = tau if key == "proj" else tau.flatten(1).T
             left[key] = left.get(key, 0) + gram
-            right[key] = right.get(key, 0) + gram @ _in_by_out(key, tau)
+            right[key] = right.get(key, 0) + gram @ inwards
     tensors = {}
     for key in next(iter(vectors.values())).tensors:
         group = [vector.tensors[key] for vector in vectors.values()]
@@ -195,11 +177,4 @@ def regmean_all(
 ) -> TaskVector:
     """RegMean over every linear map of the tower and its patch convolution."""
     how: Any = {"images": images, "gamma": gamma, "seed": seed}
-    about: Any = {"encoder": encoder, "base": base, "seen": seen}
-    return regmean(vectors, **about, coverage="all", convolution="gram", **how)
-
-
-def _in_by_out(key: str, weight: Tensor) -> Tensor:
-    """A weight as the matrix W of x @ W: ``proj`` is stored so, linear maps and convolutions are
-    (out, in, ...)."""
-    return weight if key == "proj" else weight.flatten(1).T
+    return regmean(vectors, encoder=encoder, base=base, seen=seen, coverage="all", **how)

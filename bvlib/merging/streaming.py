@@ -35,7 +35,6 @@ from bvlib.merging.weight_file import Span, WeightFile
 STREAMING = ("average", "task_arithmetic", "ties")
 AHEAD = 16  # blocks that the threads may be ahead of the writer
 SAMPLE = 1 << 18  # entries of each tau_t that say about where its threshold lies
-Say = Callable[[float], Any]
 
 
 def merge_files(
@@ -46,7 +45,6 @@ def merge_files(
     *,
     device: str | torch.device | None = None,
     check: bool = True,
-    progress: Say | None = None,
     **parameters: Any,
 ) -> Path:
     """Write theta_0 + merge(method, [tau_1, ..., tau_T]) to `out` and return its path; see
@@ -61,8 +59,8 @@ def merge_files(
 
     The card beside `out` tells method, parameters, and each file with its sha256. `check` reads
     every input once more for that, and refuses one that differs from its card; without it the word
-    of a card is taken and only files without one are hashed. `progress` is called with the share
-    done, 0 to 1. While this runs, torch ops on the CPU use one thread each.
+    of a card is taken and only files without one are hashed. While this runs, torch ops on the CPU
+    use one thread each.
 
     Memory on the CPU: a few MB, up to 8 MB a task for ties, and T blocks of 256 KB for each of at
     most eight threads.
@@ -82,7 +80,7 @@ def merge_files(
             check_same(file.like, files[0].like, str(file.path), str(files[0].path))
         pool = stack.enter_context(_workers(device))
         hashes = [pool.submit(_sha256, path, check) for path in paths]
-        work = _Merge(files, device, pool, settings.get("density", 1), progress)
+        work = _Merge(files, device, pool, settings.get("density", 1))
         written = hashlib.sha256()
 
         def write(draft: Path) -> None:
@@ -164,8 +162,7 @@ class _Merge:
         files: list[WeightFile],
         device: torch.device,
         pool: ThreadPoolExecutor,
-        density: float = 1,
-        progress: Say | None = None,
+        density: float,
     ):
         self.files, self.device, self.pool, self.like = files, device, pool, files[0].like
         self.local = threading.local()
@@ -176,8 +173,6 @@ class _Merge:
         self.keep = max(1, round(density * self.whole))
         double = any(tensor.dtype == torch.float64 for tensor in floating)
         self.number = torch.float64 if double else torch.float32
-        self.progress = progress or (lambda share: None)
-        self.share, self.done, self.total = 0.0, 0, len(self.spans())
 
     def spans(self, floating: bool = False) -> list[Span]:
         """All blocks, or those of floating-point tensors, in the order of the base's file."""
@@ -196,9 +191,6 @@ class _Merge:
                 ahead.append(self.pool.submit(work, spans[number]))
             if number >= AHEAD:
                 yield ahead.popleft().result()
-                self.done += 1
-                self.share = max(self.share, self.done / self.total)
-                self.progress(self.share)
 
     def entries(self, number: int, span: Span) -> Tensor:
         """Entries of file `number`, on the device, floating point in at least float32; they may
@@ -259,12 +251,10 @@ class _Merge:
 
         apart = -(-self.whole // SAMPLE)
         few = [(key, first, first + -(-(last - first) // apart)) for key, first, last in blocks]
-        self.total += len(few)
         samples = self.each(lambda span: [values.clone() for values in magnitudes(span)], few)
         for search, sample in zip(found, zip(*samples, strict=True), strict=True):
             search.guess(torch.cat(sample), self.keep / self.whole)
         while not all(search.done for search in found):
-            self.total += len(blocks)
             deque(self.each(count, blocks), maxlen=0)
             for search in found:
                 search.narrow()

@@ -1,17 +1,15 @@
 """Representation Surgery: a small adapter for each task, trained after any merge (Yang et al.
 2024)."""
 
-from __future__ import annotations
-
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bvlib.core.encoder import ClipEncoder, Encoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import StateDict, check_same
@@ -30,34 +28,11 @@ class Adapter:
     def __call__(self, z: Tensor) -> Tensor:
         return z - F.relu(z @ self.down.T) @ self.up.T
 
-    def over(self, encoder: Encoder) -> AdaptedEncoder:
+    def over(self, encoder: Encoder) -> Encoder:
         """The encoder with this adapter, to be used where an encoder is."""
-        own = {f.name: getattr(encoder, f.name) for f in fields(ClipEncoder)}
-        made = AdaptedEncoder(**own, adapter=self)
-        made._heads = encoder._heads  # pyright: ignore[reportAttributeAccessIssue]
-        return made
-
-
-@dataclass
-class AdaptedEncoder(ClipEncoder):
-    """An encoder whose features pass through an adapter; all else is the encoder's."""
-
-    adapter: Adapter | None = None
-
-    def features(self, theta: StateDict, pixels: Tensor, tower: Any = None) -> Tensor:
-        """Adapted image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under
-        weights theta."""
-        z = super().features(theta, pixels, tower)
-        return z if self.adapter is None else self.adapter(z)
-
-
-def feature_gap(
-    encoder, merged: StateDict, own: StateDict, images: Tensor, adapter: Adapter | None = None
-) -> float:
-    """What Surgery minimises: mean |ẑ − z_own| over images and features, not normalised; without
-    an adapter, of z."""
-    z = features(encoder, merged, images)
-    return float(F.l1_loss(adapter(z) if adapter else z, features(encoder, own, images)))
+        adapted = copy.copy(encoder)
+        adapted.adapter = self
+        return adapted
 
 
 @merging(

@@ -9,7 +9,7 @@ import torch
 
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.device import default_device
-from bvlib.core.encoder import MEAN, STD, ClipEncoder
+from bvlib.core.encoder import MEAN, STD, Encoder
 from bvlib.core.errors import BvError, unknown
 from bvlib.files.safe import read_yaml
 from bvlib.files.weights import check_matches, load_weights
@@ -57,7 +57,7 @@ def file_of(name: str) -> Path:
     return Path(name) if name.endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
 
 
-def load(name: str) -> ClipEncoder:
+def load(name: str) -> Encoder:
     """A base by name, or by the path of its .safetensors file (a card of the same stem beside it).
 
     Raises BvError for an unknown name, a missing card, or weights that do not fit the card's model.
@@ -83,4 +83,4 @@ def load(name: str) -> ClipEncoder:
         raise BvError(f"{path.stem}.json: open_clip cannot build its model ({why})") from None
     check_matches(weights, model.state_dict(), path.name)
     model.load_state_dict(weights)
-    return ClipEncoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)
+    return Encoder(model.to(default_device()), tokenizer, path.stem, card, *pixels)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from bvlib.core.device import default_device
-from bvlib.core.encoder import ClipEncoder, Encoder
+from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
@@ -31,7 +31,7 @@ PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weig
 
 
 @dataclass
-class KeptHeads(ClipEncoder):
+class KeptHeads(Encoder):
     """An encoder whose heads are kept in ``folder`` as safetensors, since those of many classes and
     templates take a real text tower a while."""
 

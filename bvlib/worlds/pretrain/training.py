@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from bvlib.core.device import default_device
-from bvlib.core.encoder import MEAN, STD, ClipEncoder
+from bvlib.core.encoder import MEAN, STD, Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive
 from bvlib.core.tower import pooled
@@ -121,7 +121,7 @@ class Trainer:
 
 def train(
     recipe: Recipe, seed: int, state: Path | None = None, say: Say = print, every: int | None = None
-) -> tuple[ClipEncoder, dict[str, Any]]:
+) -> tuple[Encoder, dict[str, Any]]:
     """Train a base: its encoder, and for the card the curve, the sets' hashes, images a second and
     seconds. Resumes from the file ``state`` when it belongs to the same recipe and seed.
 
@@ -171,7 +171,7 @@ def train(
             say(f"step {step + 1}/{recipe.steps}  {shown}  {left:.0f} minutes to go")
             if state:
                 trainer.keep(state, card)
-    return ClipEncoder(trainer.model, trainer.tokenizer), card
+    return Encoder(trainer.model, trainer.tokenizer), card
 
 
 def _estimate(
@@ -193,7 +193,7 @@ def _estimate(
 def held_out(trainer: Trainer, sets: list[Pictures], count: int = 100) -> dict[str, float]:
     """Zero-shot accuracy in percent on ``count`` dev images of each toy task (their mean), and on
     up to 10 × ``count`` held-out pictures of all sets, each among the names of its set."""
-    encoder = ClipEncoder(trainer.model, trainer.tokenizer)  # a new one: it keeps what it has named
+    encoder = Encoder(trainer.model, trainer.tokenizer)  # a new one: it keeps what it has named
     shares = list(zero_shot(encoder, count=count).values())
     found = {"toy": round(sum(shares) / len(shares), 2)}
     right = []
@@ -207,7 +207,7 @@ def held_out(trainer: Trainer, sets: list[Pictures], count: int = 100) -> dict[s
     return found
 
 
-def zero_shot(encoder: ClipEncoder, seed: int = 100, count: int = 500) -> dict[str, float]:
+def zero_shot(encoder: Encoder, seed: int = 100, count: int = 500) -> dict[str, float]:
     """Zero-shot accuracy, in percent, on dev images of each toy task."""
     out = {}
     for task in toy.TASKS:
@@ -217,7 +217,7 @@ def zero_shot(encoder: ClipEncoder, seed: int = 100, count: int = 500) -> dict[s
     return out
 
 
-def _right(encoder: ClipEncoder, images, labels, classnames, prompts) -> torch.Tensor:
+def _right(encoder: Encoder, images, labels, classnames, prompts) -> torch.Tensor:
     """Which of the images (N, 32, 32, 3) are taken for what they are, (N,)."""
     head = encoder.head(classnames, prompts)
     return encoder.predict(encoder.theta, torch.from_numpy(images), head) == torch.from_numpy(
