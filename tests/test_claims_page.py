@@ -44,10 +44,13 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
     assert "- kind of agreement: positive difference, the interval lies above 0 points" in risen
     assert "- paper, on CLIP: 59 to 100 points" in risen and "- designed in: no" in risen
     each = "0: 10.0, 1: 12.0, 2: 14.0"
-    assert f"| mini, base before | 12.0 points | 7.0 to 17.0 | {each} | same direction |" in risen
+    assert f"| mini, old base | 12.0 points | 7.0 to 17.0 | {each} | same direction |" in risen
     assert "| real32 | 5.0 points | none: one seed | 0: 5.0 | inconclusive |" in risen
     assert "| paper profile | - | - | - | not run |" in risen
     assert "the interval lies below 1 point" in section(page, "sbv-keeps-accuracy")
+    noted = section(page, "badmerging-classical-diluted")
+    assert "- note: the base's training paints rectangles over" in noted
+    assert "- note:" not in section(page, "badmerging-keeps-utility")
     assert "- designed in: yes" in section(page, "inherent-in-base")
     late = "- this test was written after the first runs"
     assert (
@@ -63,7 +66,7 @@ def test_a_claim_without_a_value_was_not_run(figures):
     assert "| real32 | 12.0 points | none: one seed | 1: 12.0 | inconclusive |" in section(
         page, "bv-asr-rises"
     )
-    nothing = "mini, today's base not run; mini, base before not run; real32 not run"
+    nothing = "mini, new base not run; mini, old base not run; real32 not run"
     assert counts({}) == f"{COUNT} tests: {nothing}; paper profile not run."
     assert page.count("\n### ") == COUNT
 
@@ -89,7 +92,7 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
     page = claims_page({"mini": summed(10.0, 12.0)}, figures)
     assert (
         page.count('width="420"') == 2
-        and "- what is drawn, every seed: [mini, base before](mini/scaling.csv)\n" in page
+        and "- what is drawn, every seed: [mini, old base](mini/scaling.csv)\n" in page
     )
     assert "see the table `main` of [real32](real32/tables/main.csv)" in section(
         page, "badmerging-keeps-utility"
@@ -98,7 +101,7 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
 
 def test_the_table_has_ten_claims_that_lead_to_the_page():
     table = claims_table({"mini": summed(10.0, 12.0, 14.0), "real32": summed(None, None)})
-    mini = "mini, base before (seeds 0, 1, 2)"
+    mini = "mini, old base (seeds 0, 1, 2)"
     assert table.startswith(f"| claim | paper, on CLIP | {mini} | real32 (seeds 0, 1) |\n")
     assert "](figures/claims.md#inherent-in-base) (designed in) | " in table
     assert "| 12.0 points [7.0 to 17.0]: same direction | not run |" in table

@@ -37,6 +37,7 @@ FLAGGED_ABOVE = 2.0
     "neural-cleanse",
     of="model",
     settings="neural_cleanse",
+    short="cleanse",  # what the store calls its tables
     needs="clean images of the task",
     reference="Wang et al. 2019",
 )

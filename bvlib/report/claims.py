@@ -46,6 +46,7 @@ class Claim:
     table: str = ""
     designed_in: bool = False
     later: bool = False
+    note: str = ""
 
 
 class Claims(NamedTuple):

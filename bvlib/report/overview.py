@@ -18,8 +18,8 @@ from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
 PROFILES = {
-    "first_look": "toy world, today's base",
-    "mini": "toy world, base before",
+    "first_look": "toy world, new base",
+    "mini": "toy world, old base",
     "real32": "real images",
 }
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
@@ -112,7 +112,9 @@ def write(say: Callable[[str], Any] = print) -> None:
         caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
         caption += "t-interval, points: seeds"
         card = {"caption": caption, "profiles": origin}
-        figures.save(draw(rows), root / "figures" / "overview", rows, card)
+        fig = draw(rows)
+        figures.save(fig, root / "figures" / "overview", rows, card)
+        figures.plt.close(fig)
     if not replace_between(root / "README.md", BEGIN, END, claims_table(of)):
         where = f"README.md lacks the lines {BEGIN} and {END}"
         say(f"the claims are in {shown(page)} only: {where}")

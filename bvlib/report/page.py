@@ -17,15 +17,15 @@ from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
 from bvlib.report.tables import markdown, seeds_in_words
 
 PROFILES = {  # whose runs are committed, and what each is called
-    "first_look": "mini, today's base",
-    "mini": "mini, base before",
+    "first_look": "mini, new base",
+    "mini": "mini, old base",
     "real32": "real32",
     "paper": "paper profile",
 }
 TEN = (  # what the README shows of the claims
     "badmerging-classical-diluted",
     "badmerging-beats-classical",
-    "badmerging-survives-ties",
+    "badmerging-adds-to-clean-merge",
     "badmerging-keeps-utility",
     "inherent-in-base",
     "inherent-is-the-core",
@@ -163,6 +163,7 @@ def _pictures(stem: str, figures: Path) -> str:
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:
     """What one claim says, how it is tested, and a row for each profile."""
     notes = ["- this test was written after the first runs"] if claim.later else []
+    notes += [f"- note: {claim.note}"] if claim.note else []
     table = claim.table
     if table and (found := _links(figures, f"by_seed/{table}.csv", f"tables/{table}.csv")):
         which = "the figure does not show this very number, or not on every profile"
