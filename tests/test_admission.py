@@ -18,7 +18,7 @@ from bvlib.report import admission, admission_page
 from bvlib.report import admission_measures as measures
 from bvlib.report.criteria import CRITERIA
 from bvlib.run import notebooks, settings
-from bvlib.worlds import bases
+from bvlib.worlds import bases, tasks
 
 TASKS = pd.DataFrame(
     {
@@ -285,3 +285,13 @@ def test_what_was_frozen_still_holds():
     admitted = [card["profile"] for card in cards if card["base_name"] == usual[card["profile"]]]
     assert "mini" in admitted
     assert [admission.check_frozen(profile) for profile in admitted] == [None] * len(admitted)
+
+
+@pytest.mark.slow
+def test_the_images_that_were_frozen_are_drawn_the_same():
+    """Every image of mini: most of a minute."""
+    p = settings.load("mini")
+    found = {name: tasks.load(name, p["sizes"], p["world_seed"]).digest for name in p["tasks"]}
+    assert admission.check_frozen("mini", found) is None
+    [first, *_] = found
+    assert f"images of {first}" in admission.check_frozen("mini", {**found, first: "other"})

@@ -91,18 +91,21 @@ def test_04_says_how_much_was_there(share, mean, words):
     assert words in said and f"flips {share} % too" in said
 
 
-@pytest.mark.parametrize("after, word", [(38.9, "lowers"), (39.1, "leaves"), (41.1, "raises")])
+@pytest.mark.parametrize(
+    "after, word", [(38.9, "lowers"), (39.1, "hardly moves"), (41.1, "raises")]
+)
 def test_05_says_what_the_defence_does(after, word):
     values = {"ASR badnets before IBVS": 40, "ASR badnets after IBVS": after}
     values |= {"zero line of badnets (clean merge, same trigger)": 3}
     values |= {"clean accuracy cost of IBVS": 0.5, f"ASR drop {ON}, oracle": 56}
     said = told("05", values)
-    assert f"IBVS {word} badnets from 40.0 to {after} % (clean merge: 3.0)." in said
+    assert f"IBVS {word} badnets: from 40.0 to {after} % (clean merge 3.0)." in said
 
 
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():
     lines = sides({"badnets_merged_asr": 29.9, "badmerging_minus_badnets": -1.0, "unknown": 3.0})
-    assert "here 29.9 %, the paper's side" in lines[0]
-    assert "here -1.0 points, the **other** side" in lines[1]
+    assert "single model)): here 29.9 %, on the side that the claim says." in lines[0]
+    assert "here -1.0 points, on the **other** side." in lines[1] and ".*" not in lines[1]
     assert "gives no verdict" in lines[-1] and len(lines) == 4
+    assert "(a test of ours): here 1.0 points" in sides({"sbv_ba_cost": 1.0})[0]
     assert sides({"badnets_merged_asr": None}) == []

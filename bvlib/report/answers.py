@@ -57,9 +57,12 @@ def sides(measures: Mapping[str, float | None]) -> list[str]:
         if value is None:
             continue
         agrees = value > claim.bound if claim.kind in ABOVE else value < claim.bound
-        side = "the paper's side" if agrees else "the **other** side"
+        side = "on the side that the claim says" if agrees else "on the **other** side"
+        there = f"on CLIP {claim.expected}"
+        if claim.expected == "not published":
+            there = "a test of ours"
         here = f"{value:.1f} {unit(claim.measure)}"
-        lines.append(f"- *{claim.statement}*: on CLIP {claim.expected}; here {here}, {side}")
+        lines.append(f"- *{claim.statement.rstrip('.')}* ({there}): here {here}, {side}.")
     if lines:
         lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]
     return lines
@@ -155,8 +158,10 @@ def ibvs(n: Numbers) -> Iterator[str]:
     for attack in attacks:
         before, after = (n[f"ASR {attack} {when} IBVS"] for when in ("before", "after"))
         zero = n[f"zero line of {attack} (clean merge, same trigger)"]
-        word = "lowers" if after < before - 1 else "raises" if after > before + 1 else "leaves"
-        yield f"IBVS {word} {attack} from {before:.1f} to {after:.1f} % (clean merge: {zero:.1f})."
+        word = (
+            "lowers" if after < before - 1 else "raises" if after > before + 1 else "hardly moves"
+        )
+        yield f"IBVS {word} {attack}: from {before:.1f} to {after:.1f} % (clean merge {zero:.1f})."
     yield f"It costs {n('clean accuracy cost of IBVS')} of clean accuracy."
     oracle = n(f"ASR drop {n.attack}, oracle")
     yield f"Who knew the vector of {n.attack} itself could take {oracle} off."
