@@ -22,7 +22,7 @@ BOOK := $(VENV)/.installed-book
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lint book bench lab clean-venv
+.PHONY: help setup reproduce test check lint book browse bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
@@ -30,6 +30,7 @@ help:
 	@echo "make check       run the slow tests, then notebooks $(COLD) cold on mini, compared with the committed values"
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
 	@echo "make book        the study as a site of pages, in book/_build/html: needs no network once it is installed"
+	@echo "make browse      open that site in a headless Chromium, and look for errors"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -93,6 +94,10 @@ book: $(BOOK)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html book book/_build/html
 	$(BIN)/python book/check.py book/_build/html
 	@echo "Done: open book/_build/html/index.html"
+
+browse: book
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[browser]'
+	$(BIN)/python book/browse.py book/_build/html book/_build/shots
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py
