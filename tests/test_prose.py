@@ -69,10 +69,13 @@ def test_the_snippet_of_the_readme_runs(capsys):
     assert "cosine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["00_setup_and_tasks", "01_badmerging", "03_sbv_attack"])
-def test_notebooks_explain_their_code(name):
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem < "06"], ids=lambda p: p.stem)
+def test_notebooks_explain_their_code(path):
     """At least eight words of prose for each line of code."""
-    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    cells = nbformat.read(path, as_version=4).cells
     lines = sum(
         len([line for line in cell.source.splitlines() if line.strip()])
         for cell in cells
@@ -80,3 +83,10 @@ def test_notebooks_explain_their_code(name):
     )
     words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
     assert words >= 8 * lines, f"{words} words, {lines} lines"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_sentences_of_notebooks_are_short(path):
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert not long_sentences(prose)
