@@ -29,7 +29,7 @@ from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
 from bvlib.run import notebooks, settings, store
 from bvlib.run.adversary import Adversary
-from bvlib.study import experiments, figures
+from bvlib.study import experiments, figures, shown
 from bvlib.worlds import tasks
 
 
@@ -148,19 +148,21 @@ class Lab(Adversary):
 
     # what is written
 
-    def table(self, name: str, table: pd.DataFrame, caption: str = "") -> pd.DataFrame:
-        """Write ``tables/<name>.csv`` with its provenance and return the table, rounded for
-        reading."""
+    def table(self, name: str, table: pd.DataFrame, caption: str = "") -> Any:
+        """Write ``tables/<name>.csv`` with its provenance and return what a notebook shows of it:
+        see :func:`bvlib.study.shown.table`."""
         path = self.out / "tables" / f"{name}.csv"
         write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
         write_json(path.with_suffix(".json"), self._provenance(caption))
         self._outputs += [f"tables/{name}.csv", f"tables/{name}.json"]
-        return table.round(2)
+        return shown.table(table, caption, f"tables/{name}.csv")
 
     def figure(self, name: str, fig, data: pd.DataFrame, caption: str) -> None:
-        """Write ``figures/<name>`` as picture, data and provenance."""
+        """Write ``figures/<name>`` as picture, data and provenance; show it with its caption."""
         paths = figures.save(fig, self.out / "figures" / name, data, self._provenance(caption))
         self._outputs += [f"figures/{path.name}" for path in paths]
+        figures.plt.close(fig)  # else Jupyter shows it again
+        shown.picture(paths[0], caption)
 
     def headline(
         self, name: str, value: metrics.Rate | metrics.Difference | float, unit: str = "%"
