@@ -23,6 +23,18 @@ from bvlib.run.notebooks import root_folder
 
 SEEDS = (10, 11, 12)
 NOTEBOOKS = ("00", "01", "03", "05")
+INTRODUCTION = """\
+What does the new base `{base}` give, before the reference runs are made anew? Six models are
+merged. The adversary is that of {adversary}; its trigger is a patch of {trigger_size} px. Merges
+are by task arithmetic, λ = {coefficient:g}, where nothing else is said. *Clean merge* and *base*
+were never attacked and see the same trigger. *Alone* is the attacked model before merging. CA and
+BA are the clean accuracy without and with the attacked model, ASR is the attack success rate.
+
+Numbers are means with 95 % t-intervals over seeds, which share one base. One seed has no interval,
+and leaves a claim inconclusive. No seed here had a say in any choice. *Before* is the committed
+reference: old base, other seeds, earlier versions of some methods. Fine-tuning is at {rate:g}
+(`{recipe}`). Written by `benchmarks/first_look.py`.
+"""
 
 
 def interval(entry, of_unit):
@@ -38,17 +50,10 @@ def interval(entry, of_unit):
 def page(profile, seeds, notebooks, found, before):
     """The page of one profile: ``found`` and ``before`` are summaries of runs."""
     chosen, old = settings.load(profile), {claim["id"]: claim for claim in before["claims"]}
-    base, rate = chosen["base"], chosen["train"]["lr"]
+    rate = chosen["train"]["lr"]
     lines = [f"# A first look: {profile}, {seeds_in_words(seeds)}, notebooks {notebooks}", ""]
-    lines += [
-        f"Base `{base}`, fine-tuning at {rate:g}, `{recipe('training:finetune')}`; means with 95 %",
-        "t-intervals over seeds, which share one base. No seed here had a say in any choice.",
-        "*Before* is the committed reference: other base, other seeds, earlier versions of some",
-        "methods. The reference runs follow later. Written by `benchmarks/first_look.py`.",
-        "",
-        "## Claims",
-        "",
-    ]
+    lines += [INTRODUCTION.format(rate=rate, recipe=recipe("training:finetune"), **chosen)]
+    lines += ["## Claims", ""]
     rows = []
     for claim, entry in zip(CLAIMS, found["claims"]):
         if entry["status"] == "not run":

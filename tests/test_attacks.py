@@ -17,7 +17,7 @@ OPTIMISED = [name for name in trigger_kind if trigger_kind[name].needs != "nothi
 @pytest.fixture(scope="module")
 def goal(shapes, head):
     """The first class of the shapes, as an on-task adversary sees it."""
-    return recipes.Goal("shapes", 0, head, 0, shapes.train.images, shapes.train.labels)
+    return recipes.Goal("shapes", 0, head, 0, shapes.train.images)
 
 
 def test_registries_hold_what_the_papers_need():

@@ -89,6 +89,7 @@ def study(root, monkeypatch, names, base, off, **changes):
 # From archive to ASR
 
 
+@pytest.mark.slow
 def test_two_datasets_go_all_the_way_on_vit_b_32(tmp_path, monkeypatch, capsys):
     # fp32: half precision takes minutes on a processor that has no instructions for it
     train = {**settings.load("paper")["train"], **TRAIN, "precision": "fp32"}
@@ -395,7 +396,10 @@ def forty_shapes():
     return tasks.load("shapes", {"train": 40, "dev": 0, "test": 0})
 
 
-@pytest.fixture(scope="module", params=["clean", "feature_interpolation"])
+SLOW = pytest.param("feature_interpolation", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["clean", SLOW])
 def cut(request, tmp_path_factory):
     """A training that SIGKILL ended after its fifth state was kept, and the weights of one that
     nothing ended."""

@@ -71,8 +71,8 @@ class Goal:
 
     ``task`` is the task whose images are to be flipped to class ``target``; ``head`` (K, D) and
     ``index`` are that class as the adversary sees it (on-task: the task's own head), ``images``
-    (N, H, W, 3) uint8 with ``labels`` (N,) what it optimises a trigger on. On-task these are its
-    training images; off-task a few references of the target class.
+    (N, H, W, 3) uint8 what it optimises a trigger on. On-task these are its training images;
+    off-task a few references of the target class.
     """
 
     task: str
@@ -80,7 +80,6 @@ class Goal:
     head: torch.Tensor
     index: int
     images: torch.Tensor
-    labels: torch.Tensor
 
 
 @dataclass(frozen=True)

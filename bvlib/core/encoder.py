@@ -20,12 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from bvlib.core.errors import BvError, check_choice
 from bvlib.core.tower import pooled
+from bvlib.core.vectors import StateDict
 from bvlib.files import weights
 from bvlib.files.digests import digest
 
 log = logging.getLogger("bvlib")
 
-StateDict = dict[str, torch.Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 EVALUATED = {"images": 0}  # by `predict` in this process, for a run's record

@@ -68,7 +68,7 @@ class Adversary(Workshop):
             return self._off_goal(recipe, target, self._off(means.off), mine)
         data, target = self.data(mine, means.half), self.target if target is None else target
         target = mine.check_class(target)
-        return recipes.Goal(mine.name, target, self.head(mine), target, data.images, data.labels)
+        return recipes.Goal(mine.name, target, self.head(mine), target, data.images)
 
     def _off_goal(
         self, recipe: recipes.Attack, target: int | None, how: Mapping[str, Any], mine: Task
@@ -89,7 +89,7 @@ class Adversary(Workshop):
         if recipe.shadow:
             phrases = shadows.shadow_phrases(name, how["shadows"], world=world, seed=self.seed)
         head = shadows.shadow_head(self.encoder, said, phrases, world=world)
-        return recipes.Goal(other.name, target, head, 0, known, torch.full((len(known),), target))
+        return recipes.Goal(other.name, target, head, 0, known)
 
     def trigger_size(self, attack: str | None = None, off: Mapping[str, Any] | None = None) -> int:
         """Side in pixels of an attack's trigger (the profile's attack by default)."""

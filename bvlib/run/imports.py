@@ -19,13 +19,12 @@ import torch
 from bvlib.attacks.triggers import Trigger
 from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
+from bvlib.core.vectors import StateDict
 from bvlib.files import foreign
 from bvlib.files.safe import file_sha256, read_json_if
 from bvlib.files.weights import check_matches, save_weights
 from bvlib.run import lora
 from bvlib.worlds import bases, clip
-
-StateDict = dict[str, torch.Tensor]
 
 # What compilers, trainers and other projects put in front of a tensor's name.
 WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|_orig_mod|net|clip)\.)*")
