@@ -1,7 +1,8 @@
 """What a notebook shows of a table and a picture."""
 
+import base64
+
 import pandas as pd
-from IPython.utils.capture import capture_output
 
 from bvlib.study import figures, shown
 
@@ -26,7 +27,9 @@ def test_numbers_are_rounded_and_intervals_stand_beside_them():
         "count": ["3", "4"],
     }
     pair = pd.DataFrame({"low": [1.0], "minus one BV": [-4.0], "from": [-6.0], "to": [-2.0]})
-    assert shown.in_words(pair).to_dict("list") == {"minus one BV": ["-4.00 [-6.00, -2.00]"]}
+    alone = {"low": ["1.00"]}  # it is no interval where no value stands before it
+    found = shown.in_words(pair).to_dict("list")
+    assert found == {**alone, "minus one BV": ["-4.00 [-6.00, -2.00]"]}
 
 
 def test_a_long_table_shows_twelve_rows_and_where_the_others_are():
@@ -37,11 +40,12 @@ def test_a_long_table_shows_twelve_rows_and_where_the_others_are():
     assert ">data</a>" in shown.table(long.head(3), "", "tables/short.csv").data
 
 
-def test_a_picture_has_its_caption_as_text(tmp_path):
+def test_a_picture_has_its_caption_as_text(tmp_path, monkeypatch):
     fig, _ = figures.grid()
-    png = figures.save_picture(fig, tmp_path / "a.png")
-    with capture_output() as said:
-        shown.picture(png, "what it shows")
-    picture, words = said.outputs
-    assert picture.metadata["image/png"]["alt"] == "what it shows" and "image/png" in picture.data
-    assert "what it shows" in words.data["text/html"]
+    png, said = figures.save_picture(fig, tmp_path / "a.png"), []
+    monkeypatch.setattr(shown, "display", lambda what, **how: said.append((what, how)))
+    shown.picture(png, "what it shows")
+    (picture, how), (words, _) = said
+    assert base64.b64decode(picture["image/png"]) == png.read_bytes()
+    assert how["metadata"]["image/png"]["alt"] == picture["text/plain"] == "what it shows"
+    assert "what it shows" in words.data

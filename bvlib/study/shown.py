@@ -29,7 +29,7 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
 
 def _words(column: pd.Series) -> list[str]:
     if not pd.api.types.is_float_dtype(column):
-        return ["–" if value is None else str(value) for value in column]
+        return ["–" if pd.isna(value) else str(value) for value in column]
     digits = 1 if column.abs().max() >= 10 else 2
     return ["–" if pd.isna(value) else f"{value:.{digits}f}" for value in column]
 
