@@ -7,6 +7,7 @@ wider than the screen, a formula that is not drawn, or a search that does not fi
 """
 
 import functools
+import shutil
 import sys
 import threading
 import time
@@ -61,7 +62,8 @@ def main(folder: Path, shots: Path | None) -> int:
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser, found = webdriver.Chrome(options), []
+    driver = webdriver.ChromeService(shutil.which("chromedriver"))  # else it asks the network
+    browser, found = webdriver.Chrome(options, driver), []
     try:
         for page in PAGES:
             for size in SIZES:

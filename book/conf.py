@@ -20,6 +20,8 @@ html_title = "bvlib"
 html_theme_options = {"use_download_button": False, "show_toc_level": 2}
 html_extra_path = ["../figures"]  # pictures and tables, which pages name by their place there
 html_math_renderer = "mathml"
+html_static_path, html_css_files, html_favicon = ["static"], ["book.css"], "static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 
