@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report import write
 
 from bvlib.core.errors import BvError
-from bvlib.run import imports, notebooks
+from bvlib.run import checkpoints, notebooks
 from bvlib.run.points import read_sweep
 from bvlib.worlds import bases, images, prepare
 
@@ -131,7 +131,7 @@ def checkpoint(folder: Path, rng: random.Random) -> tuple[str, Judge]:
         told += f", {bytes_of(path, rng)}"
 
     def judge() -> None:
-        found = imports.task_vector_pt(path, base)
+        found = checkpoints.task_vector_pt(path, base)
         assert found.keys() == base.theta.keys()
         for name, tensor in base.theta.items():
             assert found[name].shape == tensor.shape and found[name].dtype == tensor.dtype

@@ -17,7 +17,7 @@ from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
-from bvlib.run import imports
+from bvlib.run import checkpoints, imports
 from bvlib.worlds.bases import open_clip
 
 WIDTH, LAYERS, EMBED, SIDE = 64, 3, 40, 64
@@ -87,7 +87,7 @@ def test_names_come_out_as_ours_whatever_wraps_them(
     if container:
         held = {container: held, "epoch": 3}
     path = written(held, tmp_path / "finetuned.pt")
-    read = imports.task_vector_pt(path, base)
+    read = checkpoints.task_vector_pt(path, base)
     assert same_bits(read, theta) and list(read) == list(base.theta)
     assert TaskVector.between(read, base.theta).norm() > 0
 
@@ -101,7 +101,7 @@ def test_an_image_encoder_of_the_papers_keeps_its_text_names_beside_it(
         if not key.startswith("transformer.")
     }  # as they delete it
     assert "model.positional_embedding" in held and "model.visual.positional_embedding" in held
-    assert same_bits(imports.task_vector_pt(written(held, tmp_path / "plain.pt"), base), theta)
+    assert same_bits(checkpoints.task_vector_pt(written(held, tmp_path / "plain.pt"), base), theta)
 
 
 def test_half_precision_becomes_the_type_of_the_base_and_safetensors_is_read_too(
@@ -110,7 +110,7 @@ def test_half_precision_becomes_the_type_of_the_base_and_safetensors_is_read_too
     half = {f"visual.{key}": tensor.half() for key, tensor in theta.items()}
     save_file(half, tmp_path / "half.safetensors")
     for path in (written(half, tmp_path / "half.pt"), tmp_path / "half.safetensors"):
-        read = imports.task_vector_pt(path, base)
+        read = checkpoints.task_vector_pt(path, base)
         assert same_bits(read, {key: tensor.half().float() for key, tensor in theta.items()})
 
 
@@ -138,9 +138,9 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(base, theta, tmp_path, f
         "pytorch_model.bin is refused",
         "can run any code" if form == "bare pickle" else "would use posix.system",
     ):
-        imports.hugging_face(tmp_path) if form == "hugging face" else imports.task_vector_pt(
-            path, base
-        )
+        checkpoints.hugging_face(
+            tmp_path
+        ) if form == "hugging face" else checkpoints.task_vector_pt(path, base)
     assert not sign.exists()
     os.system(f"touch {sign}")
     assert sign.exists()  # what it would have done
@@ -153,24 +153,24 @@ def test_a_whole_pickled_module_is_refused_with_the_way_to_convert_it(
     with pytest.raises(
         BadCheckpoint, match="it holds open_clip.model.CLIP, .* throwaway container"
     ) as caught:
-        imports.task_vector_pt(tmp_path / "finetuned.pt", base)
+        checkpoints.task_vector_pt(tmp_path / "finetuned.pt", base)
     assert "\n" not in str(caught.value)
     monkeypatch.chdir(tmp_path)
     snippet = str(caught.value).split("their code: ")[1].split(", then import")[0]
     exec(snippet, {})  # our own file: trusted
-    assert same_bits(imports.task_vector_pt("plain.pt", base), theta)
+    assert same_bits(checkpoints.task_vector_pt("plain.pt", base), theta)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_other_files_that_need_code(base, theta, tmp_path):
     with one_line("it holds argparse.Namespace"):
-        imports.task_vector_pt(
+        checkpoints.task_vector_pt(
             written({"state_dict": theta, "args": argparse.Namespace(lr=1)}, tmp_path / "a.pt"),
             base,
         )
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "b.pt")
     with one_line("it holds a TorchScript program", "torch.jit.load('b.pt'"):
-        imports.task_vector_pt(tmp_path / "b.pt", base)
+        checkpoints.task_vector_pt(tmp_path / "b.pt", base)
 
 
 def test_damaged_and_empty_files(base, theta, tmp_path):
@@ -178,9 +178,9 @@ def test_damaged_and_empty_files(base, theta, tmp_path):
     for content in (path.read_bytes()[:-300], b"", b"hello there"):
         path.write_bytes(content)
         with one_line("a.pt is cut short or no checkpoint"):
-            imports.task_vector_pt(path, base)
+            checkpoints.task_vector_pt(path, base)
     with one_line("no weight file", "b.pt"):
-        imports.task_vector_pt(tmp_path / "b.pt", base)
+        checkpoints.task_vector_pt(tmp_path / "b.pt", base)
     for held, words in (
         ([1, 2], "holds a list"),
         ({}, "holds a dict"),
@@ -188,7 +188,7 @@ def test_damaged_and_empty_files(base, theta, tmp_path):
         ({3: torch.ones(1)}, "3 is a Tensor"),
     ):
         with one_line(words, "save model.state_dict()"):
-            imports.task_vector_pt(written(held, path), base)
+            checkpoints.task_vector_pt(written(held, path), base)
 
 
 def test_names_and_shapes_that_do_not_fit(base, theta, tmp_path):
@@ -204,12 +204,14 @@ def test_names_and_shapes_that_do_not_fit(base, theta, tmp_path):
     ):
         held = {key: tensor for key, tensor in {**theta, **change}.items() if tensor is not None}
         with one_line("a.pt", *words):
-            imports.task_vector_pt(written(held, path), base)
+            checkpoints.task_vector_pt(written(held, path), base)
     held = {f"visual.{key}": tensor for key, tensor in theta.items()}
     with one_line("tensors of no CLIP model: 'decoder.weight'"):
-        imports.task_vector_pt(written({**held, "decoder.weight": torch.ones(1)}, path), base)
+        checkpoints.task_vector_pt(written({**held, "decoder.weight": torch.ones(1)}, path), base)
     with one_line("'visual.proj' twice"):
-        imports.task_vector_pt(written({**held, "model.visual.proj": theta["proj"]}, path), base)
+        checkpoints.task_vector_pt(
+            written({**held, "model.visual.proj": theta["proj"]}, path), base
+        )
 
 
 # Hugging Face
@@ -261,18 +263,18 @@ def folder(theta, tmp_path):
 
 def test_hugging_face_names_become_ours(base, theta, folder):
     for read in (
-        imports.hugging_face(folder),
-        imports.hugging_face(folder / "model.safetensors"),
-        imports.hugging_face(folder, base=base),
+        checkpoints.hugging_face(folder),
+        checkpoints.hugging_face(folder / "model.safetensors"),
+        checkpoints.hugging_face(folder, base=base),
     ):
         assert same_bits(read, theta)
     x = torch.rand(2, 3, SIDE, SIDE, generator=generator(0, "x"))
-    assert torch.equal(base.features(imports.hugging_face(folder), x), base.features(theta, x))
+    assert torch.equal(base.features(checkpoints.hugging_face(folder), x), base.features(theta, x))
 
 
 def test_a_pytorch_model_bin_is_read_as_weights_only(theta, tmp_path):
     written(to_hugging_face(theta), tmp_path / "pytorch_model.bin")
-    assert same_bits(imports.hugging_face(tmp_path), theta)
+    assert same_bits(checkpoints.hugging_face(tmp_path), theta)
 
 
 def test_a_vision_model_takes_the_projection_of_the_base(base, theta, tmp_path):
@@ -280,32 +282,32 @@ def test_a_vision_model_takes_the_projection_of_the_base(base, theta, tmp_path):
     del held["visual_projection.weight"]
     save_file(held, tmp_path / "model.safetensors")
     with one_line("has no visual_projection", "give base="):
-        imports.hugging_face(tmp_path)
+        checkpoints.hugging_face(tmp_path)
     assert same_bits(
-        imports.hugging_face(tmp_path, base=base), {**theta, "proj": base.theta["proj"]}
+        checkpoints.hugging_face(tmp_path, base=base), {**theta, "proj": base.theta["proj"]}
     )
     save_file(
         {key.removeprefix("vision_model."): t for key, t in held.items()},
         tmp_path / "model.safetensors",
     )  # transformers 5
     assert same_bits(
-        imports.hugging_face(tmp_path, base=base), {**theta, "proj": base.theta["proj"]}
+        checkpoints.hugging_face(tmp_path, base=base), {**theta, "proj": base.theta["proj"]}
     )
 
 
 def test_what_a_config_says_and_no_tensor_shows(base, folder):
     with one_line("was trained with QuickGELU and the base has GELU", "'-quickgelu'"):
-        imports.hugging_face(folder, base=make(False, 0))
+        checkpoints.hugging_face(folder, base=make(False, 0))
     for change, words in (
         ({"hidden_act": "gelu"}, "was trained with GELU and the base has QuickGELU"),
         ({"num_attention_heads": 8}, "has 8 attention heads and the base 4"),
     ):
         (folder / "config.json").write_text(json.dumps({**CONFIG, **change}))
         with one_line(words):
-            imports.hugging_face(folder, base=base)
+            checkpoints.hugging_face(folder, base=base)
     (folder / "config.json").write_text("{")
     with one_line("no readable config", "config.json"):
-        imports.hugging_face(folder, base=base)
+        checkpoints.hugging_face(folder, base=base)
 
 
 def test_hugging_face_names_that_are_missing_or_unknown(base, theta, tmp_path):
@@ -324,14 +326,14 @@ def test_hugging_face_names_that_are_missing_or_unknown(base, theta, tmp_path):
             tmp_path / "model.safetensors",
         )
         with one_line("model.safetensors is no image tower of Hugging Face's CLIP", *words):
-            imports.hugging_face(tmp_path)
+            checkpoints.hugging_face(tmp_path)
     save_file(
         {**whole, "visual_projection.weight": torch.ones(7, WIDTH)}, tmp_path / "model.safetensors"
     )
     with one_line("'proj' has shape (64, 7)"):
-        imports.hugging_face(tmp_path, base=base)
+        checkpoints.hugging_face(tmp_path, base=base)
     with one_line("no weight file", "nowhere.safetensors"):
-        imports.hugging_face(tmp_path / "nowhere.safetensors")
+        checkpoints.hugging_face(tmp_path / "nowhere.safetensors")
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
@@ -366,7 +368,7 @@ def test_features_are_those_of_transformers(tmp_path, kind, act):
         )
     theirs.save_pretrained(tmp_path)
     encoder = make(act == "quick_gelu", 0)
-    theta = imports.hugging_face(tmp_path, base=encoder)
+    theta = checkpoints.hugging_face(tmp_path, base=encoder)
     x = torch.randn(2, 3, SIDE, SIDE, generator=generator(0, "x"))
     with torch.no_grad():
         outputs = theirs.get_image_features(x) if kind == "CLIPModel" else theirs(x).image_embeds

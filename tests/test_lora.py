@@ -8,7 +8,7 @@ from helpers import one_line, same_bits
 from safetensors.torch import save_file
 
 from bvlib.core.rng import generator
-from bvlib.run import imports, lora
+from bvlib.run import checkpoints, imports, lora
 from bvlib.worlds import bases
 
 RANK, ALPHA = 2, 6
@@ -91,7 +91,7 @@ def test_what_is_no_plain_adapter_of_the_image_tower_is_refused(adapter, encoder
         with one_line(*words):
             lora.merged(folder(), encoder)
     with one_line("is a LoRA adapter", "bv import --lora"):
-        imports.task_vector_pt(adapter(maps) / "adapter_model.safetensors", encoder)
+        checkpoints.task_vector_pt(adapter(maps) / "adapter_model.safetensors", encoder)
 
 
 def test_the_features_are_those_of_peft(tmp_path):
@@ -103,7 +103,7 @@ def test_the_features_are_those_of_peft(tmp_path):
     theirs = transformers.CLIPVisionModelWithProjection(config).eval()
     theirs.save_pretrained(tmp_path / "base")
     encoder = bases.load("small")
-    encoder.model.visual.load_state_dict(imports.hugging_face(tmp_path / "base", base=encoder))
+    encoder.model.visual.load_state_dict(checkpoints.hugging_face(tmp_path / "base", base=encoder))
     maps = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "visual_projection"]
     how = peft.LoraConfig(r=3, lora_alpha=5, target_modules=maps, init_lora_weights=False)
     adapted = peft.get_peft_model(theirs, how).eval()
