@@ -103,7 +103,7 @@ def _title(of: Mapping[str, dict[str, Any]], profile: str) -> str:
 def _cell(entry: dict[str, Any] | None, of_unit: str) -> str:
     if not entry:
         return "not run"
-    between = f" [{_interval(entry)}]" if _interval(entry) else ""
+    between = f" [{_interval(entry)}]" if _interval(entry) else " (one seed)"
     return f"{entry['obtained']:.1f} {of_unit}{between}: {entry['status']}"
 
 
