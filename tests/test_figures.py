@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
+from helpers import one_line
 
-from bvlib.study import figures
+from bvlib.cli import main
+from bvlib.study import figures, figures_badmerging
 
 TABLE = pd.DataFrame(
     {
@@ -28,18 +31,17 @@ def no_screen():
     matplotlib.pyplot.close("all")
 
 
-def drawn():
+def drawn(table=TABLE, **_):
     fig, (left, right) = figures.grid(2)
-    figures.curve(left, TABLE, "scale", "asr", "attack", "one")
+    figures.curve(left, table, "scale", "asr", "attack", "one")
     figures.percent(left, "ASR (%)", "scale", "title")
-    figures.bars(right, TABLE, "asr", "name", ["attack", "clean", "base"])
+    figures.bars(right, table, "asr", "name", ["attack", "clean", "base"])
     return fig
 
 
 def test_saved_as_picture_data_and_provenance(tmp_path):
-    paths = figures.save(
-        drawn(), tmp_path / "figures" / "a.b", TABLE, {"notebook": "01", "parameters": {"seed": 0}}
-    )
+    origin = {"notebook": "01", "parameters": {"seed": 0}}
+    paths = figures.save(tmp_path / "figures" / "a.b", TABLE, origin, drawn, title="t")
     assert [path.name for path in paths] == ["a.b.png", "a.b.csv", "a.b.json"]
     assert sorted(path.name for path in paths[0].parent.iterdir()) == [
         "a.b.csv",
@@ -47,15 +49,39 @@ def test_saved_as_picture_data_and_provenance(tmp_path):
         "a.b.png",
     ]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
-    assert json.loads(paths[2].read_text()) == {"notebook": "01", "parameters": {"seed": 0}}
+    how = {"by": f"{__name__}.drawn", "given": {"title": "t"}}
+    assert json.loads(paths[2].read_text()) == {**origin, "drawn": how}
     pd.testing.assert_frame_equal(pd.read_csv(paths[1]), TABLE, rtol=1e-5, check_dtype=False)
 
 
 def test_the_same_figure_has_the_same_bytes(tmp_path):
     first, again = (
-        figures.save(drawn(), tmp_path / name, TABLE, {})[0].read_bytes() for name in ("a", "b")
+        figures.save(tmp_path / name, TABLE, {}, drawn)[0].read_bytes() for name in ("a", "b")
     )
     assert first == again
+
+
+def test_a_figure_is_drawn_again_from_its_table(tmp_path):
+    table = TABLE.rename(columns={"name": "task"})[["task", "asr", "scale"]]
+    saved = figures.save(tmp_path / "a", table, {}, figures_badmerging.accuracies, title="t")
+    first = saved[0].read_bytes()
+    saved[0].unlink()
+    assert figures.redraw(saved[2]) == saved[0] and saved[0].read_bytes() == first
+    saved[1].write_text(saved[1].read_text().replace("50", "10"))
+    found = CliRunner().invoke(main, ["draw", str(tmp_path)])
+    assert found.output == "drew 1 of 1 figures\n" and saved[0].read_bytes() != first
+
+
+def test_a_figure_of_images_is_left_to_its_notebook(tmp_path):
+    *_, card = figures.save(tmp_path / "a", TABLE, {}, drawn, images=torch.ones(2))
+    assert figures.redraw(card) is None
+
+
+@pytest.mark.parametrize("by", ["os.system", "study.figures.__init__", "files.safe.write_text"])
+def test_a_card_names_a_drawing_of_bvlib(tmp_path, by):
+    (tmp_path / "a.json").write_text(json.dumps({"drawn": {"by": by, "given": {}}}))
+    with one_line("a.json", by, "no figure"):
+        figures.redraw(tmp_path / "a.json")
 
 
 def test_every_role_has_a_colour_of_its_own():

@@ -242,7 +242,9 @@ def test_a_sheet_draws_the_states_of_its_table(bench):
         {"one": {"lambda_bv": 1.0}, "none": {"lambda_bv": 0.0}},
         {"off": {"lambda_ibvs": 0.0}, "on": {"lambda_ibvs": 2.0}},
     )
-    fig, table = sliders.sheet(bench, rows, columns, coefficient=0.4, place="centre")
+    found = sliders.side_by_side(bench, rows, columns, coefficient=0.4, place="centre")
+    table = interactive.table(found.values())
+    fig = sliders.sheet(table, bench, found)
     plt.close(fig)
     assert table[["lambda_bv", "lambda_ibvs"]].values.tolist() == [[1, 0], [1, 2], [0, 0], [0, 2]]
     assert (

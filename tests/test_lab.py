@@ -354,8 +354,7 @@ def test_every_registered_method_merges_by_its_name(lab, name):
 def test_what_a_notebook_leaves_behind(lab):
     table = pd.DataFrame({"asr": [1 / 3]})
     assert "<td>0.33</td>" in lab.table("numbers", table, "some numbers").data
-    fig, _ = figures.grid()
-    lab.figure("empty", fig, table, "nothing")
+    lab.figure("empty", table, "nothing", lambda table: figures.grid()[0])
     lab.headline("ASR", metrics.rate([True, False]))
     lab.headline("cost", 1.5, unit="points")
     lab.measure(defined=2, undefined=float("nan"))

@@ -17,6 +17,7 @@ from bvlib.cli import main
 from bvlib.core.versions import recipe as version_of
 from bvlib.report import claims, golden, summary
 from bvlib.run import notebooks, settings
+from bvlib.study import figures
 
 NAMES = [
     "00_setup_and_tasks",
@@ -238,9 +239,9 @@ def test_all_run_in_order(smoke):
 
 @each_notebook
 def test_figures_are_picture_data_and_provenance(smoke, name):
-    figures = [path for path in smoke.results[name]["outputs"] if path.startswith("figures/")]
-    stems = {path.rpartition(".")[0] for path in figures}
-    assert stems and sorted(figures) == sorted(
+    outputs = [path for path in smoke.results[name]["outputs"] if path.startswith("figures/")]
+    stems = {path.rpartition(".")[0] for path in outputs}
+    assert stems and sorted(outputs) == sorted(
         stem + end for stem in stems for end in (".csv", ".json", ".png")
     )
     for stem in stems:
@@ -253,6 +254,15 @@ def test_figures_are_picture_data_and_provenance(smoke, name):
             and provenance["parameters"]["trigger_size"] == 6
         )
         assert version_of(f"notebook:{name}") in provenance["recipes"]
+
+
+def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke):
+    pictures = {path.stem: path.read_bytes() for path in (smoke.out / "figures").glob("*.png")}
+    drawn = [figures.redraw(path) for path in sorted((smoke.out / "figures").glob("*.json"))]
+    of_images = {"tasks", "triggers", "attention", "interactive", "interactive_places"}
+    assert {path.stem for path in drawn if path} == pictures.keys() - of_images
+    for path in filter(None, drawn):
+        assert path.read_bytes() == pictures[path.stem], path.stem
 
 
 @each_notebook

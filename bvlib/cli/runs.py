@@ -162,6 +162,26 @@ def publish(profile: str, tolerance: float | None, replace: bool) -> None:
 
 
 @main.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def draw(folders: tuple[Path, ...]) -> None:
+    """Draw figures again from the tables beside them, without a model: all below FOLDERS (the
+    committed ones)."""
+    from bvlib.study.figures import redraw
+
+    cards = [
+        card
+        for folder in folders or [notebooks.root_folder() / "figures"]
+        for card in sorted(folder.rglob("*.json"))
+        if card.with_suffix(".png").is_file()
+    ]
+    drawn = [path for card in cards if (path := redraw(card))]
+    why = "the others show images, or are of before cards said how they are drawn"
+    click.echo(
+        f"drew {len(drawn)} of {len(cards)} figures" + f"; {why}" * (len(drawn) < len(cards))
+    )
+
+
+@main.command()
 @click.argument("profiles", nargs=-1)
 @flag("--check", help="exit 1 if a value differs from the golden one (default)")
 @flag("--write", help="write the values anew; refused at an unchanged recipe version")

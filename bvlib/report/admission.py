@@ -56,8 +56,8 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     card, name, adversary = _provenance(lab), lab.encoder.name, lab.adversary.name
     for title in TABLES:
         write_csv(out / f"{title}.csv", tables[title])
-    fig = draw(tables["weakness"], adversary, f"{name} base on {profile}")
-    figures.save(fig, out / "weakness", tables["weakness"], card)
+    said = {"adversary": adversary, "title": f"{name} base on {profile}"}
+    figures.save(out / "weakness", tables["weakness"], card, draw, **said)
     named = {"profile": profile, "seed": seed, "base_name": name, "adversary": adversary}
     obtained = tables["criteria"].set_index("id")["obtained"].to_dict()
     found = {key: value if math.isfinite(value) else None for key, value in obtained.items()}

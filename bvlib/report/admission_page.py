@@ -181,5 +181,5 @@ def draw(weakness: pd.DataFrame, adversary: str, title: str):
     for ax, what in ((left, title), (right, "universal patch, mean of classes")):
         figures.percent(ax, "ASR (%), dev images", "side of the patch (px)", what)
         ax.set_xticks(mean["size"].unique())
-        figures.legend(ax, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    figures.legend(fig)
     return fig

@@ -112,9 +112,7 @@ def write(say: Callable[[str], Any] = print) -> None:
         caption = "ASR (%) of each attack and its controls; bar: mean over seeds, line: 95 % "
         caption += "t-interval, points: seeds"
         card = {"caption": caption, "profiles": origin}
-        fig = draw(rows)
-        figures.save(fig, root / "figures" / "overview", rows, card)
-        figures.plt.close(fig)
+        figures.save(root / "figures" / "overview", rows, card, draw)
     if not replace_between(root / "README.md", BEGIN, END, claims_table(of)):
         where = f"README.md lacks the lines {BEGIN} and {END}"
         say(f"the claims are in {shown(page)} only: {where}")

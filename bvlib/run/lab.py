@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +157,14 @@ class Lab(Adversary):
         self._outputs += [f"tables/{name}.csv", f"tables/{name}.json"]
         return shown.table(table, caption, f"tables/{name}.csv")
 
-    def figure(self, name: str, fig, data: pd.DataFrame, caption: str) -> None:
-        """Write ``figures/<name>`` as picture, data and provenance; show it with its caption."""
-        paths = figures.save(fig, self.out / "figures" / name, data, self._provenance(caption))
+    def figure(
+        self, name: str, data: pd.DataFrame, caption: str, draw: Callable[..., Any], **given
+    ) -> None:
+        """Write ``figures/<name>`` as picture, data and provenance, and show it with its caption;
+        ``draw(data, **given)`` is what draws it: see :func:`bvlib.study.figures.save`."""
+        origin = self._provenance(caption)
+        paths = figures.save(self.out / "figures" / name, data, origin, draw, **given)
         self._outputs += [f"figures/{path.name}" for path in paths]
-        figures.plt.close(fig)  # else Jupyter shows it again
         shown.picture(paths[0], caption)
 
     def headline(

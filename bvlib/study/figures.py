@@ -4,15 +4,20 @@ Sizes are in ``bvlib.mplstyle``. Colours are by what a thing *is*, so the same c
 in every figure: see :data:`ROLES`. All numbers on axes are percent unless the label says otherwise.
 """
 
+import json
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bvlib.files.safe import write_json, write_whole
+from bvlib.core.errors import BvError
+from bvlib.files.safe import read_json_if, write_json, write_whole
 
 ROLES = {
     "attack": "#c0392b",
@@ -33,21 +38,38 @@ ROLES = {
 
 plt.style.use(Path(__file__).with_name("bvlib.mplstyle"))
 
+# What a card may name as the function that draws its figure.
+DRAWINGS = re.compile(r"(study\.figures(_\w+)?|report\.(overview|admission_page))\.[a-z]\w*")
+WIDEST = 9.0  # inches: at 850 px a letter of 7 pt is then 9 px high
 ZERO = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
 
 
 def grid(columns: int = 1, rows: int = 1, width: float = 3.4, height: float = 2.6, **kwargs):
-    """A figure and its axes (always an array), in the house style."""
-    size = (width * columns, height * rows)
+    """A figure and its axes (always an array), in the house style; a panel is ``width`` inches
+    wide, and all of them together at most :data:`WIDEST`."""
+    size = (min(width * columns, WIDEST), height * rows)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **kwargs)
     return fig, axes[0] if rows == 1 else axes
 
 
-def panels(table: pd.DataFrame, by: str, rows: int = 1, **kwargs):
-    """A :func:`grid` with a column for each value of column ``by``, and the parts of the table
-    [(value, rows)] in its order."""
+def panels(table: pd.DataFrame, by: str, beside: int = 1, across: int = 3, **kwargs):
+    """A figure with ``beside`` panels for each value of column ``by``, its axes, and the parts of
+    the table [(value, rows)] in its order.
+
+    One panel each: they follow each other, ``across`` in a row, or one fewer where the last would
+    stand alone. Several: a row for each value, and the axes have as many rows.
+    """
     parts = list(table.groupby(by, sort=False))
-    return *grid(len(parts), rows, **kwargs), parts
+    across -= len(parts) > across and len(parts) % across == 1
+    columns = beside if beside > 1 else min(across, len(parts))
+    rows = len(parts) if beside > 1 else -(-len(parts) // columns)
+    fig, axes = grid(columns, rows, **kwargs)
+    if beside > 1:
+        return fig, np.reshape(axes, (rows, beside)), parts
+    axes = np.ravel(axes)
+    for ax in axes[len(parts) :]:
+        ax.set_axis_off()
+    return fig, axes[: len(parts)], parts
 
 
 def colours(*roles: str) -> list[str]:
@@ -123,30 +145,61 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
     return fig
 
 
-def legend(ax, **where) -> None:
-    """A legend to the right of the axes, which keep their size: the saved picture grows instead."""
-    ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), **where}).set_in_layout(False)
+def legend(fig, reverse: bool = False, **look) -> None:
+    """One legend below all panels, with each label once."""
+    shown: dict[str, Any] = {}
+    for ax in fig.axes:
+        shown |= {label: h for h, label in zip(*ax.get_legend_handles_labels())} | shown
+    labels = list(shown)[:: -1 if reverse else 1]
+    columns = max(1, int(fig.get_figwidth() / (0.5 + 0.075 * max(map(len, labels)))))
+    look = {"loc": "outside lower center", "ncol": min(columns, len(labels)), **look}
+    fig.legend([shown[label] for label in labels], labels, **look)
 
 
 def save_picture(fig, png: Path) -> Path:
-    """Write a figure as a PNG, laid out without its legends, which the picture then holds; its
-    path."""
-    fig.canvas.draw()
-    fig.set_layout_engine("none")
-    for ax in fig.axes:
-        if ax.get_legend():
-            ax.get_legend().set_in_layout(True)
+    """Write a figure as a PNG; its path."""
     look = {"format": "png", "bbox_inches": "tight", "metadata": {"Software": None}}
     write_whole(png, lambda draft: fig.savefig(draft, **look))
     return png
 
 
-def save(fig, path: Path, data: pd.DataFrame, provenance: Mapping) -> list[Path]:
-    """Write ``path``.png, ``path``.csv (the data of the figure) and ``path``.json (where both come
-    from)."""
+def save(
+    path: Path, data: pd.DataFrame, provenance: Mapping, draw: Callable[..., Any], **given
+) -> list[Path]:
+    """Write ``path``.csv, ``path``.png and ``path``.json: a table, the picture that
+    ``draw(table, **given)`` makes of it, and where both come from.
+
+    What is drawn is the table as its file holds it, and the card keeps the function's name and what
+    it is given, so that :func:`redraw` draws the same. Images fit into no card: a figure that is
+    given some is drawn by its notebook alone.
+    """
     path = Path(path)
     png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
-    save_picture(fig, png)
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
-    write_json(card, dict(provenance))
-    return [png, csv, card]
+    drawn = None
+    try:
+        given = json.loads(json.dumps(given))
+        drawn = {"by": f"{draw.__module__}.{draw.__name__}".removeprefix("bvlib."), "given": given}
+    except TypeError:
+        pass
+    write_json(card, {**provenance, "drawn": drawn})
+    return [_picture(draw, csv, png, given), csv, card]
+
+
+def redraw(card: Path) -> Path | None:
+    """Draw a saved figure again from its table, without a model; its path, or None for one that
+    shows images. BvError for a card that names no drawing of bvlib."""
+    drawn = (read_json_if(card) or {}).get("drawn")
+    if drawn is None:
+        return None
+    module, _, name = drawn["by"].rpartition(".")
+    if not DRAWINGS.fullmatch(drawn["by"]):
+        raise BvError(f"{card} is drawn by {drawn['by']!r}, which draws no figure of bvlib")
+    draw = getattr(import_module(f"bvlib.{module}"), name)
+    return _picture(draw, card.with_suffix(".csv"), card.with_suffix(".png"), drawn["given"])
+
+
+def _picture(draw: Callable[..., Any], csv: Path, png: Path, given: Mapping) -> Path:
+    fig = draw(pd.read_csv(csv, keep_default_na=False, na_values=[""]), **given)
+    plt.close(fig)  # else Jupyter shows it again
+    return save_picture(fig, png)

@@ -46,9 +46,10 @@ def examples(table: pd.DataFrame, tasks: Tasks) -> Figure:
 def accuracies(table: pd.DataFrame, title: str) -> Figure:
     """Bars of a table of :func:`study.tasks.accuracies`: a group a task, a bar a model."""
     fig, (ax,) = figures.grid(1, width=7.2, height=2.8)
+    table = table.set_index(table.columns[0])
     table.plot.bar(ax=ax, color=[ROLES.get(n, "#4f86c6") for n in table], width=0.8, rot=0)
     figures.percent(ax, "clean accuracy (%)", title=title)
-    figures.legend(ax, ncol=5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    figures.legend(fig)
     return fig
 
 
@@ -81,7 +82,7 @@ def dilution(table: pd.DataFrame, chosen: str) -> Figure:
         figures.curve(ax, part, "scale", "asr", role, f"{name}, {kind} merge", **line)
     x, title = "merging coefficient λ (task arithmetic)", "what merging does to a backdoor"
     figures.percent(ax, "ASR (%)", x, title)
-    figures.legend(ax)
+    figures.legend(fig)
     return fig
 
 
@@ -100,7 +101,7 @@ def by_coefficient(table: pd.DataFrame, chosen: str, default: float) -> Figure:
         ax.axvline(default, color="black", lw=0.7, ls=":")
         x = "merging coefficient λ (dotted: default)"
         figures.percent(ax, "ASR (%)", x, f"{kind} merge")
-    figures.legend(axes[1])
+    figures.legend(fig)
     return fig
 
 
@@ -113,8 +114,8 @@ PANELS = {  # column: title, the end of its scale
 
 def main_in_full(table: pd.DataFrame) -> Figure:
     """ASR, its zero line and the cost, for every attack and merge."""
-    fig, axes = figures.grid(3, width=4.3, height=3.3)
-    for ax, (column, (title, top)) in zip(axes, PANELS.items()):
+    fig, axes = figures.grid(1, len(PANELS), width=6.4, height=3.0)
+    for ax, (column, (title, top)) in zip(axes[:, 0], PANELS.items()):
         shown = matrix(table, "merging", "attack", column)
         figures.heatmap(ax, shown, title, fmt=".1f", reach=top)
     return fig
@@ -150,5 +151,5 @@ def off_targets(table: pd.DataFrame, method: str) -> Figure:
     labels, roles = zip(*OFF_BARS.values())
     shown = table[list(OFF_BARS)].set_axis(goals).set_axis(labels, axis=1)
     figures.grouped(ax, shown, roles, title=f"off-task attacks, {method}")
-    figures.legend(ax, reverse=True)
+    figures.legend(fig, reverse=True)
     return fig

@@ -16,8 +16,8 @@ LOOKS = {  # defender: label, role, line
     ibvs.NOISE: ("placebo: noise", "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
+RIGHT = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 BUDGET = {"color": "black", "lw": 0.8, "ls": ":", "label": "budget of the rule"}
-BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncol": 2}
 
 
 def _mean(ax, part: pd.DataFrame, x: str, y: str, own: Sequence[str], said: str) -> None:
@@ -49,23 +49,21 @@ def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
 
 
 def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]):
-    """ASR (above) and clean dev accuracy lost (below) along every subtraction, a column an attack.
+    """ASR (left) and clean dev accuracy lost (right) along every subtraction, a row an attack.
 
     ``zero`` is the ASR of the clean merge by attack (percent), ``own`` the defenders of single
     classes, drawn thin with their mean.
     """
-    fig, axes, attacks = figures.panels(table, "attack", 2, width=3.3, height=2.7)
-    for (a, part), above, below in zip(attacks, *axes):
-        _path(above, part, "asr", own)
-        _path(below, part, "cost", own)
-        above.axhline(zero[a], **figures.ZERO)
-        below.axhline(budget, **BUDGET)
-        figures.percent(above, "ASR (%)", "λ of the subtraction", a)
-        ylabel = "clean dev accuracy lost (points)"
-        below.set(ylabel=ylabel, xlabel="λ of the subtraction", title=a, ylim=(5, -1.5))
-    shown = [ax.get_legend_handles_labels() for ax in axes[:, :2].flat]
-    handles = {label: h for pair in shown for h, label in zip(*pair)}
-    figures.legend(axes[0, -1], handles=list(handles.values()), labels=list(handles))
+    fig, axes, attacks = figures.panels(table, "attack", 2, width=4.2, height=2.3)
+    for (a, part), (left, right) in zip(attacks, axes):
+        _path(left, part, "asr", own)
+        _path(right, part, "cost", own)
+        left.axhline(zero[a], **figures.ZERO)
+        right.axhline(budget, **BUDGET)
+        figures.percent(left, "ASR (%)", "λ of the subtraction", a)
+        ylabel = "dev accuracy lost (points)"
+        right.set(ylabel=ylabel, xlabel="λ of the subtraction", title=a, ylim=(5, -1.5))
+    figures.legend(fig)
     return fig
 
 
@@ -79,10 +77,8 @@ def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[s
             _line(ax, part, "cost", "asr", name)
         ax.axhline(zero[a], **figures.ZERO)
         ax.axvline(budget, **BUDGET)
-        ylabel = "ASR (%)" if ax is axes[0] else ""
-        figures.percent(ax, ylabel, "clean dev accuracy lost (points)", a)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figures.legend(axes[-1], handles=handles, labels=labels)
+        figures.percent(ax, "ASR (%)", "clean dev accuracy lost (points)", a)
+    figures.legend(fig)
     return fig
 
 
@@ -105,32 +101,31 @@ def by_merging(table: pd.DataFrame):
         ax.plot(line["zero line"], rows, "|", color=clean, label=figures.ZERO["label"], **tick)
         ax.set(yticks=list(y.values()), yticklabels=list(y), xlabel="ASR (%)", xlim=(-2, 102))
         ax.set(title=name)
-    figures.legend(axes[-1])
+    figures.legend(fig)
     return fig
 
 
 def rivals(table: pd.DataFrame, budget: float):
-    """ASR (above) and clean accuracy lost (below) under every defence, a column an attack."""
-    fig, axes, attacks = figures.panels(table, "attack", 2, width=3.0, height=3.0, sharey=True)
+    """ASR (left) and clean accuracy lost (right) under every defence, a row an attack."""
+    fig, axes, attacks = figures.panels(table, "attack", 2, width=4.4, height=3.0, sharey="row")
     role = {"none": "attack"} | {m.label: m.more.get("role") for m in defence.values()}
-    for above, below, (name, part) in zip(*axes, attacks):
+    for (left, right), (name, part) in zip(axes, attacks):
         part = part.iloc[::-1]
         colours = figures.colours(*(role.get(d) or "defended" for d in part["defence"]))
-        above.barh(part["defence"], part["ASR"], color=colours, height=0.65)
-        above.axvline(part["zero line"].iloc[0], color=figures.ROLES["clean"], lw=1, ls=":")
-        above.set(xlabel="ASR (%); dotted: clean merge", xlim=(0, 102), title=name)
-        below.barh(part["defence"], part["clean cost"], color=colours, height=0.65)
-        below.set(xlabel="clean accuracy lost (points)", xlim=(-16, 16))
-        below.axvline(budget, color="black", lw=0.8, ls=":")
+        left.barh(part["defence"], part["ASR"], color=colours, height=0.65)
+        left.axvline(part["zero line"].iloc[0], color=figures.ROLES["clean"], lw=1, ls=":")
+        left.set(xlabel="ASR (%); dotted: clean merge", xlim=(0, 102), title=name)
+        right.barh(part["defence"], part["clean cost"], color=colours, height=0.65)
+        right.set(xlabel="clean accuracy lost (points)", xlim=(-16, 16))
+        right.axvline(budget, color="black", lw=0.8, ls=":")
     return fig
 
 
-def ablations(table: pd.DataFrame, columns: int = 4):
+def ablations(table: pd.DataFrame):
     """ASR as one knob is turned, a panel a knob: attacked merge, and the clean merge with the same
     trigger."""
-    knobs = list(table.groupby("knob", sort=False))
-    fig, axes = figures.grid(columns, -(-len(knobs) // columns), width=2.7, height=2.3)
-    for ax, (knob, part) in zip(axes.flat, knobs):
+    fig, axes, knobs = figures.panels(table, "knob", width=3.0, height=2.3)
+    for ax, (knob, part) in zip(axes, knobs):
         for name, line in part.groupby("attack", sort=False):
             line = line.assign(value=line["value"].astype(str))
             role, *ls = ("second", "--", "-.") if name == "badnets" else ("attack", "-", ":")
@@ -138,14 +133,14 @@ def ablations(table: pd.DataFrame, columns: int = 4):
             clean = ("ASR, clean merge", "clean", f"{name} trigger, clean")
             figures.curve(ax, line, "value", *clean, ls=ls[1])
         figures.percent(ax, "ASR (%)", knob)
-        ax.legend(fontsize=5.5)
+    figures.legend(fig)
     return fig
 
 
 def tested(table: pd.DataFrame):
     """Neural Cleanse, Fine-Pruning and Scale-Up on attacked models and their controls, a panel
     each; the column "defence of" (cleanse, pruning, scale) says which rows are whose."""
-    fig, axes, parts = figures.panels(table, "defence of", width=4.0, height=2.9)
+    fig, axes, parts = figures.panels(table, "defence of", across=1, width=7.0, height=2.3)
     cleanse, pruning, scale = (dict(parts)[name] for name in ("cleanse", "pruning", "scale"))
     colour = cleanse["attacked"].map({True: "attack", False: "clean"}).map(figures.ROLES)
     axes[0].barh(cleanse["model"], cleanse["anomaly index"].clip(upper=6), color=colour)
@@ -154,10 +149,10 @@ def tested(table: pd.DataFrame):
     bars = matrix(pruning, "model", "defence", "ASR").sort_index()
     bars.plot.barh(ax=axes[1], width=0.8, color=["#c9c9c9", "#8fc3a3", "#57a773", "#2e8b57"])
     axes[1].set(xlabel="ASR (%)", ylabel="", xlim=(0, 102), title="Fine-Pruning of merges")
-    figures.legend(axes[1], **BELOW)
+    axes[1].legend(**RIGHT)
     bars = scale.set_index("model")[["AUROC, trigger", "AUROC, random patch"]]
     bars.plot.barh(ax=axes[2], width=0.7, color=figures.colours("attack", "random"))
     axes[2].axvline(0.5, color="black", lw=0.8, ls=":")
     axes[2].set(xlabel="AUROC (dotted: chance)", ylabel="", xlim=(0, 1), title="Scale-Up")
-    figures.legend(axes[2], **BELOW)
+    axes[2].legend(**RIGHT)
     return fig

@@ -1,5 +1,6 @@
 """The figures of inherent triggers, each from the table that is saved as its data."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ def clean_models(table: pd.DataFrame, title: str):
     fig, (ax,) = figures.grid(1, width=6.6, height=4.4)
     shown = matrix(table, "model", "trigger", "asr")
     figures.grouped(ax, shown, ("attack", "random", "second"), title=title)
-    figures.legend(ax, reverse=True)
+    figures.legend(fig, reverse=True)
     return fig
 
 
@@ -32,7 +33,7 @@ def by_size(table: pd.DataFrame):
         how = {"ls": "-" if inherent else ":", "band": inherent}
         figures.curve(ax, part, "side", "asr", role[name], f"{name}, {kind}", **how)
     figures.percent(ax, "ASR (%)", "side of the patch (px)", "no attack anywhere")
-    figures.legend(ax)
+    figures.legend(fig)
     return fig
 
 
@@ -45,11 +46,11 @@ def effort(table: pd.DataFrame):
         if steps:
             shown.set_axis(shown.index.astype(float)).plot(ax=ax, marker="o", ms=3, **look)
         else:
-            bars = shown.set_axis([str(v).replace(" ", "\n", 1) for v in shown.index])
+            bars = shown.set_axis([textwrap.fill(str(v), 11) for v in shown.index])
             bars.plot.bar(ax=ax, width=0.8, rot=0, **look)
         figures.percent(ax, "ASR (%)", "steps of the optimisation" if steps else "", question)
         ax.tick_params(axis="x", labelsize=7)
-    axes[0].legend(fontsize=7)
+    figures.legend(fig)
     return fig
 
 
@@ -60,7 +61,7 @@ def suppression(table: pd.DataFrame, coefficient: float, title: str):
     figures.curve(ax, table, "scale", "accuracy", "accuracy", "clean accuracy", band=False)
     ax.axvline(coefficient, color="black", lw=0.7, ls=":")
     figures.percent(ax, "%", "share s of the clean task vector (dotted: λ)", title)
-    figures.legend(ax)
+    figures.legend(fig)
     return fig
 
 
@@ -79,7 +80,7 @@ def inherent_share(table: pd.DataFrame, attacks: int, coefficient: float):
         part.set_index(by)[list(PARTS)].plot.barh(ax=ax, color=roles, **look)
         ax.invert_yaxis()
         ax.set(xlabel="test images (%)", ylabel="", xlim=(0, 100), title=title)
-    figures.legend(axes[1], title="flipped by")
+    figures.legend(fig, title="flipped by")
     return fig
 
 

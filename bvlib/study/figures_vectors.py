@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -26,17 +27,17 @@ def scaling(table: pd.DataFrame, published: Mapping[str, Mapping], title: str) -
             look = {"ls": ":", "lw": 0.6, "marker": marker, "ms": 5, "color": ROLES["base"]}
             ax.plot(*zip(*points), label=f"{label} (published)", **look)
         figures.percent(ax, what, "λ_BV", title)
-    figures.legend(axes[1])
+    figures.legend(fig)
     return fig
 
 
 def transfer(table: pd.DataFrame) -> Figure:
-    """The matrices of :func:`study.transfer.matrix`, an axis a column: added above, removed
-    below."""
-    fig, panels, axes = figures.panels(table, "axis", 2, width=3.3, height=2.3)
+    """The matrices of :func:`study.transfer.matrix`, an axis a row: added left, removed
+    right."""
+    fig, panels, axes = figures.panels(table, "axis", 2, width=4.4, height=2.4)
     shown = {"added": "θ_clean + BV", "removed": "θ_backdoored − BV"}
-    for line, (column, what) in zip(panels, shown.items()):
-        for ax, (axis, part) in zip(line, axes):
+    for line, (axis, part) in zip(panels, axes):
+        for ax, (column, what) in zip(line, shown.items()):
             found = matrix(part, "attack", "vector", column)
             look = {"fmt": ".0f", "label": "% of own effect" if ax is line[-1] else ""}
             figures.heatmap(ax, found, f"{axis}: {what}", reach=150, **look)
@@ -58,7 +59,7 @@ def cosine_transfer(table: pd.DataFrame) -> Figure:
         ax.plot(fake["cosine"], fake[by], "x", color=ROLES["placebo"], ms=4, label="placebos")
         x, y = "cosine with the attack's own BV", f"transfer by {what} (% of own effect)"
         ax.set(xlabel=x, ylabel=y, title=f"by {what}; rank correlation {ranks.loc[0, by]:.2f}")
-    figures.legend(axes[1])
+    figures.legend(fig)
     return fig
 
 
@@ -85,7 +86,7 @@ def anatomy(table: pd.DataFrame) -> Figure:
         shown = part.set_index("part").sort_index(key=lambda names: names.to_series().replace(ends))
         labelled, roles = shown[list(said)].rename(columns=said), ("nothing", "attack", "clean")
         figures.grouped(ax, labelled, roles, xlabel="share (%)", xlim=None, title=f"by {by}")
-    figures.legend(axes[1], reverse=True)
+    figures.legend(fig, reverse=True)
     return fig
 
 
@@ -106,7 +107,7 @@ def sbv(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="merged ASR (%)", xlim=(0, 102))
     mark = {"color": "black", "ms": 9, "mew": 1.5, "label": "one BV scaled to the same norm"}
     axes[1].plot(table["ASR of one BV of that norm"], y, "|", **mark)
-    figures.legend(axes[1], loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    figures.legend(fig)
     return fig
 
 
@@ -127,46 +128,53 @@ def frontier(table: pd.DataFrame, merged: str, task: str) -> Figure:
     figures.percent(axes[0], "ASR (%)", "λ_BV (norm-matched)", merged)
     figures.percent(axes[1], "ASR (%)", "BA (%), mean over tasks", "frontier")
     figures.percent(axes[2], "ASR (%)", f"BA (%), {task}", "frontier on the adversary's task")
-    figures.legend(axes[2])
+    figures.legend(fig)
     return fig
 
 
 def sbv_grid(table: pd.DataFrame, one: float, zero: float) -> Figure:
-    """ASR over the number of BVs for each rule and density of :func:`study.sbv_grid.grid`, one
-    panel for each way of differing; lines where one BV (``one``, %) and the clean merge (``zero``)
-    are."""
-    fig, axes, ways = figures.panels(table, "differ by", width=3.5, height=2.9, sharey=True)
+    """ASR over the number of BVs for each density of :func:`study.sbv_grid.grid`, a row for each
+    rule and a column for each way of differing; lines where one BV (``one``, %) and the clean merge
+    (``zero``) are."""
     styles = {1.0: "-", 0.5: "--", 0.2: "-.", 0.05: ":"}
-    rules = table.loc[table["rule"] != ONE, "rule"].unique()
-    roles = dict(zip(rules, ("attack", "second", "own")))
-    for ax, (by, part) in zip(axes, ways):
-        several = part[part["rule"] != ONE].groupby(["rule", "density"], sort=False)
-        for (rule, share), line in several:
-            start = part[(part["k"] == 1) & (part["density"] == share)]
-            look = {"band": False, "ls": styles.get(share, "-")}
-            name, role = f"{rule}, {share:.0%}", roles.get(rule, "base")
-            figures.curve(ax, pd.concat([start, line]), "k", "ASR", role, name, **look)
-        ax.axhline(one, color="black", lw=0.8, label="one BV")
-        ax.axhline(zero, color=ROLES["clean"], lw=0.8, ls=":", label="clean merge")
-        figures.percent(ax, "merged ASR (%)", "number of merged BVs", f"differ by {by}")
-    figures.legend(axes[-1], fontsize=6.5)
+    rules, ways = table.loc[table["rule"] != ONE, "rule"].unique(), table["differ by"].unique()
+    fig, axes = figures.grid(len(ways), len(rules), width=3.0, height=2.0, sharey=True)
+    for line, rule in zip(np.reshape(axes, (len(rules), len(ways))), rules):
+        for ax, by in zip(line, ways):
+            part = table[table["differ by"] == by]
+            for share, several in part[part["rule"] == rule].groupby("density", sort=False):
+                start = part[(part["k"] == 1) & (part["density"] == share)]
+                shown, ls = pd.concat([start, several]), styles.get(share, "-")
+                figures.curve(ax, shown, "k", "ASR", "attack", f"density {share:.0%}", ls=ls)
+            ax.axhline(one, color="black", lw=0.8, label="one BV")
+            ax.axhline(zero, color=ROLES["clean"], lw=0.8, ls=":", label="clean merge")
+            what = "number of merged BVs" if rule == rules[-1] else ""
+            figures.percent(ax, "merged ASR (%)", what, f"{rule}, differ by {by}")
+    figures.legend(fig)
     return fig
 
 
 def sbv_everywhere(table: pd.DataFrame) -> Figure:
     """ASR of each vector of :func:`study.sbv_grid.everywhere` by merging algorithm, number of
     tasks and coefficient, with the clean merge."""
-    looks = [("second", "-"), ("attack", "-"), ("attack", ":"), ("attack", "--")]
+    looks = [
+        ("second", "-", "o"),
+        ("attack", "-", "s"),
+        ("attack", ":", "^"),
+        ("attack", "--", "D"),
+    ]
     table = table.assign(value=table["value"].astype(str))
     fig, axes = figures.grid(3, width=3.6, height=3.0, sharey=True)
     for ax, (setting, part) in zip(axes, table.groupby("setting", sort=False)):
-        for (name, line), (role, ls) in zip(part.groupby("vector", sort=False), looks):
-            figures.curve(ax, line, "value", "ASR", role, name, band=False, ls=ls)
-        zero, look = part.drop_duplicates("value"), {"band": False, "ls": ":", "lw": 1}
+        ordered = setting != "merging algorithm"
+        for (name, line), (role, ls, marker) in zip(part.groupby("vector", sort=False), looks):
+            look = {"band": False, "ls": ls if ordered else "", "marker": marker}
+            figures.curve(ax, line, "value", "ASR", role, name, **look)
+        zero, look = part.drop_duplicates("value"), {"ls": ":" if ordered else "", "lw": 1}
         clean = ("ASR, clean merge", "clean", "clean merge, same trigger")
         figures.curve(ax, zero, "value", *clean, **look)
         figures.percent(ax, "merged ASR (%)", setting)
-        if setting == "merging algorithm":
+        if not ordered:
             plt.setp(ax.get_xticklabels(), rotation=35, ha="right")
-    figures.legend(axes[-1])
+    figures.legend(fig)
     return fig

@@ -11,7 +11,7 @@ of a small sample.
 The sliders that ask it are in :mod:`bvlib.study.sliders`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -139,10 +139,10 @@ class Bench:
 # Tables
 
 
-def table(states: Sequence[State]) -> pd.DataFrame:
+def table(states: Iterable[State]) -> pd.DataFrame:
     """Settings and rates as plain columns; the intervals (over images) of the attacked ASR as low
     and high."""
-    table = pd.DataFrame(states)
+    table = pd.DataFrame(list(states))
     ends = {end: [getattr(rate, end) for rate in table["asr"]] for end in ("low", "high")}
     plain = {key: [rate.percent for rate in table[key]] for key in BARS}
     return table.assign(**plain, **ends)

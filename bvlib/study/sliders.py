@@ -1,7 +1,7 @@
 """The sliders over a :class:`~bvlib.study.interactive.Bench`, and the same states side by side.
 
 :class:`Panel` is the shell: it hands slider values to the core and shows what comes back;
-:func:`sheet` draws states for readers without a kernel.
+:func:`side_by_side` and :func:`sheet` are for readers without a kernel.
 """
 
 import base64
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from bvlib.attacks.triggers import PLACES
 from bvlib.study import figures
 from bvlib.study.experiments import row
-from bvlib.study.interactive import BARS, Bench, State, table
+from bvlib.study.interactive import BARS, Bench, State
 
 # Drawing
 
@@ -63,33 +63,37 @@ def render(bench: Bench, state: State) -> bytes:
     return drawn.getvalue()
 
 
-def sheet(
+def side_by_side(
     bench: Bench, rows: Mapping[str, State], columns: Mapping[str, State], **rest
-) -> tuple[Figure, pd.DataFrame]:
-    """States side by side and their table: the setting of a cell is ``rest`` with what its row and
-    its column set.
+) -> dict[tuple[str, str], State]:
+    """{(row, column): state}: the setting of a cell is ``rest`` with what its row and its column
+    set. ``rows`` and ``columns`` are from heading to settings: {"λ_BV = 2": {"lambda_bv": 2}}."""
+    return {
+        (row, column): bench.at(**{**rest, **ours, **theirs})
+        for row, ours in rows.items()
+        for column, theirs in columns.items()
+    }
 
-    ``rows`` and ``columns`` are from heading to settings, as in ``{"λ_BV = 2": {"lambda_bv":
-    2}}``. The image is drawn once a row, so columns change the merge, not the image or its patch.
-    """
+
+def sheet(_table: pd.DataFrame, bench: Bench, states: Mapping[tuple[str, str], State]) -> Figure:
+    """The states of :func:`side_by_side`. The image is drawn once a row, so columns change the
+    merge, not the image or its patch."""
+    names, columns = (list(dict.fromkeys(headings)) for headings in zip(*states))
     size = {"width": 1.9, "height": 1.25, "dpi": 80}
     widths = {"width_ratios": [0.62] + [1] * len(columns)}
-    fig, axes = figures.grid(1 + len(columns), len(rows), **size, gridspec_kw=widths)
+    fig, axes = figures.grid(1 + len(columns), len(names), **size, gridspec_kw=widths)
     head = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center"}
-    found = []
-    for (name, ours), (picture, *cells) in zip(rows.items(), np.reshape(axes, (len(rows), -1))):
-        first, last = name == next(iter(rows)), name == list(rows)[-1]
-        for ax, (column, theirs) in zip(cells, columns.items()):
-            found.append(bench.at(**{**rest, **ours, **theirs}))
-            rates(ax, found[-1], labels=ax is cells[0])
-            read(ax, bench, found[-1])
-            ax.tick_params(axis="x", labelbottom=last)
-            ax.set_xlabel("%" if last else "")
-            if first:
+    for name, (picture, *cells) in zip(names, np.reshape(axes, (len(names), -1))):
+        for ax, column in zip(cells, columns):
+            rates(ax, states[name, column], labels=ax is cells[0])
+            read(ax, bench, states[name, column])
+            ax.tick_params(axis="x", labelbottom=name == names[-1])
+            ax.set_xlabel("%" if name == names[-1] else "")
+            if name == names[0]:
                 ax.annotate(column, (0.5, 1), (0, 17), fontsize=9, **head)
-        show(picture, bench, found[-1])
+        show(picture, bench, states[name, columns[-1]])
         picture.set_ylabel(name)
-    return fig, table(found)
+    return fig
 
 
 def seconds(bench: Bench, **setting) -> float:
