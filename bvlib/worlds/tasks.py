@@ -105,9 +105,16 @@ def load(
     arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
     share = len(order) // 4  # of a small set, most images are for training
+    if not share:
+        raise BvError(
+            f"{name} has {len(order)} train images: give 4 or more, a quarter becomes dev"
+        )
     if sizes["dev"] > share:
         log.warning("%s: %s dev images, a quarter of its %s", name, share, len(order))
     dev, train = np.split(order, [min(sizes["dev"], share)])
+    if lone := set(range(len(arrays.classnames))) - set(arrays.train_labels[train].tolist()):
+        what = "%s: beside dev, no train image is left of class %r and %s more"
+        log.warning(what, name, arrays.classnames[min(lone)], len(lone) - 1)
     train = train[: sizes["train"]]
     test = slice(sizes["test"])
     splits = {
