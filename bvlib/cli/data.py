@@ -77,6 +77,8 @@ def data_prepare(
     if torchvision and paper:
         mend = f"bv data fetch {name} brings the files"
         raise BvError(f"--torchvision does not go with --paper: {mend}")
+    if replace and paper:
+        raise BvError("--replace goes without --paper: remove the prepared folder to make it anew")
     if not paper:
         from bvlib.worlds.prepare import prepare
 

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from bvlib.core.errors import BvError, check_choice
+from bvlib.core.errors import BvError, check_choice, unknown
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
 from bvlib.worlds.pretrain.recipe import SETS
@@ -101,11 +101,13 @@ def load(
         return _toy(name, sizes, seed, keep)
     if name == HANDWRITTEN:
         return _handwritten(sizes)
-    check_choice("task", name, known())
+    if name not in (there := known()):
+        own = f"sets of your own are those in {images.data_folder()}"
+        raise BvError(f"{unknown('task', name, there)}; {own}")
     arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
     share = len(order) // 4  # of a small set, most images are for training
-    if not share:
+    if sizes["dev"] and not share:
         raise BvError(
             f"{name} has {len(order)} train images: give 4 or more, a quarter becomes dev"
         )
