@@ -1,5 +1,5 @@
-"""Cases from the field about names of sets and classes, words and prompts, and sets made anew, with their
-neighbours."""
+"""Cases from the field about names of sets and classes, words and prompts, and sets made anew,
+with their neighbours."""
 
 import os
 import shutil
