@@ -79,6 +79,14 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     assert made.classnames == ["dog", "owl"]  # nor do words of the first set stay
 
 
+def test_replace_at_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("BVLIB_DATA", str(tmp_path))
+    call = ["data", "prepare", "mine", "--from", str(photos(tmp_path / "source", TWO))]
+    codes = [CliRunner().invoke(main, call + more).exit_code for more in ([], [], ["--replace"])]
+    assert codes == [0, 2, 0]
+    assert "without --paper" in CliRunner().invoke(main, [*call, "--replace", "--paper"]).output
+
+
 @pytest.mark.parametrize("place", ["absolute", "home", "link"])
 @pytest.mark.parametrize("change", ["images", "words", "none"])
 def test_a_set_made_anew_makes_a_run_stale(tmp_path, monkeypatch, place, change):
