@@ -1,6 +1,7 @@
 """How a case from the field is tried: a call of `bv` or of the library, and what it says."""
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ def row(case: str, tried: str, code: int, said: str) -> None:
     """Keep a case; of what is printed, the words without the scratch folder's name."""
     lines = [line for line in said.replace(os.getcwd(), ".").splitlines() if line.strip()]
     lines = [line.removeprefix("bv: ") for line in lines]
-    ROWS.append({"case": case, "input": tried, "exit": code, "said": " | ".join(lines[-3:])[:400]})
+    ROWS.append({"case": case, "input": tried, "exit": code, "said": " | ".join(lines[-4:])[:400]})
 
 
 def call(case: str, tried: str, function: Callable[[], Any]) -> None:
@@ -60,8 +61,10 @@ def photos(name: str, content: dict[str, int], deep: str = "") -> Path:
 
 
 def prepare(case: str, source: Path, tried: str, name: str = "mine") -> None:
+    """Make a set of a folder, into an empty data folder."""
     os.environ["BVLIB_DATA"] = os.path.abspath("sets")
-    Path("sets").mkdir(exist_ok=True)
+    shutil.rmtree("sets", ignore_errors=True)
+    Path("sets").mkdir()
     cli(case, "data", "prepare", name, "--from", source, tried=tried)
 
 

@@ -6,15 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from bvlib.core.encoder import Model
 from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
 from bvlib.run import records, settings, workflow
+from bvlib.worlds import images, prepare
 from bvlib.worlds.tasks import Split, Task
 
 
@@ -56,6 +59,24 @@ def random_head(classes, width, name):
     return torch.nn.functional.normalize(
         torch.randn(classes, width, generator=generator(0, "head", name)), dim=-1
     )
+
+
+def photos(source, content):
+    """A folder of pictures of noise: {"train/cat": 6} are six of class cat below train."""
+    drawn = np.random.default_rng(0)
+    for where, count in content.items():
+        (source / where).mkdir(parents=True)
+        for number in range(count):
+            pixels = drawn.integers(256, size=(8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(source / where / f"{number}.png")
+    return source
+
+
+def prepared(source, out, name="mine", **how):
+    """The set that is made of a folder of pictures, as it is read, and what is said."""
+    said = []
+    path = prepare.prepare(name, source, out=out, say=said.append, **how)
+    return images.load(name, path.parent), said
 
 
 # A small repository: its profiles, the cells of its notebooks

@@ -383,9 +383,9 @@ def test_prepare_from_torchvision(tmp_path, monkeypatch):
     got = run("dtd10", "Textures")
     assert got.classnames == list(images.DATASETS["dtd10"].words) and len(got.test_labels) == 20
     with pytest.raises(BvError, match="did you mean 'Stub'"):
-        run("mine", "Stbu")
+        run("other", "Stbu")
     with pytest.raises(BvError, match="could not bring Broken .no route to host.") as caught:
-        run("mine", "Broken")
+        run("other", "Broken")
     one_line(caught)
 
 

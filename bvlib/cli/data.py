@@ -57,11 +57,17 @@ def data_fetch(name: str, folder: Path | None) -> None:
 @path_option("--from", "source", help="a folder of images (with --paper: what fetch brought)")
 @click.option("--torchvision", help="a torchvision dataset class that downloads it")
 @PAPER
+@flag("--replace", help="also when a set of that name is there")
 @click.option("--size", type=int, help="with --paper: side in pixels  [default: 224]")
 @click.option("--limit", type=int, help="with --paper: at most so many images a split, for a trial")
 @click.option("--seed", type=int, help="with --paper: of the dev split  [default: 0]")
 def data_prepare(
-    name: str, source: Path | None, torchvision: str | None, paper: bool, **how: int | None
+    name: str,
+    source: Path | None,
+    torchvision: str | None,
+    paper: bool,
+    replace: bool,
+    **how: int | None,
 ) -> None:
     """Prepare dataset NAME from a folder or from what torchvision downloads; with --paper from
     what `bv data fetch` brought."""
@@ -71,10 +77,12 @@ def data_prepare(
     if torchvision and paper:
         mend = f"bv data fetch {name} brings the files"
         raise BvError(f"--torchvision does not go with --paper: {mend}")
+    if replace and paper:
+        raise BvError("--replace goes without --paper: remove the prepared folder to make it anew")
     if not paper:
         from bvlib.worlds.prepare import prepare
 
-        prepare(name, source=source, torchvision=torchvision)
+        prepare(name, source=source, torchvision=torchvision, replace=replace)
         return
     from bvlib.worlds import images
     from bvlib.worlds.papers import data

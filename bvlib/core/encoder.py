@@ -202,9 +202,10 @@ def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) 
     """BvError for two classes of equal tokens (N, L); warns of texts that may be cut."""
     seen: dict[tuple, str] = {}
     for name, row in zip(classnames, tokens[::prompts].tolist(), strict=True):
-        if (other := seen.setdefault(tuple(row), name)) != name:
-            why = "no text tower can tell these classes apart"
-            raise BvError(f"{other!r} and {name!r} are the same tokens: {why}, give other words")
+        if (other := seen.get(tuple(row))) is not None:
+            why = "no text tower can tell these classes apart, give other words"
+            raise BvError(f"{other[:60]!r} and {name[:60]!r} are the same tokens: {why}")
+        seen[tuple(row)] = name
     if full := int((tokens[:, -1] != 0).sum()):
         said = "%s of %s prompts fill the %s tokens of the text tower and may be cut"
         log.warning(said, full, *tokens.shape)

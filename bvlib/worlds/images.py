@@ -11,6 +11,7 @@ names, else in the repository's `data/`.
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,14 +87,18 @@ def read_words(path: Path) -> dict[str, Any]:
     words, prompts = told.get("words", {}), told.pop("prompts", GENERIC_TEMPLATES)
     if not isinstance(words, dict):
         raise BvError(f"{path}: words are `class folder: words`, got {words!r}")
-    if (
-        not isinstance(prompts, (list, tuple))
-        or not prompts
-        or any(not isinstance(each, str) or each.count("{}") != 1 for each in prompts)
-    ):
+    texts = [*words, *words.values(), told.get("licence", "-")]
+    if strange := [each for each in texts if not isinstance(each, str) or not each.strip()]:
+        mend = "put it into quotes where YAML reads a number or yes, no, null"
+        raise BvError(f"{path}: words and licence are texts, got {strange[0]!r}: {mend}")
+    if not isinstance(prompts, (list, tuple)) or not prompts or not all(map(_is_prompt, prompts)):
         raise BvError(f"{path}: prompts are a list of texts with one {{}} each, got {prompts!r}")
-    plain = {str(name): str(text) for name, text in words.items()}
-    return {**told, "words": plain, "templates": tuple(prompts)}
+    return {**told, "templates": tuple(prompts)}
+
+
+def _is_prompt(text: Any) -> bool:
+    """A text with one ``{}`` and no other brace?"""
+    return isinstance(text, str) and re.fullmatch(r"[^{}]*\{\}[^{}]*", text) is not None
 
 
 def load(name: str, folder: Path | str | None = None) -> Arrays:
@@ -167,7 +172,8 @@ def table(folder: Path | str | None = None) -> "pandas.DataFrame":  # noqa: F821
 
 def refused(path: Path, what: str) -> BvError:
     """The error for a prepared file that is not what it should be. It is returned, not raised."""
-    return BvError(f"{path}: {what}; prepare it again with `bv data prepare {path.stem} ...`")
+    again = f"bv data prepare {path.stem} --replace"
+    return BvError(f"{path}: {what}; prepare it again with `{again} ...`")
 
 
 def _read(path: Path, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:

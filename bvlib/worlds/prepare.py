@@ -4,25 +4,26 @@ torchvision."""
 import hashlib
 import inspect
 import re
-from collections import Counter, defaultdict
+import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace as changed
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+import yaml
+from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData, unknown
+from bvlib.core.errors import BvError, unknown
 from bvlib.files.safe import file_sha256, write_text
-from bvlib.worlds import toy
+from bvlib.worlds import folders, toy
+from bvlib.worlds.folders import Items
 from bvlib.worlds.images import DATASETS, SIDE, data_folder, read_words
-from bvlib.worlds.source import class_folders, hidden, image_hash, open_image, save_arrays, told_as
+from bvlib.worlds.source import image_hash, save_arrays, told_as
 from bvlib.worlds.table import DatasetInfo, loose
 from bvlib.worlds.tasks import HANDWRITTEN
 
-Items = Iterable[tuple[Image.Image, int]]
 WORDS = "words.yaml"
-TRAIN = ("train", "training", "final_training")  # names of split folders, in any case
-TEST = ("test", "testing", "final_test", "val", "valid", "validation")  # the first that is there
 LANCZOS = Image.Resampling.LANCZOS
 
 
@@ -32,6 +33,7 @@ def prepare(
     torchvision: str | None = None,
     out: Path | str | None = None,
     say: Callable[[str], None] = print,
+    replace: bool = False,
 ) -> Path:
     """Make `NAME.npz` from a folder of images or from what a torchvision class downloads; return
     its path.
@@ -44,32 +46,42 @@ def prepare(
     pixels (aspect not kept); square images all of one smaller size stay as they are. Images in both
     splits are taken out of train. Of a set that DATASETS knows, as many images a class are drawn as
     the reference preparation has; of others all are kept. The same input gives the same bytes.
-    `out` is a folder; the data folder by default.
+    `out` is a folder; the data folder by default. A set that is there is made anew with `replace`
+    alone.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise BvError(f"{name!r} cannot name a dataset: use letters, digits, _ and -")
-    if name in (*toy.TASKS, HANDWRITTEN):
-        raise BvError(f"the name {name!r} is taken by a task of the toy world: use another")
+    if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(yaml.safe_load(name), str):
+        signs = "letters, digits, _ and -, and no bare number or word like `true`"
+        raise BvError(f"{name!r} cannot name a dataset: use {signs}")
+    taken = {loose(each): each for each in (*toy.TASKS, HANDWRITTEN, *DATASETS)}.get(loose(name))
+    if taken and name not in DATASETS:
+        mend = f"call that set {taken!r}, or " if taken in DATASETS else ""
+        raise BvError(f"the name {name!r} is taken by the task {taken!r}: {mend}use another")
     if (source is None) == (torchvision is None):
         ways = "a folder of images (--from PATH) or a torchvision class (--torchvision CLASS)"
         raise BvError(f"give {ways}")
     path = Path(out or data_folder()) / f"{name}.npz"
+    if path.is_file() and not replace:
+        raise BvError(f"{path} is there: --replace makes it anew, another name keeps both")
     info, seed = DATASETS.get(name) or DatasetInfo(name, ""), f"bvlib dataset {name}"
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     if source is not None:
-        classes, splits = _from_folder(Path(source), say)
+        classes, splits = folders.read(Path(source), say)
     else:
         classes, splits = _from_torchvision(torchvision, path.parent / "torchvision", name)
     classes, splits = _known_classes(info, classes, splits, say)
-    words = _words(source, classes)
+    words = _check_words(info, source, classes)
     parts = _stack(splits)
     classes_of = defaultdict(set)
     for pictures, labels in parts:
         for image, label in zip(pictures, labels.tolist(), strict=True):
             classes_of[image_hash(image)].add(label)
     if twice := sum(len(labels) > 1 for labels in classes_of.values()):
-        say(f"{twice} images lie under two classes or more: what they show cannot be learnt")
-    classes = classes or [str(label) for label in range(1 + max(y.max() for _, y in parts))]
+        say(f"images that lie under two classes or more, of which nothing can be learnt: {twice}")
+    if plain := sum((np.ptp(image, (0, 1)) == 0).all() for these, _ in parts for image in these):
+        say(f"images of one colour all over, on which nothing is to be seen: {plain}")
+    if not classes:
+        classes = [str(label) for label in range(1 + max(y.max() for _, y in parts))]
+        _check_words(info, source, classes)
     if len(parts) == 1:
         parts = _fifth(*parts[0], rng)
         say("no test split: a fifth of each class, drawn with a seed made of the name, becomes it")
@@ -83,6 +95,8 @@ def prepare(
         limits = round(info.train / info.classes), round(info.test / info.classes)
         few = "at most {} train and {} test images a class, as in the reference"
         say(few.format(*limits))
+        if len(classes) != info.classes:
+            say(f"{len(classes)} classes, where the reference has {info.classes}: another task")
     for part, (these, their), limit in zip(("train", "test"), parts, limits, strict=True):
         if empty := set(range(len(classes))) - set(their.tolist()):
             lone = classes[min(empty)]
@@ -90,86 +104,46 @@ def prepare(
         rows = _draw(their, limit, rng)
         arrays |= {f"{part}_images": these[rows], f"{part}_labels": their[rows]}
     save_arrays(np.savez, path, **arrays, classnames=np.array(classes, dtype=np.str_))
-    if words:
-        write_text(path.with_suffix(".yaml"), words)
+    told = path.with_name(f"{name}.yaml")
+    write_text(told, words) if words else told.unlink(missing_ok=True)
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
 
 
-def _words(source: Path | str | None, classes: Iterable[str]) -> str:
+def _check_words(info: DatasetInfo, source: Path | str | None, classes: list[str]) -> str:
     """The text of `words.yaml` in a folder of images; "" without one. BvError for one that does not
-    fit the classes."""
-    path = Path(source or ".") / WORDS
-    if source is None or not path.is_file():
-        return ""
-    if strange := read_words(path)["words"].keys() - set(classes):
-        raise BvError(f"{path}: there is no class folder {min(strange)!r}")
-    return path.read_text(encoding="utf-8")
-
-
-def _from_folder(source: Path, say: Callable[[str], None]) -> tuple[list[str], list[Items]]:
-    """Class names and one or two splits (train, test): (image, label) pairs in the order of file
-    names; names that are numbers in the order of numbers."""
-    if not source.is_dir():
-        way = "give one that holds train/CLASS/ and test/CLASS/, or CLASS/"
-        raise MissingData(f"no folder {source}: {way}")
-    tops = _splits(source, say) or [source]
-    found = [class_folders(top) for top in tops]
-    for top, part in zip(tops, found, strict=True):
-        _check_folders(top, part, say)
-    if lone := sorted(set(found[0]) ^ set(found[-1])):
-        raise BvError(f"{source}: class {lone[0]!r} is not in both train and test")
-    if len(found[0]) < 2:
-        way = "give two or more folders CLASS/ with images, or train/CLASS/ + test/CLASS/"
-        raise BvError(f"{source}: {way}")
-    names = sorted(found[0], key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n))
-    files = [[(f, i) for i, name in enumerate(names) for f in part[name]] for part in found]
-    return names, [((_picture(f), i) for f, i in part) for part in files]
-
-
-def _splits(source: Path, say: Callable[[str], None]) -> list[Path]:
-    """The folders of train and test images below ``source``; none where there are not both."""
-    there = {path.name.lower(): path for path in sorted(source.iterdir()) if path.is_dir()}
-    train = [there[name] for name in TRAIN if name in there]
-    test = [there[name] for name in TEST if name in there]
-    if not train or not test:
-        return []
-    for path in [*train[1:], *test[1:]]:
-        say(f"{path.name}/ is left out: {train[0].name}/ and {test[0].name}/ are the two splits")
-    return [train[0], test[0]]
-
-
-def _check_folders(top: Path, found: dict[str, list[Path]], say: Callable[[str], None]) -> None:
-    """Say which files are left out. BvError for a class without images, and where the folders are
-    no classes but hold such."""
-    skipped: Counter[str] = Counter()
-    for name, files in found.items():
-        below = (f for f in (top / name).rglob("*") if f.is_file() and not hidden(f, top))
-        skipped.update(f.suffix.lower() or f.name for f in below if f not in set(files))
-        if not files:
-            raise BvError(f"class {name!r} in {top} has no image: add some, or remove the folder")
-        if deeper := [f for f in files if f.parent != top / name]:
-            what = f"{name!r} has folders in it ({deeper[0].parent.name!r}), so it is no class"
-            raise BvError(f"{top}: {what}: give the folder whose folders are the classes")
-    if skipped:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
-        say(f"files in {top} that are no images, left out: {kinds}")
-
-
-def _picture(path: Path) -> Image.Image:
-    """An image file, turned as its camera says. BvError for more than 8 bits a channel, whose
-    range is not told."""
-    image = open_image(path, "mend or remove it")
-    if image.mode[0] in "IF":
-        mend = "convert it to 8 bits a channel first, by the range that it has"
-        raise BvError(f"{path}: it is of mode {image.mode}, more than 8 bits a pixel: {mend}")
-    return ImageOps.exif_transpose(image)
+    fit the classes, for two classes of the same words, and for classes that are not those of a set
+    that we know."""
+    path, text = Path(source or ".") / WORDS, ""
+    for other in path.parent.iterdir() if source is not None else ():
+        if other.stem.lower() == path.stem and other.is_file() and other.name != WORDS:
+            raise BvError(f"{other}: only a file called {WORDS} tells class words: rename it")
+    if source is not None and path.is_file():
+        if info.classes:
+            raise BvError(
+                f"{path}: {info.name} has words and prompts: remove it, or name a new set"
+            )
+        info = changed(info, **read_words(path))
+        if strange := info.words.keys() - set(classes):
+            raise BvError(f"{path}: there is no class folder {min(strange)!r}")
+        text = path.read_text(encoding="utf-8")
+    read, seen = info.read_names(classes), {}
+    if info.classes and info.words and sorted(read) != sorted(info.words.values()):
+        has = f"{info.name} has {info.classes} classes ({', '.join([*info.words][:3])}, ...)"
+        here = f"here are {len(classes)} ({', '.join(classes[:3])}, ...)"
+        raise BvError(f"{has}, {here}: bring all of them, or give this set another name")
+    for name, words in zip(classes, read, strict=True):
+        heard = unicodedata.normalize("NFKC", words).casefold()
+        if (other := seen.setdefault(heard, name)) != name:
+            mend = f"rename one, or tell them apart in {WORDS}"
+            raise BvError(f"classes {other!r} and {name!r} are both read as {words!r}: {mend}")
+    return text
 
 
 def _from_torchvision(kind: str, root: Path, name: str) -> tuple[list[str], list[Items]]:
-    """As `_from_folder`, from the train and test splits of a torchvision class or from its only
+    """As `folders.read`, from the train and test splits of a torchvision class or from its only
     split.
 
     The class names are [] where torchvision does not tell them.

@@ -16,7 +16,20 @@ from PIL import Image
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import write_whole
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".ppm",
+    ".pgm",
+    ".bmp",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+)
+LEFT_BEHIND = ("__MACOSX", "__pycache__", "lost+found", "System Volume Information")  # by tools
 ANEW = "the archive is another one, partial or damaged: delete it and fetch it again"
 
 
@@ -108,8 +121,13 @@ def find(folder: Path, *ways: str) -> Path:
 
 def open_image(path: Path, mend: str = ANEW) -> Image.Image:
     """An image file, read to its end, in its own mode. Raises BvError when it cannot be."""
-    kinds = OSError, SyntaxError, ValueError, Image.DecompressionBombError
-    with told_as(broken(path, "no readable image", mend), *kinds), Image.open(path) as image:
+    huge = broken(path, "it has more pixels than is safe to read", "make it smaller first")
+    none = broken(path, "no readable image", mend)
+    with (
+        told_as(huge, Image.DecompressionBombError),
+        told_as(none, OSError, SyntaxError, ValueError),
+        Image.open(path) as image,
+    ):
         image.load()
         return image
 
@@ -125,9 +143,9 @@ def class_folders(*tops: Path) -> dict[str, list[Path]]:
 
 def hidden(path: Path, top: Path) -> bool:
     """Does the path below ``top`` lead through what tools leave behind: `.ipynb_checkpoints`,
-    `@eaDir`, `__MACOSX`, ...?"""
+    `@eaDir`, `$RECYCLE.BIN`, `__MACOSX`, ...? A class may be called `#`."""
     parts = path.relative_to(top).parts
-    return any(part[0] in ".@" or part == "__MACOSX" for part in parts)
+    return any((part[0] in ".@$#" and part[1:]) or part in LEFT_BEHIND for part in parts)
 
 
 # Listings

@@ -75,13 +75,16 @@ class DatasetInfo:
     def read_names(self, names: Sequence[str]) -> list[str]:
         """Class names of a file -> words that a CLIP text tower can read, in the same order.
 
-        Found by name, else by number when the names number themselves (0, 1, 10, ... or 00000,
-        00001, ...), in whatever order.
+        Those of a set that we know are found by name, else by number when the names number
+        themselves (0, 1, 10, ... or 00000, 00001, ...), in whatever order; words of a reader's own
+        set stand for exactly the folders that they name.
 
         >>> from bvlib.worlds.images import DATASETS
         >>> DATASETS["fashion_mnist"].read_names(["T-shirt/top", "Trouser"])
         ['t-shirt', 'pair of trousers']
         """
+        if not self.classes:
+            return [self.words.get(name) or _tidy(name) for name in names]
         words = {loose(name): text for name, text in self.words.items()}
         found = [re.match(r"0*(\d+)(?!\w)", name) for name in names]
         numbers = [int(match[1]) for match in found if match]

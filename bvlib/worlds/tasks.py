@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from bvlib.core.errors import BvError, check_choice
+from bvlib.core.errors import BvError, check_choice, unknown
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
 from bvlib.worlds.pretrain.recipe import SETS
@@ -101,13 +101,22 @@ def load(
         return _toy(name, sizes, seed, keep)
     if name == HANDWRITTEN:
         return _handwritten(sizes)
-    check_choice("task", name, known())
+    if name not in (there := known()):
+        own = f"sets of your own are those in {images.data_folder()}"
+        raise BvError(f"{unknown('task', name, there)}; {own}")
     arrays = images.load(name)
     order = numpy_rng(seed, "dev split", name).permutation(len(arrays.train_labels))
     share = len(order) // 4  # of a small set, most images are for training
+    if sizes["dev"] and not share:
+        raise BvError(
+            f"{name} has {len(order)} train images: give 4 or more, a quarter becomes dev"
+        )
     if sizes["dev"] > share:
         log.warning("%s: %s dev images, a quarter of its %s", name, share, len(order))
     dev, train = np.split(order, [min(sizes["dev"], share)])
+    if lone := set(range(len(arrays.classnames))) - set(arrays.train_labels[train].tolist()):
+        what = "%s: beside dev, no train image is left of class %r and %s more"
+        log.warning(what, name, arrays.classnames[min(lone)], len(lone) - 1)
     train = train[: sizes["train"]]
     test = slice(sizes["test"])
     splits = {
