@@ -33,7 +33,7 @@ PLAIN = {  # settings of an adapter, and the only values that are merged here
 
 def is_adapter(names: Any) -> bool:
     """Whether these names of tensors are those of a LoRA adapter."""
-    return any(re.search(r"\.lora_[AB]\b", name) for name in names)
+    return any(re.search(r"lora_([AB]|up|down)\b|\.lora\.(up|down)\b", name) for name in names)
 
 
 def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
