@@ -9,6 +9,7 @@ from helpers import one_line
 
 from bvlib.cli import main as bv
 from bvlib.run import notebooks, records
+from bvlib.run.lab import Lab
 from bvlib.run.points import read_sweep
 from bvlib.run.store import Store
 
@@ -137,3 +138,12 @@ def test_copies_and_drafts_of_notebooks_are_let_alone(world):
     (world / "notebooks" / "00_start-Copy1.ipynb").write_text("{")
     assert [each.name for each in notebooks.find(None)] == ["00_start", "01_next"]
     assert [each.name for each in notebooks.find(["00"])] == ["00_start"]
+
+
+def test_a_trigger_that_is_larger_than_the_images_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BVLIB_STORE", str(tmp_path))
+    with one_line("a trigger of 1000000 px is larger than the images of 32 px"):
+        Lab.start("01_badmerging", profile="smoke", trigger_size=10**6, out=str(tmp_path / "out"))
+    assert not [*tmp_path.rglob("clean-*")]
