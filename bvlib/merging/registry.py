@@ -112,7 +112,7 @@ def merge(
         )
     for parameter, value in given.items():
         if type(method.parameters.get(parameter)) in (int, float) and not _finite(value):
-            raise BvError(f"{parameter} of {name!r} is {repr(value):.40}: give a finite number")
+            raise BvError(f"{parameter} of {name!r} is {value!r:.40}: give a finite number")
     listed = list(vectors.values()) if isinstance(vectors, Mapping) and not looks(name) else vectors
     merged = method(listed, **given)
     for key, tensor in merged.tensors.items():
