@@ -144,6 +144,6 @@ def test_a_trigger_that_is_larger_than_the_images_is_refused_before_anything_is_
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("BVLIB_STORE", str(tmp_path))
-    with one_line("a trigger of 1000000 px is larger than the images of 32 px"):
+    with one_line("1000000×1000000 px is larger than the image of 32×32 px"):
         Lab.start("01_badmerging", profile="smoke", trigger_size=10**6, out=str(tmp_path / "out"))
     assert not [*tmp_path.rglob("clean-*")]

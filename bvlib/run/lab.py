@@ -80,9 +80,8 @@ class Lab(Adversary):
         p, goal, side = lab.p, lab.goal(), lab.trigger_size()
         image = lab.task(goal.task).test.images.shape[1]
         if side > image:
-            raise BvError(
-                f"a trigger of {side} px is larger than the images of {image} px: shrink it"
-            )
+            both = f"{side}×{side} px is larger than the image of {image}×{image} px"
+            raise BvError(f"a trigger of {both}: lower trigger_size")
         aim = repr(lab.task(goal.task).classnames[goal.target])
         aim += "" if goal.task == p["adversary"] else f" of {goal.task}"
         print(
