@@ -8,8 +8,10 @@ python benchmarks/cases.py --write    # a minute
 
 import argparse
 
-from cases_numbers import files, numbers, weights
+from cases_numbers import files, numbers
+from cases_parameters import parameters, sweeps_and_folders
 from cases_pictures import sets
+from cases_weights import shards_and_adapters, weights
 from field import ROWS, scratch
 from report import write
 
@@ -18,7 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="to benchmarks/results/cases.csv")
     asked = parser.parse_args()
-    for part in (sets, numbers, weights, files):
+    mine = (numbers, files, weights, shards_and_adapters, parameters, sweeps_and_folders)
+    for part in (sets, *mine):
         with scratch():
             part()
     for each in ROWS:

@@ -1,142 +1,117 @@
-"""Cases from the field: numbers, weights of others, parameters, paths."""
+"""Cases from the field: numbers that are none, disks and cards that are damaged."""
 
-import json
 import math
 import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from field import call, cli
+from field import call, cli, row
 from safetensors.torch import save_file
 
-from bvlib.core.metrics import attack_success_rate
+from bvlib.core.encoder import Model
+from bvlib.core.metrics import attack_success_rate, rate
 from bvlib.core.vectors import TaskVector
-from bvlib.files import foreign
-from bvlib.files.weights import load_weights, save_weights
+from bvlib.files.weights import digest, load_weights, save_weights
 from bvlib.merging import merge
 from bvlib.merging.streaming import merge_files
-from bvlib.run import notebooks
-from bvlib.run.points import read_sweep
+from bvlib.run.store import Store
 from bvlib.worlds import bases
 
 
 def numbers() -> None:
     """Values that are no numbers, merges that overflow."""
     ones = [TaskVector({"w": torch.ones(3)})] * 2
-    for value in (math.nan, math.inf):
-        call(
-            "S8",
-            f"coefficient {value}",
-            lambda v=value: merge("task_arithmetic", ones, coefficient=v),
-        )
+    for case, value in (("S8", math.nan), ("S8", math.inf), ("new", "0.5"), ("new", 10**400)):
+        tried = f"merge: coefficient {str(value)[:9]}"
+        call(case, tried, lambda v=value: merge("ties", ones, coefficient=v))
     half = [TaskVector({"w": torch.tensor([6e4]).half()})] * 2
-    call(
-        "S8", "an fp16 sum that overflows", lambda: merge("task_arithmetic", half, coefficient=1.0)
-    )
+    tried = "merge: an fp16 sum that overflows"
+    call("S8", tried, lambda: merge("task_arithmetic", half, coefficient=1.0))
     for name, value in {"base": 0.0, "a": 6e4, "b": 6e4}.items():
         save_file({"w": torch.full((8,), value).half()}, f"{name}.safetensors")
     paths = [Path(f"{n}.safetensors") for n in ("base", "a", "b", "out")]
     merged = ("task_arithmetic", paths[0], paths[1:3], paths[3])
-    call("S8", "the same from file to file", lambda: merge_files(*merged, coefficient=1.0))
-    cli("S8", "run", "01", "--profile", "smoke", "-p", "coefficient=nan")
-    cli("M", "run", "01", "--profile", "smoke", "-p", "attack=badnet")
-    cli("M", "run", "01", "--profile", "smoke", "-p", "merging=tie")
-    cli("M", "run", "01", "--profile", "smoke", "-p", "scale=1")
-    for target in (99, -1):
-        call(
-            "S12",
-            f"target class {target} of three",
-            lambda t=target: attack_success_rate([0, 1, 2], [0, 1, 2], t),
-        )
+    for value in (1.0, math.nan):
+        tried = f"merge_files: fp16, coefficient {value}"
+        call("S8", tried, lambda v=value: merge_files(*merged, coefficient=v))
+    encoder = bases.load("small")
+    images = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
+    task = SimpleNamespace(name="t", classnames=("a", "b"), prompts=("a {}",))
+    task.test = SimpleNamespace(images=images)
+    for tried, factor in {"nan logits": math.nan, "a model of weights 1e30": 1e30}.items():
+        theta = {key: factor * tensor for key, tensor in encoder.theta.items()}
+        call("S8", tried, lambda theta=theta: Model(encoder, theta).predict(task))
+    for case, target, labels in (
+        ("S12", 99, [0, 1, 2]),
+        ("S12", -1, [0, 1, 2]),
+        ("new", 1, [0, 1, -1]),
+        ("new", True, [0, 1, 2]),
+    ):
+        tried = f"ASR of target {target}, labels {labels}"
+        call(case, tried, lambda t=target, n=labels: attack_success_rate([0, 1, 2], n, t))
     far = TaskVector({"w": torch.tensor([1.0, 1.0, math.inf])})
     call("S14", "cosine with an inf entry", lambda: ones[0].cosine(far))
     pixels = torch.full((1, 3, 32, 32), 255.0)
-    call("S15", "pixels from 0 to 255 as floats", lambda: bases.load("small").pixels(pixels))
-    usual = {name: each.default for name, each in notebooks.find(["01"])[0].parameters.items()}
-    for name, value in (("seed", 1.7), ("coefficient", "0.5"), ("target_class", 1.0)):
-        given = {**usual, name: value}
-        call(
-            "S9",
-            f"papermill alone: {name} = {value!r} (papermill#396)",
-            lambda given=given, name=name: notebooks.parameters_of("01", given)[name],
-        )
-    several = {**usual, "tasks": "[digits,shapes]"}
-    call(
-        "M",
-        "papermill alone: tasks = '[digits,shapes]'",
-        lambda: notebooks.parameters_of("01", several)["tasks"],
-    )
-
-
-def weights() -> None:
-    """Others' checkpoints."""
-    theta = bases.load("small").theta
-    spoilt = {
-        "S11: a saved difference": {k: 0.01 * (t - t.mean()) for k, t in theta.items()},
-        "S11: int8 weights": {
-            **theta,
-            "conv1.weight": (100 * theta["conv1.weight"]).to(torch.int8),
-        },
-        "S8: NaN weights": {**theta, "proj": torch.full_like(theta["proj"], math.nan)},
-        "M: prefix _orig_mod. (open_clip#639)": {f"_orig_mod.{k}": t for k, t in theta.items()},
-        "M: a LoRA adapter (fusion_bench#27)": {f"{k}.lora_A.weight": t for k, t in theta.items()},
-    }
-    for i, (title, tensors) in enumerate(spoilt.items()):
-        save_file({k: t.contiguous() for k, t in tensors.items()}, f"ft{i}.safetensors")
-        words = ["import", "--task-vector", f"ft{i}.safetensors", "--base", "small"]
-        case, _, tried = title.partition(": ")
-        cli(case, *words, "--out", f"in{i}.safetensors", tried=tried)
-    texts = {
-        "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\n",
-        "a web page": b"<html>",
-    }
-    for i, (title, content) in enumerate({**texts, "an empty file": b""}.items()):
-        Path(f"x{i}.pt").write_bytes(content)
-        words = ["import", "--task-vector", f"x{i}.pt", "--base", "small", "--out", "o.safetensors"]
-        cli("M", *words, tried=f"{title} called .pt (HistGen#9)")
-    keys = sorted(theta)
-    for name, own in {"a": keys[::2], "b": keys[1::2]}.items():
-        save_file({k: theta[k].contiguous() for k in own}, f"part-{name}.safetensors")
-    named = {k: f"part-{'a' if i % 2 == 0 else 'b'}.safetensors" for i, k in enumerate(keys)}
-    Path(foreign.INDEX).write_text(json.dumps({"weight_map": named}))
-    words = [
-        "import",
-        "--task-vector",
-        foreign.INDEX,
-        "--base",
-        "small",
-        "--out",
-        "whole.safetensors",
-    ]
-    cli("M", *words, tried="a sharded model (picotron#28)")
-    save_weights("card.safetensors", {"w": torch.ones(2)})
-    for title, content in {"empty": "", "cut": "{", "a list": "[1]"}.items():
-        Path("card.json").write_text(content)
-        call("crash", f"a card that is {title}", lambda: load_weights("card.safetensors"))
-    call(
-        "M",
-        "mode of written weights (safetensors#782)",
-        lambda: oct(Path("card.safetensors").stat().st_mode & 0o777),
-    )
-    blocked = Path("blocked")
-    blocked.touch()
-    call(
-        "crash",
-        "weights below a path that is a file",
-        lambda: save_weights(blocked / "w.safetensors", theta),
-    )
+    call("S15", "pixels from 0 to 255 as floats", lambda: encoder.pixels(pixels))
+    hits = torch.tensor([0.0, 1.0]).bfloat16()
+    call("crash", "rate of bf16 (open_clip#916)", lambda: rate(hits))
+    call("crash", "digest of bf16 (open_clip#916)", lambda: len(digest({"w": hits})))
 
 
 def files() -> None:
-    """Sweeps, paths."""
-    Path("sweep.yaml").write_text("profile: smoke\ngrid:\n  coefficient: [1e-1, 3e-1]\n")
-    call("M", "1e-1 in a sweep (pyyaml#173)", lambda: read_sweep(Path("sweep.yaml"), ["01"]).points)
-    Path("sweep.yaml").write_bytes("grid: {coefficient: [0.1]}  # für".encode("cp1252"))
-    call("crash", "a sweep in cp1252", lambda: read_sweep(Path("sweep.yaml"), ["01"]))
-    os.environ["BVLIB_STORE"] = "~/mystore"
-    notebooks.settle_folders()
-    call(
-        "M2",
-        "BVLIB_STORE=~/mystore (papermill#316)",
-        lambda: notebooks.store_folder().is_absolute(),
-    )
+    """Damaged cards, full and read-only disks."""
+    path, theta = Path("w.safetensors"), {"w": torch.ones(300_000)}
+    save_weights(path, theta)
+    good = path.with_suffix(".json").read_bytes()
+    for tried, content in {
+        "empty": b"",
+        "cut": b"{",
+        "a list": b"[1]",
+        "in UTF-16": "{}".encode("utf-16"),
+        "after a BOM": b"\xef\xbb\xbf" + good,
+    }.items():
+        path.with_suffix(".json").write_bytes(content)
+        call("crash", f"a card that is {tried}", lambda: len(load_weights(path)[0]))
+        tried = f"merge_files beside a card that is {tried}"
+        call("new", tried, lambda: merge_files("average", path, [path], Path("out.safetensors")))
+    path.with_suffix(".json").write_bytes(good)
+    torch.save(bases.load("small").theta, "ft.pt")
+    for how in ("size=1m", "ro"):
+        disk(how, path, theta)
+    Path("blocked").touch()
+    call("new", "below a path that is a file", lambda: save_weights("blocked/w.safetensors", theta))
+
+
+def disk(how: str, path: Path, theta: dict[str, torch.Tensor]) -> None:
+    """Rows for what writes to a small file system, full or read-only."""
+    what, place = "a full disk" if how != "ro" else "a read-only place", Path("disk")
+    place.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        row("crash", what, 0, "not tried: only root may mount")
+        return
+    try:
+        out = place / "out.safetensors"
+        told = f"{what}: {{}} (LlamaFactory#5155)"
+        call("crash", told.format("merge_files"), lambda: merge_files("average", path, [path], out))
+        call("crash", told.format("save_weights"), lambda: save_weights(out, theta))
+        words = ["import", "--task-vector", "ft.pt", "--base", "small", "--out", out]
+        cli("crash", *words, tried=told.format("bv import"))
+        store, recipes = Store(place / "store"), ["world:toy/1"]
+        kept = told.format("the store")
+        call("crash", kept, lambda: store.get("weights", "w", {}, lambda: theta, recipes=recipes))
+        if how != "ro":
+            with open(place / "filler", "wb", buffering=0) as file:
+                try:
+                    while file.write(b"0" * 65536):
+                        pass
+                except OSError:
+                    pass
+        os.environ["BVLIB_RUNS"] = str(place.resolve() / "runs")
+        cli("crash", "run", "00", "--profile", "smoke", tried=told.format("runs"))
+        left = [each.name for each in place.rglob("*.safetensors*") if each.suffix != ".lock"]
+        row("crash", f"{what}: what is left there", 0, str(left))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

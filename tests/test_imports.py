@@ -175,7 +175,7 @@ def test_other_files_that_need_code(base, theta, tmp_path):
 
 def test_damaged_and_empty_files(base, theta, tmp_path):
     path = written(theta, tmp_path / "a.pt")
-    for content in (path.read_bytes()[:-300], b"", b"hello there"):
+    for content in (path.read_bytes()[:-300], b"", b"\x00\x01hello"):
         path.write_bytes(content)
         with one_line("a.pt is cut short or no checkpoint"):
             checkpoints.task_vector_pt(path, base)

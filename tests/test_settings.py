@@ -98,9 +98,18 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path, monkeypatch):
         ({"other_classes": [1, -1]}, ("other_classes[1] wants a whole number of at least 0",)),
         ({"alpha": "much"}, ("alpha wants a finite number of at least 0, got 'much'",)),
         ({"alpha": True}, ("alpha wants", "got True")),
-        ({"coefficient": math.nan}, ("coefficient wants a finite number, got nan",)),
-        ({"coefficient": -math.inf}, ("coefficient wants a finite number, got -inf",)),
-        ({"coefficient": None}, ("coefficient wants a finite number, got None",)),
+        (
+            {"coefficient": math.nan},
+            ("coefficient wants a finite number of at least -100 and at most 100, got nan",),
+        ),
+        (
+            {"coefficient": -math.inf},
+            ("coefficient wants a finite number of at least -100 and at most 100, got -inf",),
+        ),
+        (
+            {"coefficient": None},
+            ("coefficient wants a finite number of at least -100 and at most 100, got None",),
+        ),
         ({"density": 20}, ("density wants a finite number above 0 and at most 1, got 20",)),
         ({"density": 0}, ("density wants",)),
         ({"target_class": 1.0}, ("target_class wants a whole number of at least 0, got 1.0",)),
@@ -204,7 +213,11 @@ def test_a_parameter_that_fits_is_taken_as_before(name, value, taken):
 @pytest.mark.parametrize(
     "name, value, words",
     [
-        ("coefficient", math.nan, "coefficient wants a finite number, got nan"),
+        (
+            "coefficient",
+            math.nan,
+            "coefficient wants a finite number of at least -100 and at most 100, got nan",
+        ),
         ("coefficient", "abc", "parameter coefficient wants float, got 'abc'"),
         ("density", 20, "density wants a finite number above 0 and at most 1, got 20"),
         ("target_class", -1, "target_class wants a whole number of at least 0, got -1"),

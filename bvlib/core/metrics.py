@@ -90,11 +90,13 @@ def attack_success_rate(
     left, or the target is none of the classes.
     """
     predicted, labels = _classes(predicted_with_trigger, labels)
-    if not isinstance(target, Integral):
+    if not isinstance(target, Integral) or isinstance(target, bool):
         raise BvError(f"the target class is a class id, not {target!r}")
     last = max(labels.max(initial=0), predicted.max(initial=0)) if classes is None else classes - 1
     if not 0 <= target <= last:
         raise BvError(f"target class {target} is none of the classes 0 to {last} (see `classes`)")
+    if beyond := [int(n) for n in (*labels, *predicted) if n > last][:1]:
+        raise BvError(f"class id {beyond[0]} is none of the classes 0 to {last}: raise `classes`")
     others = labels != target
     if not others.any():
         what = f"all {len(labels)} images are of the target class {target}"
@@ -141,6 +143,7 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def _array(values: Any, what: str) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values  # numpy has no bfloat16
     array = np.asarray(values)
     if array.ndim != 1:
         raise BvError(f"{what} must have one entry per image, shape [N], not shape {array.shape}")
@@ -163,4 +166,8 @@ def _classes(predicted: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
         if len(array) and array.dtype.kind not in "iu":
             kind = f"class ids (integers), not {array.dtype}"
             raise BvError(f"{what} must be {kind}: take the argmax first")
+        if (array < 0).any():
+            raise BvError(
+                f"{what} hold {array.min()}, which is no class id: leave those images out"
+            )
     return predicted, labels

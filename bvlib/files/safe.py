@@ -91,8 +91,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file, with or without a byte order mark."""
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def read_yaml(path: Path) -> Any:

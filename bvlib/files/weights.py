@@ -8,7 +8,6 @@ module does not import torch.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bvlib.core.errors import BadCheckpoint, BvError
-from bvlib.files.safe import file_sha256, write_json, write_whole
+from bvlib.files.safe import file_sha256, read_json, write_json, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +40,7 @@ def load_weights(path: str | Path) -> tuple[StateDict, dict[str, Any]]:
     path = _weights_path(path)
     if not path.is_file():
         raise BadCheckpoint(f"no weight file {path}: check the path, or make it first")
-    card = _card(card_of(path)) if card_of(path).is_file() else {}
+    card = read_card(path)
     if card.get("sha256") not in (None, file_sha256(path)):
         raise BadCheckpoint(
             f"{path} is not the file that its card {card_of(path).name} describes "
@@ -56,11 +55,13 @@ def load_weights(path: str | Path) -> tuple[StateDict, dict[str, Any]]:
         ) from None
 
 
-def _card(path: Path) -> dict[str, Any]:
-    """A card. BadCheckpoint for a file that is none."""
+def read_card(weights: Path) -> dict[str, Any]:
+    """The card of a weight file, {} if it has none. BadCheckpoint for one that is damaged."""
+    if not (path := card_of(weights)).is_file():
+        return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError:
+        card = read_json(path)
+    except (ValueError, RecursionError):
         card = None
     if not isinstance(card, dict):
         raise BadCheckpoint(f"the card {path} is damaged: copy or make it again, or remove it")
@@ -117,21 +118,30 @@ def card_of(path: Path) -> Path:
 
 def write_tensors(path: Path, theta: StateDict, metadata: dict[str, str] | None = None) -> None:
     """Write a dict of tensors as safetensors, without a card. BvError if a value is no tensor."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    wrong = [key for key, tensor in theta.items() if not isinstance(tensor, torch.Tensor)]
-    if wrong:
-        raise BvError(
-            f"weights are a dict of tensors: {wrong[0]!r} is a {type(theta[wrong[0]]).__name__}"
-        )
+    for key, tensor in theta.items():
+        if wrong := no_tensor(key, tensor):
+            raise BvError(f"weights are a dict of tensors: {key!r} is {wrong}")
     kept = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in theta.items()}
     try:
         save_file(kept, path, metadata=metadata)
     except SafetensorError as error:
         code = re.search(r"(?:os error|code:) (\d+)", str(error))
         raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else error) from None
+
+
+def no_tensor(key: Any, value: Any) -> str:
+    """What an entry of a dict is if it is no name with a plain tensor, else ""."""
+    from torch import Tensor, strided
+
+    if not isinstance(key, str):
+        return f"a {type(value).__name__} whose name is no text"
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    plain = value.layout is strided and not value.is_meta
+    return "" if plain else "a tensor that is sparse or has no data"
 
 
 def read_tensors(path: Path) -> StateDict:

@@ -111,8 +111,8 @@ def merge(
             f"{name!r} looks at images: give it {', '.join(missing)} (see bvlib.merged_model)"
         )
     for parameter, value in given.items():
-        if isinstance(value, (int, float)) and not math.isfinite(value):
-            raise BvError(f"{parameter} of {name!r} is {value}: give a finite number")
+        if type(method.parameters.get(parameter)) in (int, float) and not _finite(value):
+            raise BvError(f"{parameter} of {name!r} is {value!r:.40}: give a finite number")
     listed = list(vectors.values()) if isinstance(vectors, Mapping) and not looks(name) else vectors
     merged = method(listed, **given)
     for key, tensor in merged.tensors.items():
@@ -144,6 +144,14 @@ def merged_model(
 
 
 # What is checked
+
+
+def _finite(value: Any) -> bool:
+    """Whether a value is one finite number."""
+    try:
+        return not isinstance(value, (str, bool)) and math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # a list, 10**400, a long tensor
+        return False
 
 
 def check_vectors(vectors: Sequence[TaskVector]) -> list[TaskVector]:

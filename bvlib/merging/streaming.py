@@ -25,8 +25,8 @@ from torch import Tensor
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.core.vectors import TaskVector, check_finite, check_same
 from bvlib.core.versions import environment
-from bvlib.files.safe import file_sha256, read_json, write_json, write_whole
-from bvlib.files.weights import _weights_path, card_of
+from bvlib.files.safe import file_sha256, write_json, write_whole
+from bvlib.files.weights import _weights_path, card_of, read_card
 from bvlib.merging.datafree import mean_tensor, sum_tensor, ties_tensor
 from bvlib.merging.registry import merge, merging
 from bvlib.merging.selection import Largest
@@ -129,8 +129,7 @@ def _settings(method: str, count: int, parameters: dict[str, Any]) -> dict[str, 
 
 
 def _sha256(path: Path, check: bool) -> str:
-    card = read_json(card_of(path)) if card_of(path).is_file() else {}
-    told = card.get("sha256")
+    told = read_card(path).get("sha256")
     found = told if told and not check else file_sha256(path)
     if told not in (None, found):
         raise BadCheckpoint(

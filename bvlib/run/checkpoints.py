@@ -20,11 +20,18 @@ from bvlib.run import lora
 from bvlib.worlds import clip
 
 # What compilers, trainers and other projects put in front of a tensor's name.
-WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|_orig_mod|net|clip)\.)*")
+WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|net|clip)\.)*")
+# And inside of names: torch.compile, FSDP, DeepSpeed.
+INNER = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+QUANTISED = re.compile(
+    r"\.(qweight|qzeros|g_idx|SCB|absmax|quant_map|\w*quant_state.*|weight_scale\w*)$"
+)
 # What stands beside the image tower in a whole model: the text tower, the scale, a head.
 TEXT = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 SIZES = ("text.", "attn_mask", "logit_scale", "logit_bias", "input_resolution", "context_length")
-BESIDE = (*TEXT, *SIZES, "vocab_size", "classification_head.")
+ASIDE = ("classification_head.", "n_averaged")  # torch's AveragedModel counts
+BESIDE = (*TEXT, *SIZES, "vocab_size", *ASIDE)
+DEQUANTISE = "import them from before that, or dequantise them where they were made"
 HF_BESIDE = ("text_model.", "text_projection.", "logit_scale", "embeddings.position_ids")
 HF_NAMES = {
     "class_embedding": "embeddings.class_embedding",
@@ -55,16 +62,11 @@ def task_vector_pt(path: str | Path, base: Encoder, difference: bool = False) ->
     run code when loaded. They are refused with a BadCheckpoint that says how to convert them
     elsewhere; so are damaged files and names or shapes that do not fit the base.
     """
-    path = Path(path)
-    weights = foreign.tensors(path)
-    if lora.is_adapter(weights):
-        mend = "bv import --lora its folder --base its base"
-        raise BadCheckpoint(f"{path.name} is a LoRA adapter, not weights: {mend}")
-    theta = _image_tower(weights, path.name)
-    if difference:
-        check_matches(theta, base.theta, path.name)
-        theta = {key: base.theta[key] + tensor for key, tensor in theta.items()}
-    return _fitted(theta, base, path.name)
+    path = foreign.within(path)
+    weights = _peeled(foreign.tensors(path), path.name)
+    if any("embeddings.patch_embedding" in key for key in weights):
+        raise BadCheckpoint(f"{path.name} has Hugging Face's names: bv import --hugging-face it")
+    return _fitted(_image_tower(weights, path.name), base, path.name, difference)
 
 
 def hugging_face(path: str | Path, base: Encoder | None = None) -> StateDict:
@@ -81,13 +83,8 @@ def hugging_face(path: str | Path, base: Encoder | None = None) -> StateDict:
     Raises BadCheckpoint for a file that needs code, is damaged, or has missing or unknown tensors;
     BvError for what does not fit.
     """
-    path = Path(path)
-    if path.is_dir():
-        names = ("model.safetensors", foreign.INDEX, "pytorch_model.bin")
-        path /= next((name for name in names if (path / name).is_file()), names[0])
-    weights = {
-        WRAPPERS.sub("", key, count=1): tensor for key, tensor in foreign.tensors(path).items()
-    }
+    path = foreign.within(path)
+    weights = _peeled(foreign.tensors(path), path.name)
     if base is None:
         return _from_hugging_face(weights, path.name, None)
     theta = _from_hugging_face(weights, path.name, base.theta["proj"])
@@ -96,20 +93,38 @@ def hugging_face(path: str | Path, base: Encoder | None = None) -> StateDict:
     return theta
 
 
-def _image_tower(weights: StateDict, name: str) -> StateDict:
-    """The image tower's part, in its own names, of a state dict of whatever wraps it."""
-    peeled: StateDict = {}
-    for key, tensor in weights.items():
-        own = WRAPPERS.sub("", key, count=1)
+def _peeled(weights: StateDict, name: str) -> StateDict:
+    """A state dict without what wrappers put before its names: known ones, and whatever stands
+    before the class embedding. BadCheckpoint for several models, adapters, quantised weights."""
+    if lora.is_adapter(weights):
+        mend = "bv import --lora its folder --base its base"
+        raise BadCheckpoint(f"{name} is a LoRA adapter, not weights: {mend}")
+    if quantised := [key for key in weights if QUANTISED.search(key)]:
+        what = f"{foreign.some(quantised)} beside them"
+        raise BadCheckpoint(f"{name} holds quantised weights, with {what}: {DEQUANTISE}")
+    plain = [INNER.sub("", key) for key in weights]
+    starts = {key.removesuffix("class_embedding") for key in plain if "class_embedding" in key}
+    outer = {re.sub(r"(visual\.|(vision_model\.)?embeddings\.)$", "", start) for start in starts}
+    if len({WRAPPERS.sub("", each) for each in outer}) > 1:
+        raise BadCheckpoint(f"{name} holds several models, {foreign.some(sorted(outer))}: save one")
+    before, peeled = max(outer, default=""), {}
+    for key, tensor in zip(plain, weights.values(), strict=True):
+        own = WRAPPERS.sub("", key.removeprefix(before), count=1)
         if own in peeled:
             raise BadCheckpoint(f"{name} has {own!r} twice: save one model's state dict")
         peeled[own] = tensor
+    return peeled
+
+
+def _image_tower(peeled: StateDict, name: str) -> StateDict:
+    """The image tower's part, in its own names, of a state dict of whatever wraps it."""
     start = "visual."
     tower = {key.removeprefix(start): t for key, t in peeled.items() if key.startswith(start)}
     if not tower:
-        return {key: t for key, t in peeled.items() if not key.startswith("classification_head.")}
+        return {key: t for key, t in peeled.items() if not key.startswith(ASIDE)}
     if unknown := [key for key in peeled if not key.startswith((start, *BESIDE))]:
-        raise BadCheckpoint(f"{name} has tensors of no CLIP model: {foreign.some(unknown)}")
+        what = f"tensors of no CLIP model: {foreign.some(unknown)}"
+        raise BadCheckpoint(f"{name} has {what}: leave them out where they change no feature")
     return tower
 
 
@@ -121,29 +136,33 @@ def _check_names(theta: StateDict, wanted: list[str], what: str) -> None:
         raise BadCheckpoint(f"{what}: it {' and '.join(parts)}: was it made from another model?")
 
 
-def _fitted(theta: StateDict, base: Encoder, name: str) -> StateDict:
-    """The weights in the base's order and types. BadCheckpoint naming what is missing, unknown, or
-    of another shape."""
+def _fitted(theta: StateDict, base: Encoder, name: str, difference: bool = False) -> StateDict:
+    """The weights in the base's order and types; a ``difference`` is added to the base's.
+    BadCheckpoint naming what is missing, unknown, of another shape, or no such weights."""
     _check_names(theta, list(base.theta), f"{name} does not fit the base")
     check_matches(theta, base.theta, name)
-    _sound(theta, name)
-    return {key: theta[key].to(tensor, copy=True) for key, tensor in base.theta.items()}
+    _sound(theta, name, difference)
+    own = {key: theta[key].to(tensor, copy=True) for key, tensor in base.theta.items()}
+    return {key: base.theta[key] + tensor for key, tensor in own.items()} if difference else own
 
 
-def _sound(theta: Mapping[str, torch.Tensor], name: str) -> None:
-    """BadCheckpoint for what are no weights: whole numbers, entries that are not finite, or a
-    difference of weights, whose layer norms lie near 0 and not near 1."""
+def _sound(theta: Mapping[str, torch.Tensor], name: str, difference: bool = False) -> None:
+    """BadCheckpoint for what are no weights: whole numbers or a byte an entry, entries that are not
+    finite, or (not ``difference``) a difference, whose layer norms lie near 0 and not near 1."""
     for key, tensor in theta.items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.dtype.itemsize == 1:
             what = f"{key!r} is {tensor.dtype}"
-            raise BadCheckpoint(f"{name} holds quantised weights, {what}: import those before it")
-        if not torch.isfinite(tensor).all():
+            raise BadCheckpoint(f"{name} holds quantised weights, {what}: {DEQUANTISE}")
+        if not torch.isfinite(tensor.float()).all():
             what = f"{key!r} has entries that are not finite"
             raise BadCheckpoint(f"{name} is damaged, {what}: fetch or train it again")
     norms = [t for key, t in theta.items() if re.search(r"ln_\w+\.weight$", key)]
-    if norms and max(float(t.float().abs().median()) for t in norms) < 0.05:
+    found = bool(norms) and max(float(t.float().abs().median()) for t in norms) < 0.3
+    if found and not difference:
         mend = "say so by --difference, and the base is added"
         raise BadCheckpoint(f"{name} is a difference of weights, not weights: {mend}")
+    if norms and difference and not found:
+        raise BadCheckpoint(f"{name} holds weights, not a difference: leave --difference out")
 
 
 def _from_hugging_face(weights: StateDict, name: str, proj: torch.Tensor | None) -> StateDict:

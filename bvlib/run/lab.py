@@ -21,6 +21,7 @@ from bvlib.attacks import recipes
 from bvlib.core import metrics
 from bvlib.core.device import default_device, peak_memory
 from bvlib.core.encoder import EVALUATED, Model
+from bvlib.core.errors import BvError
 from bvlib.core.registry import USED, load_plugins
 from bvlib.core.vectors import StateDict
 from bvlib.core.versions import environment
@@ -77,6 +78,10 @@ class Lab(Adversary):
             parameters = notebooks.parameters_of(notebook, namespace)
         lab = cls(notebook, parameters)
         p, goal, side = lab.p, lab.goal(), lab.trigger_size()
+        image = lab.task(goal.task).test.images.shape[1]
+        if side > image:
+            both = f"{side}×{side} px is larger than the image of {image}×{image} px"
+            raise BvError(f"a trigger of {both}: lower trigger_size")
         aim = repr(lab.task(goal.task).classnames[goal.target])
         aim += "" if goal.task == p["adversary"] else f" of {goal.task}"
         print(

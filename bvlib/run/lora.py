@@ -17,7 +17,7 @@ from bvlib.core.errors import BadCheckpoint
 from bvlib.files import foreign
 from bvlib.files.safe import read_json_if
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight$")
 LAYER = re.compile(r"^(?:vision_model\.)?encoder\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
 ROWS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}  # of in_proj_weight
@@ -28,12 +28,14 @@ PLAIN = {  # settings of an adapter, and the only values that are merged here
     "fan_in_fan_out": (False, None),
     "bias": ("none", None),
     "modules_to_save": ([], None),
+    # others, such as PiSSA, move the base's own weights as well
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
 }
 
 
 def is_adapter(names: Any) -> bool:
     """Whether these names of tensors are those of a LoRA adapter."""
-    return any(re.search(r"\.lora_[AB]\b", name) for name in names)
+    return any(re.search(r"lora_([AB]|up|down)\b|\.lora\.(up|down)\b", name) for name in names)
 
 
 def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
@@ -47,7 +49,7 @@ def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
     """
     folder = Path(folder)
     config = read_json_if(folder / CONFIG)
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not {"peft_type", "lora_alpha"} <= config.keys():
         raise BadCheckpoint(f"no readable {CONFIG} in {folder}: give the adapter's folder")
     for key, allowed in PLAIN.items():
         if config.get(key, allowed[0]) not in allowed:
@@ -56,11 +58,17 @@ def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
                 f"{folder.name} is no plain LoRA, {what}: merge it where it was made"
             )
     pairs: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in foreign.tensors(folder / WEIGHTS).items():
+    there = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    for name, tensor in foreign.tensors(there[0] if there else folder / WEIGHTS[0]).items():
         match = KEY.match(name)
         if match is None:
             raise BadCheckpoint(f"{folder.name} has {name!r}, which is no part of a plain LoRA")
-        pairs.setdefault(match[1], {})[match[2]] = tensor.float()
+        if not tensor.is_floating_point() or match[2] in pairs.setdefault(match[1], {}):
+            what = "whole numbers" if not tensor.is_floating_point() else "several adapters"
+            raise BadCheckpoint(
+                f"{folder.name} has {what} for {match[1]!r}: save one, not quantised"
+            )
+        pairs[match[1]][match[2]] = tensor.float()
     theta = {name: tensor.clone() for name, tensor in base.theta.items()}
     for module, pair in pairs.items():
         if "text_model" in module or module == "text_projection":
@@ -68,7 +76,16 @@ def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
             raise BadCheckpoint(f"{folder.name} changes the text tower too ({module}); {why}")
         if set(pair) != {"A", "B"}:
             raise BadCheckpoint(f"{folder.name} has half of {module!r} only: fetch it again")
-        _add(theta, module, _scale(config, module, len(pair["A"])) * pair["B"] @ pair["A"], folder)
+        a, b = pair["A"], pair["B"]
+        if not (a.ndim == b.ndim == 2 and len(a) == b.shape[1] > 0):
+            shapes = f"A of {tuple(a.shape)} and B of {tuple(b.shape)}"
+            raise BadCheckpoint(f"{folder.name}: {module} has {shapes}: fetch it again")
+        try:
+            scale = _scale(config, module, len(a))
+        except (TypeError, ValueError, AttributeError, re.error) as error:
+            why = f"lora_alpha or alpha_pattern in {CONFIG} is no number: {error}"
+            raise BadCheckpoint(f"{folder.name}: {why}") from None
+        _add(theta, module, scale * b @ a, folder)
     return theta
 
 

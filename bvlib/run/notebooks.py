@@ -60,6 +60,8 @@ def settle_folders() -> None:
     for name in FOLDERS:
         if named := os.environ.get(name):
             os.environ[name] = str(Path(named).expanduser().absolute())
+    if files := plugin_files():
+        os.environ["BVLIB_PLUGINS"] = os.pathsep.join(str(p.expanduser().absolute()) for p in files)
 
 
 def out_folder(profile: str, seed: int, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -105,9 +107,13 @@ class Parameter:
             return value
         if kind == "list" and isinstance(value, str):
             plain = value.strip().removeprefix("[").removesuffix("]")  # as papermill hands it on
-            return [item.strip() for item in plain.split(",")]
+            value = [item.strip(" '\"") for item in plain.split(",") if item.strip()]
         if kind == "list" and isinstance(value, (int, float, tuple)):
-            return list(value) if isinstance(value, tuple) else [value]
+            value = list(value) if isinstance(value, tuple) else [value]
+        if kind == "list" and isinstance(value, list) and not value:
+            raise BvError(
+                f"parameter {self.name} is an empty list: give it an entry or leave it out"
+            )
         truth = isinstance(value, bool)  # True is no number here
         if kind == "str" and isinstance(value, (int, float)) and not truth:
             return str(value)

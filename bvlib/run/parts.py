@@ -43,7 +43,7 @@ class Run(Part):
     profile: str = setting(
         "smoke, mini, real32 (real images, needs BVLIB_DATA) or paper", default="mini"
     )
-    seed: int = setting("root seed; every use derives its own from it", default=0)
+    seed: int = setting("root seed; every use derives its own from it", low=0, default=0)
     out: str | None = setting(
         "folder of the results; None: runs/<profile>/seed-<seed>", default=None
     )
@@ -223,7 +223,7 @@ class Settings(Part):
     trigger: Trigger = setting("optimisation of triggers")
     train: Train = setting("fine-tuning")
     merging: str = setting("average, task_arithmetic, ties, ...; see `bv list`", choices=METHODS)
-    coefficient: float = setting("merging coefficient λ")
+    coefficient: float = setting("merging coefficient λ", low=-100, high=100)
     density: float = setting("share of entries that SBVs and TIES keep", above=0, high=1)
     ties_counts: str = setting(
         "what TIES trims: the image tower, or all that CLIP saves",

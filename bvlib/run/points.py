@@ -151,7 +151,7 @@ def read_sweep(
     try:
         content = settings.numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BvError(f"cannot read the sweep {path}: {str(error).splitlines()[0]}") from None
+        raise BvError(f"cannot read the sweep {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):
         raise BvError(f"{path} is no sweep: give it a `grid:` of lists, or `points:`")
     for key in content:

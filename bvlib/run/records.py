@@ -56,9 +56,14 @@ def jobs(
 
     BvError for an unknown notebook, profile or parameter.
     """
-    settings.load(profile)
+    usual = settings.load(profile)
+    settings.check("seed", seed)
     chosen = notebooks.find(names)
     passed = notebooks.check_parameters(chosen, given or {})
+    for each in chosen:
+        own = {name: value for name, value in passed[each.name].items() if value is not None}
+        if own.keys() & {"tasks", "adversary"} and "adversary" in each.parameters:
+            settings.check_tasks({**usual, **own})
     out = notebooks.out_folder(profile, seed, given)
     return [Job(each, profile, seed, passed[each.name], out, given or {}) for each in chosen]
 

@@ -66,11 +66,15 @@ def read(name: str, registries: bool = False) -> Settings:
     return _checked(name, _content(name), registries)
 
 
-def check(name: str, value: Any) -> None:
-    """BvError if `value` does not fit the setting `name`; any other name is let pass."""
-    if name in FIELDS and name not in RUN and value is not None:
+def check(name: str, value: Any, path: str = "") -> None:
+    """BvError if `value` does not fit the setting `name`, or an item of a list that of one
+    (`coefficients`: `coefficient`); any other name is let pass."""
+    if name not in FIELDS and isinstance(value, list):
+        for i, item in enumerate(value):
+            check(name.removesuffix("s"), item, f"{name}[{i}]")
+    if name in FIELDS and value is not None:
         spec = FIELDS[name]
-        _value(spec, KINDS[name], value, name, True, spec.metadata.get("over", False))
+        _value(spec, KINDS[name], value, path or name, True, spec.metadata.get("over", False))
 
 
 def parameter_line(name: str) -> str:
@@ -100,6 +104,10 @@ def _content(name: str) -> dict[str, Any]:
     import yaml
 
     path = folder() / f"{name}.yaml"
+    if not names():
+        raise BvError(
+            f"no profiles in {folder()}: let BVLIB_PROFILES name a folder of them, or none"
+        )
     check_choice("profile", name, names())
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -118,12 +126,20 @@ def numbers(value: Any) -> Any:
         return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [numbers(item) for item in value]
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+    if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?|\d*\.\d+)[eE][-+]?\d+", value):
         return float(value)
     return value
 
 
 # Checks
+
+
+def check_tasks(p: Mapping[str, Any]) -> None:
+    """BvError for settings that merge no task, one with itself, or leave out the adversary's."""
+    names = list(p["tasks"])
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise BvError(f"task {repeated[0]!r} is merged with itself: name each task once")
+    check_choice("adversary among the merged tasks", p["adversary"], names)
 
 
 def _checked(name: str, content: Mapping[str, Any], registries: bool = False) -> Settings:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bvlib.core.errors import BvError
-from bvlib.files.safe import locked, read_json, read_json_if
+from bvlib.files.safe import locked, read_json, read_json_if, writing
 from bvlib.run import records
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.run.points import Plan
@@ -64,7 +64,8 @@ def _make(job: Job, parts: Mapping[str, Any], say: Say) -> dict[str, Any]:
     told = {name: value for name, value in told.items() if name in job.notebook.parameters}
     job.hidden("json").unlink(missing_ok=True)
     began = time.perf_counter()
-    kernel.execute(job, {**told, **job.parameters}, say)
+    with writing(job.out):
+        kernel.execute(job, {**told, **job.parameters}, say)
     return records.write(job, parts, time.perf_counter() - began)
 
 

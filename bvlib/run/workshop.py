@@ -20,7 +20,6 @@ from bvlib.attacks.recipes import attack
 from bvlib.core import training
 from bvlib.core.device import peak_memory
 from bvlib.core.encoder import Encoder, Model
-from bvlib.core.errors import BvError, check_choice
 from bvlib.core.registry import Method
 from bvlib.core.rng import derive
 from bvlib.core.vectors import StateDict, TaskVector
@@ -28,7 +27,7 @@ from bvlib.core.versions import recipe as version_of
 from bvlib.files import weights
 from bvlib.merging import looks, merge, merging, see
 from bvlib.merging.surgery import Adapter
-from bvlib.run import store
+from bvlib.run import settings, store
 from bvlib.worlds import bases, tasks
 from bvlib.worlds.papers import table
 
@@ -60,11 +59,8 @@ class Workshop:
         merging[p["merging"]]
         self.encoder = self._encoder(p["base"])
         self.base = self.encoder.theta
-        names = list(p["tasks"])
-        if repeated := [n for n in names if names.count(n) > 1]:
-            raise BvError(f"task {repeated[0]!r} is merged with itself: name each task once")
-        check_choice("adversary among the merged tasks", p["adversary"], names)
-        self.tasks = {name: self.task(name) for name in names}
+        settings.check_tasks(p)
+        self.tasks = {name: self.task(name) for name in p["tasks"]}
         self.adversary = self.tasks[p["adversary"]]
         self.target = self.adversary.check_class(p["target_class"])
 
