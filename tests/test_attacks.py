@@ -1,5 +1,7 @@
 """Attacks: recipes by name, and the equations that join their models."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import one_line, same_bits
@@ -94,6 +96,15 @@ def test_triggers_of_every_kind_are_what_was_asked_for(kind, encoder, goal, shap
             and bool((trigger.mask == 1).all())
         )
         assert not changed[:, 5:].any() and not changed[:, :, 5:].any()
+
+
+def test_the_checkerboard_has_cells_of_a_pixel_at_32_and_of_seven_at_224(goal):
+    for side, cell in ((32, 1), (224, 7)):
+        encoder = SimpleNamespace(pixels=lambda images, side=side: torch.zeros(1, 3, side, side))
+        made = trigger_kind["checkerboard"](encoder, {}, goal, **{**MAKE, "size": 3 * cell})
+        black = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+        wanted = 1.0 - torch.kron(black, torch.ones(cell, cell))
+        assert torch.equal(made.patch, wanted.expand(3, -1, -1))
 
 
 # Backdoor vectors

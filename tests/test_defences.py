@@ -100,6 +100,18 @@ def test_what_is_subtracted_by_whom(situation, tiny):
             torch.testing.assert_close(tensor, wanted[key], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["lfpm", "tbar", "fine-tuning", "fine-pruning"])
+def test_the_learning_rate_of_a_defence_is_the_one_it_is_given(situation, name):
+    """Of a profile's ``lr``: next to none moves next to nothing."""
+    method, section = defence[name], defence[name].more.get("settings", name)
+
+    def proj(**how):
+        return method(situation, **method.settings({section: how})).theta["proj"]
+
+    still, slow, fast = proj(steps=0, lr=1.0), proj(steps=1, lr=1e-9), proj(steps=1, lr=1e-2)
+    assert (slow - still).abs().max() < 1e-6 and (fast - still).abs().max() > 1e-3
+
+
 def test_a_defence_is_named_told_and_given_its_parameters():
     words = {m.needs for m in defence.values()}
     assert words == {"nothing", "the task", "task and class", "labels", "trigger, class"} | {

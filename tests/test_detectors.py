@@ -2,6 +2,7 @@
 control."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,21 @@ def test_a_search_has_converged_when_the_norm_stopped_falling_and_w_went_both_wa
         told.append(search.converged)
     # the first fell in the third round; w of the second was never lowered
     assert told == [[False, False]] * 4 + [[True, False]]
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        [(0, 500)] * 3 + [(1, 480)] * 2 + [(0, 470)] * 30,  # reached twice, then w only falls
+        [(0, 500)] * 2 + [(1, 480)] * 4 + [(0, 480)] * 2 + [(1, 470 * 0.991**k) for k in range(60)],
+    ],
+    ids=["w never raised since it left 0", "a fall by 0.9 % a round"],
+)
+def test_a_search_has_not_converged(rounds):
+    search = detectors._Search(1, 0.001, 0.99, patience=2, settle=10)
+    for rate, norm in rounds:
+        search.judge([rate], [SimpleNamespace(mask=torch.tensor(float(norm)))])
+        assert search.converged == [False]
 
 
 def test_the_search_ends_when_all_have_converged(encoder, head, shapes, backdoor, monkeypatch):

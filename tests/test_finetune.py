@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from bvlib.attacks import objectives, triggers
 from bvlib.core import training
 from bvlib.core.rng import generator
+from bvlib.worlds.bases import open_clip
 
 TARGET, ALPHA = 4, 5.0
 TRIGGER = triggers.solid(6)
@@ -280,6 +281,30 @@ def test_crops_keep_so_much_of_the_area_and_come_from_their_seed():
     assert torch.equal(seen, training.cropped(pixels, 0.5, generator(0, "crops")))
     almost = training.cropped(pixels, 1.0, generator(1, "crops"))
     assert (almost - pixels).abs().max() < 0.2
+
+
+def test_crops_are_as_large_as_those_of_open_clip():
+    """Heights and widths beside those of torchvision's RandomResizedCrop as open_clip sets it up;
+    no window is squeezed into the image, and an eighth of them are the whole image."""
+    side, count = 64, 1000
+    theirs = open_clip.image_transform(side, is_train=True).transforms[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        given = torch.empty(3, side, side), theirs.scale, theirs.ratio
+        drawn = [theirs.get_params(*given) for _ in range(count)]
+    ramp = torch.arange(float(side)).expand(side, side) / (side - 1)
+    pixels = torch.stack([ramp, ramp.T]).expand(count, 2, side, side)
+    seen = training.cropped(pixels, 0.9, generator(0, "crops")).flatten(2)
+    spans = (seen.amax(2) - seen.amin(2)) * (side - 1) + 1  # (N, 2): width and height
+    sizes = torch.tensor([(width, height) for _, _, height, width in drawn]).float()
+
+    def told(sizes):
+        area, ratio = sizes.prod(1) / side**2, sizes[:, 0] / sizes[:, 1]
+        whole = (sizes > side - 0.5).all(1).float().mean()
+        return torch.stack([area.mean(), area.min(), ratio.log().abs().mean(), whole])
+
+    assert theirs.scale == (0.9, 1.0) and told(sizes)[3] > 0.08
+    torch.testing.assert_close(told(spans), told(sizes), rtol=0, atol=0.02)
 
 
 def test_cropped_training_sees_other_images_and_keeps_no_frozen_features(encoder, shapes, head):

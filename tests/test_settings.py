@@ -71,6 +71,21 @@ def test_what_a_file_leaves_out_has_a_default_and_stays_out_of_the_mapping():
     assert "precision" not in settings.load("mini")["train"] and typed.sizes.train is None
 
 
+def test_paper_has_the_values_of_the_published_code():
+    p = settings.load("paper")
+    assert p["train"]["lr"] == 1e-5 and p["train"]["crop"] == 0.9
+    assert (p["adversary_data"], p["ties_counts"], p["density"]) == ("all", "saved", 0.2)
+    assert p["adaptive"]["regmean"] == {"images": 8 * 128, "gamma": 0.1}
+    assert {"regmean", "regmean_all"} <= set(p["methods"])
+    assert p["adaptive"]["surgery"] == {"steps": 500 * 2}
+    assert [p["rivals"][name]["lr"] for name in ("lfpm", "tbar")] == [1e-5] * 2
+    assert p["fine_pruning"]["lr"] == 1e-5 and p["rivals"]["dam"] == {"steps": 1000, "lr": 1e-3}
+    for name in ("mini", "real32"):
+        own = settings.read(name)
+        assert (own.adversary_data, own.ties_counts, own.train.crop) == ("half", "tower", None)
+        assert {"regmean", "regmean_all"} <= set(own.methods)
+
+
 def test_yaml_numbers_without_a_point_are_numbers(tmp_path, monkeypatch):
     text = (PROFILES / "smoke.yaml").read_text(encoding="utf-8").replace("lr: 2.5e-4", "lr: 1e-5")
     (tmp_path / "tried.yaml").write_text(text, encoding="utf-8")

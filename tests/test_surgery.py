@@ -42,6 +42,17 @@ def test_surgery_starts_as_the_identity_and_closes_the_gap_it_trains_on(tiny):
     assert torch.equal(again.up, trained["left"].up)  # whatever other tasks there are
 
 
+def test_the_published_number_of_steps(tiny, monkeypatch):
+    """500 rounds that each step after two batches of 16: 1000 steps."""
+    sizes, step = [], torch.optim.Adam.step
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "l1_loss", lambda z, goal: sizes.append(len(z)) or (z - goal).abs().mean())
+        patch.setattr(torch.optim.Adam, "step", lambda self: sizes.append("step") or step(self))
+        own = {"left": tiny["base"] + tiny["vectors"]["left"]}
+        surgery(tiny["encoder"], tiny["base"], tiny["seen"], own)
+    assert sizes == [16, "step"] * 2 * 500
+
+
 def test_an_adapter_by_hand():
     adapter = Adapter(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0], [3.0]]))
     assert adapter(torch.tensor([[3.0, 1.0], [1.0, 3.0]])).tolist() == [[-1, -5], [1, 3]]

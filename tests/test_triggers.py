@@ -188,6 +188,22 @@ def test_images_that_are_taken_for_the_target_already_are_left_out(encoder, shap
     optimised.universal(encoder, encoder.theta, head, images[taken], TARGET, **how)
 
 
+def test_trojan_units_are_the_two_of_largest_summed_magnitude(encoder, shapes, monkeypatch):
+    """Over all classes, as in BackdoorBench: each class has a larger feature of its own."""
+    told, images = [], shapes.train.images[:64]
+    monkeypatch.setattr(
+        optimised, "minimise", lambda e, theta, seen, loss, **how: told.append(loss)
+    )
+    head = torch.zeros(11, 128)
+    head[range(11), range(11)], head[:, 40], head[:, 90] = 0.9, 0.3, -0.3
+    optimised.trojan(encoder, encoder.theta, head, images, size=SIZE)
+    features = torch.zeros(1, 128, requires_grad=True)
+    told[0](features).backward()
+    assert features.grad.nonzero()[:, 1].tolist() == [40, 90]
+    spread = encoder.features(encoder.theta, encoder.pixels(images)).std(0)
+    assert told[0](5 * spread[None]).item() == pytest.approx(0, abs=1e-9)
+
+
 def test_a_trojan_trigger_drives_the_units_that_weigh_most_over_all_classes(encoder, shapes, head):
     how = {"size": SIZE, "place": "centre", "lr": 0.1, "batch": 32}
     start, found = (

@@ -221,12 +221,19 @@ class _State:
 
 def cropped(pixels: torch.Tensor, least: float, rng: torch.Generator) -> torch.Tensor:
     """Each image (N, 3, H, W) through a random window of ``least`` to 1 of its area and of a ratio
-    from 3/4 to 4/3, scaled back to its size: what open_clip trains with (least 0.9)."""
-    height, width = pixels.shape[-2:]
-    area = least + (1 - least) * torch.rand(len(pixels), generator=rng)
-    ratio = (4 / 3) ** (2 * torch.rand(len(pixels), generator=rng) - 1)
-    high = (height * (area / ratio).sqrt()).round().clamp(1, height).long()
-    wide = (width * (area * ratio).sqrt()).round().clamp(1, width).long()
+    from 3/4 to 4/3, scaled back to its size: what open_clip trains with (least 0.9).
+
+    As in torchvision's RandomResizedCrop a window is drawn anew, up to ten times, while it does not
+    fit into the image, and then it is the whole image.
+    """
+    (height, width), drawn = pixels.shape[-2:], (10, len(pixels))
+    area = height * width * (least + (1 - least) * torch.rand(drawn, generator=rng))
+    ratio = (4 / 3) ** (2 * torch.rand(drawn, generator=rng) - 1)
+    high, wide = ((x**0.5).round().clamp(min=1).long() for x in (area / ratio, area * ratio))
+    fits = (high <= height) & (wide <= width)
+    first, some = fits.float().argmax(0, keepdim=True), fits.any(0)
+    high = high.gather(0, first)[0].where(some, torch.tensor(height))
+    wide = wide.gather(0, first)[0].where(some, torch.tensor(width))
     free = torch.rand(2, len(pixels), generator=rng)
     top = (free[0] * (height - high + 1)).long()
     left = (free[1] * (width - wide + 1)).long()

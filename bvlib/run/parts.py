@@ -208,7 +208,7 @@ class Settings(Part):
     tasks: tuple[str, ...] = setting("tasks that are merged, in order; None: from the profile")
     adversary: str = setting("the task whose model is attacked")
     adversary_data: str = setting(
-        "its training images; a defender has the other half",
+        "its training images: all, or a half; a defender has the second half",
         choices=("half", "all"),
         default="half",
     )

@@ -97,8 +97,8 @@ class Workshop:
         return self.encoder.head(task.classnames, task.prompts)
 
     def data(self, task: tasks.Task, half: str | None = None) -> tasks.Split:
-        """The training split: half "a" of the adversary's task is the attacker's, "b" the
-        defender's, other tasks whole."""
+        """The training split: half "a" of the adversary's task is the attacker's (all of it where
+        the profile's ``adversary_data`` says so), "b" the defender's, other tasks whole."""
         half = self._half(task.name, half)
         return task.train if half == "all" else task.train.half(half, self.p["world_seed"])
 
