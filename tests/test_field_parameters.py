@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from helpers import one_line
 
 from bvlib.cli import main as bv
+from bvlib.cli.options import parse_value
 from bvlib.run import notebooks, records
 from bvlib.run.lab import Lab
 from bvlib.run.points import read_sweep
@@ -109,6 +110,19 @@ def test_a_parameter_is_refused_before_a_kernel_starts(given, words):
     found = CliRunner().invoke(bv, command)
     assert found.exit_code == (2 if words else 0), found.output
     assert words in found.output and (not words or found.output.count("\n") == 1)
+
+
+def test_a_base_in_a_file_is_one_seen_from_where_bv_is_called(tmp_path, monkeypatch):
+    (tmp_path / "mine.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    assert parse_value("mine.safetensors") == str(tmp_path / "mine.safetensors")
+    assert parse_value("other.safetensors") == "other.safetensors"
+
+
+def test_a_key_that_is_there_twice_is_no_matter_of_order(world):
+    (world / "grid.yaml").write_text("profile: tiny\ngrid:\n  scale: [1]\n  scale: [2]\n")
+    with one_line("grid.yaml", "the key 'scale' is there twice"):
+        read_sweep(world / "grid.yaml", ["01"])
 
 
 def test_numbers_without_a_point_in_a_sweep_are_numbers(world):

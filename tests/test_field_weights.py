@@ -233,6 +233,7 @@ MAP = "base_model.model.vision_model.encoder.layers.0.self_attn.q_proj."
         ({}, {"alpha_pattern": {"(": 3}}, "is no number"),
         ({}, {"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
         ({}, {"use_dora": True}, "use_dora is True"),
+        ({}, {"r": 4}, "r is 4 in adapter_config.json"),
     ],
 )
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])

@@ -32,7 +32,9 @@ def end_with(lines: Collection[str]) -> NoReturn:
 
 def parse_value(text: str) -> Any:
     """The value of `-p name=value`: a Python or YAML literal (number, list, true, none, ...), else
-    text."""
+    text. A file of weights is one seen from where `bv` is called."""
+    if text.endswith(".safetensors") and (path := Path(text).expanduser()).is_file():
+        return str(path.absolute())
     with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(text)
     if text.lower() in WORDS:

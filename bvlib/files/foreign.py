@@ -70,7 +70,7 @@ def _state_dicts(held: Any, path: str = "") -> dict[str, StateDict]:
         return {}
     if held and not any(no_tensor(key, value) for key, value in held.items()):
         matrix = any(value.ndim > 1 for value in held.values())
-        return {path: held} if matrix or not path else {}
+        return {path: dict(held)} if matrix or not path else {}
     below = [_state_dicts(held[key], f"{path}.{key}".lstrip(".")) for key in held]
     return {name: found for each in below for name, found in each.items()}
 

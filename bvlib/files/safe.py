@@ -95,9 +95,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key that is there twice is an error, not the last one's value."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"the key {twice[0]!r} is there twice")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, plain values only."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The content of a YAML file, plain values only; yaml.YAMLError for a key that is there
+    twice."""
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
 
 
 def read_json_if(path: Path) -> Any:

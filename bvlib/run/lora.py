@@ -80,6 +80,9 @@ def merged(folder: str | Path, base: Encoder) -> dict[str, torch.Tensor]:
         if not (a.ndim == b.ndim == 2 and len(a) == b.shape[1] > 0):
             shapes = f"A of {tuple(a.shape)} and B of {tuple(b.shape)}"
             raise BadCheckpoint(f"{folder.name}: {module} has {shapes}: fetch it again")
+        if not config.get("rank_pattern") and config.get("r", len(a)) != len(a):
+            what = f"r is {config['r']} in {CONFIG}, and {module} has {len(a)} rows"
+            raise BadCheckpoint(f"{folder.name}: {what}: is it the config of another adapter?")
         try:
             scale = _scale(config, module, len(a))
         except (TypeError, ValueError, AttributeError, re.error) as error:

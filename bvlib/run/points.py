@@ -24,7 +24,7 @@ import yaml
 
 from bvlib.core.errors import BvError, check_choice
 from bvlib.files.digests import digest
-from bvlib.files.safe import read_json_if
+from bvlib.files.safe import read_json_if, read_yaml
 from bvlib.run import records, settings
 from bvlib.run.notebooks import find, runs_folder
 from bvlib.run.parts import Resources
@@ -149,7 +149,7 @@ def read_sweep(
     unknown parameter.
     """
     try:
-        content = settings.numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = settings.numbers(read_yaml(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BvError(f"cannot read the sweep {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not ({"grid", "points"} & content.keys()):

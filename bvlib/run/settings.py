@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bvlib.core.errors import BvError, check_choice
+from bvlib.files.safe import read_yaml
 from bvlib.run.parts import Resources, Run, Settings
 
 RUN = {spec.name: spec for spec in fields(Run)}
@@ -110,7 +111,7 @@ def _content(name: str) -> dict[str, Any]:
         )
     check_choice("profile", name, names())
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())
         raise BvError(f"profile {path.name} is not valid YAML: {said}") from None
