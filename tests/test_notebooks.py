@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers import run_notebooks
+from helpers import hard_to_read, run_notebooks
 
 from bvlib.cli import main
 from bvlib.core.versions import recipe as version_of
@@ -256,13 +256,18 @@ def test_figures_are_picture_data_and_provenance(smoke, name):
         assert version_of(f"notebook:{name}") in provenance["recipes"]
 
 
-def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke):
+def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke, monkeypatch):
     pictures = {path.stem: path.read_bytes() for path in (smoke.out / "figures").glob("*.png")}
+    shown, save = {}, figures.save_picture
+    monkeypatch.setattr(
+        figures, "save_picture", lambda f, png: shown.update({png: f}) or save(f, png)
+    )
     drawn = [figures.redraw(path) for path in sorted((smoke.out / "figures").glob("*.json"))]
     of_images = {"tasks", "triggers", "attention", "interactive", "interactive_places"}
     assert {path.stem for path in drawn if path} == pictures.keys() - of_images
     for path in filter(None, drawn):
         assert path.read_bytes() == pictures[path.stem], path.stem
+        assert not hard_to_read(shown[path]), path.stem
 
 
 @each_notebook
