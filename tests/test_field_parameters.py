@@ -112,6 +112,12 @@ def test_a_parameter_is_refused_before_a_kernel_starts(given, words):
     assert words in found.output and (not words or found.output.count("\n") == 1)
 
 
+def test_what_a_notebook_sets_itself_is_never_refused():
+    for item in notebooks.every():
+        given = {name: each.default for name, each in item.parameters.items()}
+        assert notebooks.parameters_of(item.name, given | {"profile": "smoke"})
+
+
 def test_a_base_in_a_file_is_one_seen_from_where_bv_is_called(tmp_path, monkeypatch):
     (tmp_path / "mine.safetensors").touch()
     monkeypatch.chdir(tmp_path)

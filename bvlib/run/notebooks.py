@@ -110,10 +110,9 @@ class Parameter:
             value = [item.strip(" '\"") for item in plain.split(",") if item.strip()]
         if kind == "list" and isinstance(value, (int, float, tuple)):
             value = list(value) if isinstance(value, tuple) else [value]
-        if kind == "list" and isinstance(value, list) and not value:
-            raise BvError(
-                f"parameter {self.name} is an empty list: give it an entry or leave it out"
-            )
+        if kind == "list" and value == [] != self.default:
+            mend = "give it an entry or leave it out"
+            raise BvError(f"parameter {self.name} is an empty list: {mend}")
         truth = isinstance(value, bool)  # True is no number here
         if kind == "str" and isinstance(value, (int, float)) and not truth:
             return str(value)
