@@ -3,11 +3,14 @@
 Whatever is killed (`bv run`, Snakemake, a job of it, a kernel), the next call goes on: in the end
 the tables are those of a study that nobody killed, and nothing that was trained is trained again.
 
+Each sort of process is killed as often as the others.
+
 python benchmarks/kills.py --write      # 50 kills: about an hour on two cores
 python benchmarks/kills.py --kills 5    # what `make check` does
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -86,19 +89,22 @@ def main() -> None:
             seen: dict[str, int] = {}
             while True:
                 bv = start(folder)
-                deadline = time.monotonic() + rng.uniform(0.1, 0.9) * usual
-                while time.monotonic() < deadline and bv.poll() is None:
+                kind = min(sorted(KINDS), key=lambda each: (killed[each], rng.random()))
+                deadline = time.monotonic() + rng.uniform(0.05, 0.6) * usual
+                victims: list[psutil.Process] = []
+                while not victims and bv.poll() is None:
                     time.sleep(0.05)
                     now = stored(folder)
                     again += sum(now.get(card, when) != when for card, when in seen.items())
                     seen = now | seen
-                if bv.poll() is not None or killed.total() >= asked.kills:
+                    if time.monotonic() > deadline and killed.total() < asked.kills:
+                        victims = family(folder)[kind]
+                if not victims:
                     code = bv.wait()
                     assert code == 0, (folder / "log").read_text()[-3000:]
                     break
-                kinds = {kind: each for kind, each in family(folder).items() if each}
-                kind = rng.choice(sorted(kinds))
-                rng.choice(kinds[kind]).send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    rng.choice(victims).send_signal(signal.SIGKILL)
                 killed[kind] += 1
                 print(f"{killed.total()}: killed a {kind}", flush=True)
                 bv.wait()  # it tells what failed, if it lives; the next call goes on

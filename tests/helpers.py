@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
@@ -41,13 +42,15 @@ def same_bits(left, right):
 def hard_to_read(fig, shown=850, least=9):
     """Texts of a figure that are less than ``least`` px high when it is ``shown`` px wide, and
     titles, labels of axes and entries of legends that lie over each other."""
-    fig.canvas.draw()
-    width = fig.get_tightbbox(fig.canvas.get_renderer()).width
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    drawn = canvas.get_renderer()
+    width = fig.get_tightbbox(drawn).width
     texts = [t for t in fig.findobj(Text) if t.get_visible() and t.get_text().strip()]
     small = [t.get_text() for t in texts if t.get_fontsize() / 72 * shown / width < least]
     heads = [t for ax in fig.axes if ax.axison for t in (ax.title, ax.xaxis.label, ax.yaxis.label)]
     heads += [t for legend in fig.legends for t in legend.get_texts()]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in heads if t in texts]
+    boxes = [(t.get_text(), t.get_window_extent(drawn)) for t in heads if t in texts]
     over = [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[:i] if x.overlaps(y)]
     return small + over
 
