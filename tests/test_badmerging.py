@@ -338,8 +338,8 @@ def test_figures_are_drawn_from_their_saved_table(attacked, tmp_path):
         "hard setting: λ = 0.5",
     ]
     targets = badmerging.off_targets(attacked.values(), "noise", base=model(), **GIVEN)
-    (ax,) = figures_badmerging.off_targets(saved(targets, tmp_path), "ties").axes
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+    (legend,) = figures_badmerging.off_targets(saved(targets, tmp_path), "ties").legends
+    assert [text.get_text() for text in legend.get_texts()] == [
         label for label, _ in figures_badmerging.OFF_BARS.values()
     ]
     plt.close("all")

@@ -278,7 +278,10 @@ def test_the_overview_of_one_profile_and_of_two(world):
         "mini": [0, 1, 2],
         "real32": [0],
     }
-    assert "same direction | 30.0 points: inconclusive |" in (world / "README.md").read_text()
+    assert (
+        "same direction | 30.0 points (one seed): inconclusive |"
+        in (world / "README.md").read_text()
+    )
 
 
 def test_a_readme_without_the_two_lines_is_left_alone_and_said(world):

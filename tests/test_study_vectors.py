@@ -288,7 +288,7 @@ def test_the_grid_has_every_rule_number_and_density(last):
     assert cell.loc[("place", 2, "last", 0.5), "ASR"] == 0  # (0, −6)
     best, above = sbv_grid.best(table)
     assert best["ASR"] == pytest.approx(100) and 0 < above < 100
-    assert len(figures_vectors.sbv_grid(again(table), 60, 5).axes) == 2
+    assert len(figures_vectors.sbv_grid(again(table), 60, 5).axes) == 4 * 2
     named = sbv_grid.grid(families, rate, rules=["sum"], counts=[2], densities=[1.0])
     assert set(named["rule"]) == {"sum"}
     with one_line("'men'", "did you mean 'mean'"):

@@ -178,7 +178,7 @@ def save(
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
     drawn = None
     try:
-        given = json.loads(json.dumps(given))
+        given = json.loads(json.dumps(given, sort_keys=True))  # as the card keeps it
         drawn = {"by": f"{draw.__module__}.{draw.__name__}".removeprefix("bvlib."), "given": given}
     except TypeError:
         pass
