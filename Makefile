@@ -10,7 +10,7 @@ PROFILE ?= mini
 ARGS ?=
 PIP_ARGS ?=
 JOBS ?= 2
-COLD ?= 00 01
+COLD ?= 00
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -84,6 +84,16 @@ def test_a_card_names_a_drawing_of_bvlib(tmp_path, by):
         figures.redraw(tmp_path / "a.json")
 
 
+def test_a_legend_has_each_label_once_and_is_left_out_where_there_is_none():
+    fig, (left, right) = figures.grid(2)
+    figures.legend(fig)
+    assert not fig.legends
+    for ax, label in ((left, "a"), (right, "a"), (right, "b")):
+        ax.plot([0, 1], label=label)
+    figures.legend(fig)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
+
+
 def test_every_role_has_a_colour_of_its_own():
     colours = {role: matplotlib.colors.to_rgb(colour) for role, colour in figures.ROLES.items()}
     assert (

@@ -151,6 +151,8 @@ def legend(fig, reverse: bool = False, **look) -> None:
     for ax in fig.axes:
         shown |= {label: h for h, label in zip(*ax.get_legend_handles_labels())} | shown
     labels = list(shown)[:: -1 if reverse else 1]
+    if not labels:
+        return
     columns = max(1, int(fig.get_figwidth() / (0.5 + 0.075 * max(map(len, labels)))))
     look = {"loc": "outside lower center", "ncol": min(columns, len(labels)), **look}
     fig.legend([shown[label] for label in labels], labels, **look)
