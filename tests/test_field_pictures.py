@@ -287,3 +287,14 @@ def test_a_class_whose_only_train_image_became_a_dev_image_is_warned_of(
 def test_a_class_of_one_image_is_refused_without_a_test_split(make):
     with one_line("'cat' has no train image left"):
         make({"cat": 1, "dog": 4})
+
+
+def test_what_was_understood_is_said(tmp_path):
+    content = {"train/cat": 6, "train/red fox": 4, "test/cat": 2, "test/red fox": 2}
+    source = photos(tmp_path / "source", content)
+    Image.new("RGB", (30, 12), "red").save(source / "train" / "cat" / "wide.png")
+    _, said = prepared(source, tmp_path)
+    assert "classes (train + test): cat 7 + 2, red fox 4 + 2" in said
+    assert (
+        "sizes as they are: 8 × 8 to 30 × 12 px" in said and "sizes as they are: 8 × 8 px" in said
+    )

@@ -94,8 +94,14 @@ def _pictures(files: Iterable[tuple[Path, int]], say: Callable[[str], None]) -> 
     """The images of a split with their labels, as `_picture` reads them; what it decides is said at
     the end."""
     decided: Counter[str] = Counter()
+    sizes = set()
     for path, label in files:
-        yield _picture(path, decided), label
+        image = _picture(path, decided)
+        sizes.add(image.size)
+        yield image, label
+    small, large = (pick(sizes, key=lambda s: s[0] * s[1], default=(0, 0)) for pick in (min, max))
+    to = f" to {large[0]} × {large[1]}" * (small != large)
+    say(f"sizes as they are: {small[0]} × {small[1]}{to} px")
     for what, count in decided.items():
         say(f"{what}: {count}")
 

@@ -107,6 +107,9 @@ def prepare(
     told = path.with_name(f"{name}.yaml")
     write_text(told, words) if words else told.unlink(missing_ok=True)
     train, test = (len(arrays[f"{part}_labels"]) for part in ("train", "test"))
+    each = [np.bincount(arrays[f"{part}_labels"]) for part in ("train", "test")]
+    shown = [f"{name} {a} + {b}" for name, a, b in zip(classes[:12], *each)]
+    say(f"classes (train + test): {', '.join(shown)}" + ", ..." * (len(classes) > 12))
     counts = f"{train} train and {test} test images, {len(classes)} classes"
     say(f"{path}: {counts}, sha256 {file_sha256(path)[:12]}")
     return path
