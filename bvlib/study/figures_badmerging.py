@@ -1,5 +1,6 @@
 """The figures of notebooks 00, 01 and 06: each from the table that is saved beside it."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +65,7 @@ def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
     """The attacked merge and its four controls, a panel an attack; ``sizes`` in pixels of its
     trigger."""
     roles = ["attack", "clean", "base", "random", "nothing"]
-    fig, axes, attacks = figures.panels(table, "attack", width=4.2, height=2.4)
+    fig, axes, attacks = figures.panels(table, "attack", width=4.2, height=2.4, sharey=True)
     for ax, (name, rows) in zip(axes, attacks):
         labelled = rows.assign(label=rows["model"] + " + " + rows["input"])
         figures.bars(ax, labelled, "asr", "label", roles)
@@ -75,10 +76,11 @@ def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
 def dilution(table: pd.DataFrame, chosen: str) -> Figure:
     """ASR against the coefficient: attacked merges, dotted the clean merge with the same
     trigger."""
-    fig, (ax,) = figures.grid(1, width=4.6, height=3)
+    fig, (ax,) = figures.grid(1, width=6.4, height=3)
+    marker = dict(zip(table["attack"].unique(), itertools.cycle("os^Dv")))
     for (name, kind), part in table.groupby(["attack", "merge"], sort=False):
         role, ours = "attack" if name == chosen else "second", kind == "attacked"
-        line = {"ls": "-" if ours else ":", "band": ours}
+        line = {"ls": "-" if ours else ":", "band": ours, "marker": marker[name]}
         figures.curve(ax, part, "scale", "asr", role, f"{name}, {kind} merge", **line)
     x, title = "merging coefficient λ (task arithmetic)", "what merging does to a backdoor"
     figures.percent(ax, "ASR (%)", x, title)
