@@ -52,7 +52,8 @@ def hard_to_read(fig, shown=850, least=9):
     heads += [t for legend in fig.legends for t in legend.get_texts()]
     boxes = [(t.get_text(), t.get_window_extent(drawn)) for t in heads if t in texts]
     over = [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[:i] if x.overlaps(y)]
-    return small + over
+    inside = [ax.get_legend() for ax in fig.axes if fig.legends and ax.get_legend()]
+    return small + over + ["a second legend"] * len(inside)
 
 
 # Images, vectors and heads of noise, for two tasks

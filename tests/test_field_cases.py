@@ -152,6 +152,32 @@ def test_what_is_no_dict_of_tensors_is_not_written(tmp_path, theta, words):
     assert not [*tmp_path.iterdir()]
 
 
+def ways_to_write(folder, path, theta):
+    """Weights, a merge from file to file, and a stored result, into a folder."""
+    return [
+        lambda: save_weights(folder / "a.safetensors", theta),
+        lambda: merge_files("average", path, [path], folder / "b.safetensors"),
+        lambda: Store(folder).get("weights", "c", {}, lambda: theta, recipes=["world:toy/1"]),
+    ]
+
+
+def test_a_file_that_may_grow_no_further_is_told_in_one_line(tmp_path):
+    """As a full disk or a quota, without mounting anything."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    path, theta = tmp_path / "w.safetensors", {"w": torch.ones(100_000)}
+    save_weights(path, theta)
+    (below := tmp_path / "below").mkdir()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))
+    try:
+        for way in ways_to_write(below, path, theta):
+            with one_line("cannot write", "File too large"):
+                way()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert not [each for each in below.rglob("*.safetensors*") if each.suffix != ".lock"]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts: needs root")
 @pytest.mark.parametrize("how, words", [("size=256k", "No space left"), ("ro", "Read-only")])
 def test_a_disk_that_is_full_or_read_only_is_told_in_one_line(tmp_path, monkeypatch, how, words):
@@ -162,12 +188,7 @@ def test_a_disk_that_is_full_or_read_only_is_told_in_one_line(tmp_path, monkeypa
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this root may not mount")
     try:
-        ways = [
-            lambda: save_weights(disk / "a.safetensors", theta),
-            lambda: merge_files("average", path, [path], disk / "b.safetensors"),
-            lambda: Store(disk).get("weights", "c", {}, lambda: theta, recipes=["world:toy/1"]),
-        ]
-        for way in ways:
+        for way in ways_to_write(disk, path, theta):
             with one_line("cannot write", words):
                 way()
         assert not [each for each in disk.rglob("*.safetensors*") if each.suffix != ".lock"]

@@ -48,7 +48,8 @@ def accuracies(table: pd.DataFrame, title: str) -> Figure:
     """Bars of a table of :func:`study.tasks.accuracies`: a group a task, a bar a model."""
     fig, (ax,) = figures.grid(1, width=7.2, height=2.8)
     table = table.set_index(table.columns[0])
-    table.plot.bar(ax=ax, color=[ROLES.get(n, "#4f86c6") for n in table], width=0.8, rot=0)
+    colour = [ROLES.get(n, "#4f86c6") for n in table]
+    table.plot.bar(ax=ax, color=colour, width=0.8, rot=0, legend=False)
     figures.percent(ax, "clean accuracy (%)", title=title)
     figures.legend(fig)
     return fig
