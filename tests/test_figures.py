@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from helpers import one_line
 
 from bvlib.cli import main
+from bvlib.report.redraw import redraw
 from bvlib.study import figures, figures_badmerging
 
 TABLE = pd.DataFrame(
@@ -66,7 +67,7 @@ def test_a_figure_is_drawn_again_from_its_table(tmp_path):
     saved = figures.save(tmp_path / "a", table, {}, figures_badmerging.accuracies, title="t")
     first = saved[0].read_bytes()
     saved[0].unlink()
-    assert figures.redraw(saved[2]) == saved[0] and saved[0].read_bytes() == first
+    assert redraw(saved[2]) == saved[0] and saved[0].read_bytes() == first
     saved[1].write_text(saved[1].read_text().replace("50", "10"))
     found = CliRunner().invoke(main, ["draw", str(tmp_path)])
     assert found.output == "drew 1 of 1 figures\n" and saved[0].read_bytes() != first
@@ -74,14 +75,14 @@ def test_a_figure_is_drawn_again_from_its_table(tmp_path):
 
 def test_a_figure_of_images_is_left_to_its_notebook(tmp_path):
     *_, card = figures.save(tmp_path / "a", TABLE, {}, drawn, images=torch.ones(2))
-    assert figures.redraw(card) is None
+    assert redraw(card) is None
 
 
 @pytest.mark.parametrize("by", ["os.system", "study.figures.__init__", "files.safe.write_text"])
 def test_a_card_names_a_drawing_of_bvlib(tmp_path, by):
     (tmp_path / "a.json").write_text(json.dumps({"drawn": {"by": by, "given": {}}}))
     with one_line("a.json", by, "no figure"):
-        figures.redraw(tmp_path / "a.json")
+        redraw(tmp_path / "a.json")
 
 
 def test_a_legend_has_each_label_once_and_is_left_out_where_there_is_none():

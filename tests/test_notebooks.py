@@ -16,6 +16,7 @@ from helpers import hard_to_read, run_notebooks
 from bvlib.cli import main
 from bvlib.core.versions import recipe as version_of
 from bvlib.report import claims, golden, summary
+from bvlib.report.redraw import redraw
 from bvlib.run import notebooks, settings
 from bvlib.study import figures
 
@@ -262,7 +263,7 @@ def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke, m
     monkeypatch.setattr(
         figures, "save_picture", lambda f, png: shown.update({png: f}) or save(f, png)
     )
-    drawn = [figures.redraw(path) for path in sorted((smoke.out / "figures").glob("*.json"))]
+    drawn = [redraw(path) for path in sorted((smoke.out / "figures").glob("*.json"))]
     of_images = {"tasks", "triggers", "attention", "interactive", "interactive_places"}
     assert {path.stem for path in drawn if path} == pictures.keys() - of_images
     for path in filter(None, drawn):

@@ -166,7 +166,7 @@ def publish(profile: str, tolerance: float | None, replace: bool) -> None:
 def draw(folders: tuple[Path, ...]) -> None:
     """Draw figures again from the tables beside them, without a model: all below FOLDERS (the
     committed ones)."""
-    from bvlib.study.figures import redraw
+    from bvlib.report.redraw import redraw
 
     cards = [
         card

@@ -5,10 +5,8 @@ in every figure: see :data:`ROLES`. All numbers on axes are percent unless the l
 """
 
 import json
-import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bvlib.core.errors import BvError
-from bvlib.files.safe import read_json_if, write_json, write_whole
+from bvlib.files.safe import write_json, write_whole
 
 ROLES = {
     "attack": "#c0392b",
@@ -38,8 +35,6 @@ ROLES = {
 
 plt.style.use(Path(__file__).with_name("bvlib.mplstyle"))
 
-# What a card may name as the function that draws its figure.
-DRAWINGS = re.compile(r"(study\.figures(_\w+)?|report\.(overview|admission_page))\.[a-z]\w*")
 WIDEST = 9.0  # inches: at 850 px a letter of 7 pt is then 9 px high
 ZERO = {"color": ROLES["clean"], "lw": 1, "ls": ":", "label": "clean merge, same trigger"}
 
@@ -141,7 +136,7 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
         if i < len(images):
             ax.imshow(np.asarray(images[i]), interpolation="nearest")
             if i < len(titles):
-                ax.set_title(textwrap.fill(titles[i], 13), fontsize=6.5, pad=2)
+                ax.set_title(textwrap.fill(titles[i], 13), fontsize=7, pad=2)
     return fig
 
 
@@ -172,11 +167,11 @@ def save(
     ``draw(table, **given)`` makes of it, and where both come from.
 
     What is drawn is the table as its file holds it, and the card keeps the function's name and what
-    it is given, so that :func:`redraw` draws the same. Images fit into no card: a figure that is
+    it is given, so that `bv draw` draws the same. Images fit into no card: a figure that is
     given some is drawn by its notebook alone.
     """
     path = Path(path)
-    png, csv, card = (path.with_name(path.name + end) for end in (".png", ".csv", ".json"))
+    csv, card = (path.with_name(path.name + end) for end in (".csv", ".json"))
     write_whole(csv, lambda draft: data.to_csv(draft, index=False, float_format="%.6g"))
     drawn = None
     try:
@@ -185,23 +180,11 @@ def save(
     except TypeError:
         pass
     write_json(card, {**provenance, "drawn": drawn})
-    return [_picture(draw, csv, png, given), csv, card]
+    return [picture_of(csv, draw, given), csv, card]
 
 
-def redraw(card: Path) -> Path | None:
-    """Draw a saved figure again from its table, without a model; its path, or None for one that
-    shows images. BvError for a card that names no drawing of bvlib."""
-    drawn = (read_json_if(card) or {}).get("drawn")
-    if drawn is None:
-        return None
-    module, _, name = drawn["by"].rpartition(".")
-    if not DRAWINGS.fullmatch(drawn["by"]):
-        raise BvError(f"{card} is drawn by {drawn['by']!r}, which draws no figure of bvlib")
-    draw = getattr(import_module(f"bvlib.{module}"), name)
-    return _picture(draw, card.with_suffix(".csv"), card.with_suffix(".png"), drawn["given"])
-
-
-def _picture(draw: Callable[..., Any], csv: Path, png: Path, given: Mapping) -> Path:
+def picture_of(csv: Path, draw: Callable[..., Any], given: Mapping[str, Any]) -> Path:
+    """Draw a saved table as the PNG beside it; its path."""
     fig = draw(pd.read_csv(csv, keep_default_na=False, na_values=[""]), **given)
     plt.close(fig)  # else Jupyter shows it again
-    return save_picture(fig, png)
+    return save_picture(fig, csv.with_name(csv.name.removesuffix(".csv") + ".png"))

@@ -104,5 +104,5 @@ def attention(table: pd.DataFrame, triggers: Mapping[str, Any], size: int):
             look = {"fontsize": 7, "color": "white" if corner > 0.4 * top else "black"}
             ax.text(columns - 1, rows - 1, f"{corner:.0f} %", ha="center", va="center", **look)
             ax.spines[:].set_visible(True)
-            ax.set_title(name if trigger is None else "", fontsize=6.5)
+            ax.set_title(name if trigger is None else "", fontsize=7)
     return fig

@@ -16,19 +16,8 @@ from PIL import Image
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import write_whole
 
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".png",
-    ".ppm",
-    ".pgm",
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".tif",
-    ".tiff",
-)
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp")
+SUFFIXES += (".webp", ".gif", ".tif", ".tiff")
 LEFT_BEHIND = ("__MACOSX", "__pycache__", "lost+found", "System Volume Information")  # by tools
 ANEW = "the archive is another one, partial or damaged: delete it and fetch it again"
 
