@@ -12,7 +12,7 @@ from helpers import one_line
 
 from bvlib.cli import main
 from bvlib.report.redraw import redraw
-from bvlib.study import figures, figures_badmerging
+from bvlib.study import figures, figures_badmerging, figures_vectors
 
 TABLE = pd.DataFrame(
     {
@@ -71,6 +71,14 @@ def test_a_figure_is_drawn_again_from_its_table(tmp_path):
     saved[1].write_text(saved[1].read_text().replace("50", "10"))
     found = CliRunner().invoke(main, ["draw", str(tmp_path)])
     assert found.output == "drew 1 of 1 figures\n" and saved[0].read_bytes() != first
+
+
+def test_a_table_without_rows_is_drawn_as_a_line_that_says_so(tmp_path):
+    table = pd.DataFrame({"axis": [], "placebo": pd.Series([], dtype=bool), "itself": []})
+    saved = figures.save(tmp_path / "a", table, {}, figures_vectors.cosine_transfer)
+    first = saved[0].read_bytes()
+    saved[0].unlink()
+    assert redraw(saved[2]).read_bytes() == first
 
 
 def test_a_figure_of_images_is_left_to_its_notebook(tmp_path):

@@ -184,7 +184,17 @@ def save(
 
 
 def picture_of(csv: Path, draw: Callable[..., Any], given: Mapping[str, Any]) -> Path:
-    """Draw a saved table as the PNG beside it; its path."""
-    fig = draw(pd.read_csv(csv, keep_default_na=False, na_values=[""]), **given)
+    """Draw a saved table as the PNG beside it; its path. A table without rows is drawn as one line
+    that says so: its columns have no types, and no drawing has anything to show."""
+    table = pd.read_csv(csv, keep_default_na=False, na_values=[""])
+    fig = _nothing() if table.empty else draw(table, **given)
     plt.close(fig)  # else Jupyter shows it again
     return save_picture(fig, csv.with_name(csv.name.removesuffix(".csv") + ".png"))
+
+
+def _nothing():
+    """A figure that says that there is nothing to draw."""
+    fig, (ax,) = grid(height=0.6)
+    ax.axis("off")
+    ax.text(0.5, 0.5, "nothing to draw: no rows", ha="center", va="center")
+    return fig
