@@ -1,0 +1,113 @@
+"""The course, graded by nbgrader's own commands: solutions earn all points, untouched notebooks none,
+usual wrong answers lose the right ones; what students may do to a notebook stops no batch."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("nbgrader", reason="the course needs the extra `course`: make course")
+
+import nbformat  # noqa: E402
+from nbgrader.api import Gradebook  # noqa: E402
+
+COURSE = Path(__file__).parents[1] / "course"
+ASSIGNMENTS = sorted(path.name for path in (COURSE / "source").iterdir() if path.is_dir())
+
+pytestmark = pytest.mark.slow
+
+
+def nbgrader(root, *command):
+    """Run one of nbgrader's commands in a folder of a class."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *command], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The folder of a class, with models of smoke."""
+    folder = tmp_path_factory.mktemp("course")
+    own = {"BVLIB_STORE": str(folder / "store"), "BVLIB_RUNS": str(folder / "runs")}
+    made = folder / "class"
+    command = [sys.executable, str(COURSE / "build.py"), str(made), "--profile", "smoke"]
+    subprocess.run(command, check=True, env={**os.environ, **own})
+    return made
+
+
+def notebook(root, name, where="source"):
+    return nbformat.read(root / where / name / f"{name}.ipynb", as_version=4)
+
+
+def grade_id(cell):
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def hand_in(root, student, name, made):
+    folder = root / "submitted" / student / name
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(made, folder / f"{name}.ipynb")
+    return folder
+
+
+def points(root, name, student):
+    """What a student earned by cell, without what is graded by hand."""
+    with Gradebook(f"sqlite:///{root / 'gradebook.db'}") as book:
+        found = book.find_submission_notebook(name, name, student)
+        return {g.name: g.auto_score for g in found.grades if g.cell_type == "code"}
+
+
+def most(root, name):
+    """The points that each check of an assignment gives."""
+    cells = [cell.metadata.get("nbgrader", {}) for cell in notebook(root, name).cells]
+    return {c["grade_id"]: c["points"] for c in cells if c.get("grade") and not c["solution"]}
+
+
+def wrong(name):
+    return yaml.safe_load((COURSE / "wrong" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_points_are_earned_and_lost_as_they_should_be(root, name):
+    solved, mistakes = notebook(root, name), wrong(name)
+    hand_in(root, "solved", name, solved)
+    hand_in(root, "untouched", name, notebook(root, name, "release"))
+    for i, mistake in enumerate(mistakes):
+        made = notebook(root, name)
+        for cell in made.cells:
+            if grade_id(cell) in mistake["answers"]:
+                cell.source = mistake["answers"][grade_id(cell)]
+        assert set(mistake["answers"]) <= set(map(grade_id, made.cells)), mistake["name"]
+        hand_in(root, f"wrong-{i}", name, made)
+    nbgrader(root, "autograde", name, "--force")
+    full = most(root, name)
+    assert sum(full.values()) + by_hand(root, name) == 20 and len(mistakes) >= 5
+    assert points(root, name, "solved") == full
+    assert set(points(root, name, "untouched").values()) == {0}
+    for i, mistake in enumerate(mistakes):
+        lost = {cell: full[cell] - got for cell, got in points(root, name, f"wrong-{i}").items()}
+        assert {cell: n for cell, n in lost.items() if n} == mistake["loses"], mistake["name"]
+
+
+def by_hand(root, name):
+    cells = [cell.metadata.get("nbgrader", {}) for cell in notebook(root, name).cells]
+    return sum(c["points"] for c in cells if c.get("grade") and c["solution"])
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_student_version_holds_no_solution(root, name):
+    text = (root / "release" / name / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert "BEGIN" not in text and "HIDDEN" not in text
+    solutions = [c for c in notebook(root, name).cells if "### BEGIN SOLUTION" in c.source]
+    assert len(solutions) >= 4
+    for cell in solutions:
+        lines = cell.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].splitlines()
+        longest = max(lines, key=len).strip()
+        assert longest not in text, longest
