@@ -3,6 +3,7 @@
 # ARGS="--seed 1"     handed to `bv run`
 # JOBS=4              tests that run side by side (each with one thread)
 # COLD="00 01 05"     notebooks that `make check` runs from nothing
+# CLASS=folder        where `make course` makes the folder of a class
 # PIP_ARGS="..."      handed to `pip install`
 
 PYTHON ?= python3
@@ -19,10 +20,12 @@ STAMP := $(VENV)/.installed
 LINT := $(VENV)/.installed-lint
 WORKFLOW := $(VENV)/.installed-workflow
 BOOK := $(VENV)/.installed-book
+COURSE := $(VENV)/.installed-course
+CLASS ?= course/_build/class
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lint book browse bench lab clean-venv
+.PHONY: help setup reproduce test check lint book browse course course-archive bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
@@ -31,6 +34,8 @@ help:
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
 	@echo "make book        the study as a site of pages, in book/_build/html: needs no network once it is installed"
 	@echo "make browse      open that site in a headless Chromium, and look for errors"
+	@echo "make course      a class: five assignments for students, their solutions, models, grading (course/README.md)"
+	@echo "make course-archive  what students and graders install without a network, in one archive"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -64,7 +69,7 @@ test: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu"
 	@echo "Done: quick tests passed (the slow ones: make check)"
 
-check: $(WORKFLOW)
+check: $(WORKFLOW) $(COURSE)
 	$(PYTEST) -m "slow and not gpu"
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
 	echo "A cold mini run of $(COLD), in $$dir" && \
@@ -98,6 +103,16 @@ book: $(BOOK)
 browse: book
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[browser]'
 	$(BIN)/python book/browse.py book/_build/html book/_build/shots
+
+$(COURSE): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[course]'
+	@touch $@
+
+course: $(COURSE)
+	$(BIN)/python course/build.py $(CLASS) --profile $(PROFILE)
+
+course-archive: course
+	$(BIN)/python course/archive.py $(CLASS) $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py

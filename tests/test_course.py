@@ -1,8 +1,7 @@
-"""The course, graded by nbgrader's own commands: solutions earn all points, untouched notebooks none,
-usual wrong answers lose the right ones; what students may do to a notebook stops no batch."""
+"""The course, graded by nbgrader's own commands: solutions earn all points, untouched notebooks
+none, usual wrong answers lose the right ones; nothing that students do stops a batch."""
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,11 @@ import yaml
 
 pytest.importorskip("nbgrader", reason="the course needs the extra `course`: make course")
 
-import nbformat  # noqa: E402
-from nbgrader.api import Gradebook  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import nbformat
+import submissions
+from nbgrader.api import Gradebook
 
 COURSE = Path(__file__).parents[1] / "course"
 ASSIGNMENTS = sorted(path.name for path in (COURSE / "source").iterdir() if path.is_dir())
@@ -34,11 +36,8 @@ def nbgrader(root, *command):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """The folder of a class, with models of smoke."""
-    folder = tmp_path_factory.mktemp("course")
-    own = {"BVLIB_STORE": str(folder / "store"), "BVLIB_RUNS": str(folder / "runs")}
-    made = folder / "class"
-    command = [sys.executable, str(COURSE / "build.py"), str(made), "--profile", "smoke"]
-    subprocess.run(command, check=True, env={**os.environ, **own})
+    made = tmp_path_factory.mktemp("course") / "class"
+    submissions.build(made)
     return made
 
 
@@ -111,3 +110,23 @@ def test_the_student_version_holds_no_solution(root, name):
         lines = cell.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].splitlines()
         longest = max(lines, key=len).strip()
         assert longest not in text, longest
+
+
+def test_what_students_do_to_a_notebook_stops_no_batch(root, tmp_path):
+    """One submission of each kind; 300 in one batch: benchmarks/submissions.py."""
+    made = tmp_path / "class"
+    shutil.copytree(root, made, ignore=shutil.ignore_patterns("submitted", "autograded"))
+    handed = submissions.hand_in(made, len(submissions.KINDS))
+    assert not submissions.wrong(submissions.grade(made, jobs=2), handed)
+    again = subprocess.run(
+        [sys.executable, str(made / "grade.py"), submissions.NAME], capture_output=True, text=True
+    )
+    assert again.stdout.startswith("0 graded")
+
+
+def test_the_committed_batch_was_graded_as_it_should_be():
+    with (COURSE.parent / "benchmarks" / "results" / "submissions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows} == set(submissions.KINDS)
+    assert sum(int(row["submissions"]) for row in rows) == 300
+    assert all(row["submissions"] == row["as it should be"] for row in rows)

@@ -47,17 +47,18 @@ def refused(path: Path) -> str:
     return ""
 
 
-def autograde(assignment: str, student: str, seconds: int, user: str) -> str:
+def autograde(assignment: str, student: str, given: argparse.Namespace) -> str:
     """Grade one submission in a process of its own. What stopped it, or nothing."""
     command = [sys.executable, "-m", "nbgrader", "autograde", assignment, "--force"]
-    command += ["--student", student, f"--Guarded.user={user}"]
+    command += ["--student", student, f"--Guarded.user={given.user}"]
+    command += [f"--Guarded.timeout={given.cell_seconds}", f"--Guarded.memory={given.memory << 30}"]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, cwd=CLASS, start_new_session=True, **how)
     try:
-        said, _ = process.communicate(timeout=seconds)
+        said, _ = process.communicate(timeout=given.seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-        return f"grading took more than {seconds} s and was stopped"
+        return f"grading took more than {given.seconds} s and was stopped"
     if process.returncode:
         errors = re.findall(r"^ *(\w*(?:Error|Exception): .*)$", said, re.M)
         return f"nbgrader could not grade it: {errors[-1] if errors else process.returncode}"
@@ -98,8 +99,8 @@ def row(assignment: str, student: str, notes: list[str]) -> dict:
         by_hand = sum(g.needs_manual_grade for n in found.notebooks for g in n.grades)
         return {
             "student": student,
-            "points": round(found.score, 2),
-            "of": found.max_score,
+            "points": f"{found.score:g}",
+            "of": f"{found.max_score:g}",
             "by hand": f"{by_hand} answers to grade" if by_hand else "",
             "notes": "; ".join(notes),
         }
@@ -110,6 +111,8 @@ def main() -> int:
     parser.add_argument("assignment")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=900, help="for one submission")
+    parser.add_argument("--cell-seconds", type=int, default=120, help="for one cell")
+    parser.add_argument("--memory", type=int, default=8, help="GiB that a kernel may ask for")
     parser.add_argument("--user", default="", help="the account that runs the students' code")
     parser.add_argument("--again", action="store_true", help="grade all anew")
     given = parser.parse_args()
@@ -124,7 +127,7 @@ def main() -> int:
     def grade(folder: Path) -> None:
         student, start = folder.parent.name, time.monotonic()
         path = folder / f"{name}.ipynb"
-        why = refused(path) or autograde(name, student, given.seconds, given.user)
+        why = refused(path) or autograde(name, student, given)
         with lock:
             if why:
                 zero(name, student)
@@ -133,7 +136,7 @@ def main() -> int:
             _write(table, rows)
             told = rows[student]
             spent = f"{time.monotonic() - start:.0f} s"
-            print(f"{student}: {told['points']:g} of {told['of']:g}, {spent}. {told['notes']}")
+            print(f"{student}: {told['points']} of {told['of']}, {spent}. {told['notes']}")
 
     todo = [folder for folder in handed_in if folder.parent.name not in rows]
     with ThreadPoolExecutor(given.jobs) as pool:

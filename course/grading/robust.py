@@ -110,6 +110,7 @@ class Guarded(Execute):
     not there to be read. The models of the course are read where they lie.
     """
 
+    iopub_timeout = Integer(30, allow_none=False).tag(config=True)  # a busy machine is late
     timeout = Integer(120, allow_none=True, help="seconds for a cell").tag(config=True)
     seconds = Integer(600, help="for the whole notebook").tag(config=True)
     memory = Integer(8 << 30, help="bytes of address space of the kernel").tag(config=True)
@@ -167,8 +168,10 @@ class Guarded(Execute):
         for cell in late:
             error = {"ename": "DeadKernel", "evalue": "the kernel was gone", "traceback": []}
             cell.outputs = [nbformat.v4.new_output("error", **error)]
-        name = (late and _id(late[0])) or "of the student's own"
-        note(nb, f"cell {name!r} ended the kernel (memory, time or exit): what follows did not run")
+        if late:
+            name = _id(late[0]) or "of the student's own"
+            why = "ended the kernel (memory, time or exit)"
+            note(nb, f"cell {name!r} {why}: what follows did not run")
 
     def _note(self, nb, cell) -> None:
         """What stopped a cell, as a note."""
