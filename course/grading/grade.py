@@ -4,7 +4,7 @@ Runs in the folder of a class (where nbgrader_config.py is), on submitted/<stude
 Each submission is graded by `nbgrader autograde` in a process of its own, so that none stops
 another. grades-<assignment>.csv gets a row a student: points, what is still to be graded by hand,
 and one line on everything that was not as it should be. A call goes on where the last one stopped;
---again grades anew.
+--again grades anew; --table only writes the table once more, with what was graded by hand since.
 """
 
 import argparse
@@ -44,6 +44,22 @@ def refused(path: Path) -> str:
             return f"{path.name} is no notebook"
     except (UnicodeDecodeError, json.JSONDecodeError):
         return f"{path.name} is damaged: it is no JSON"
+    return ""
+
+
+def not_able(user: str) -> str:
+    """Why an account cannot run the code of students, or nothing."""
+    try:
+        tried = [sys.executable, "-c", "import bvlib, ipykernel, safetensors"]
+        done = subprocess.run(tried, user=user, group=user, extra_groups=[], capture_output=True)
+    except LookupError:
+        return f"--user {user}: there is no such account (as root: useradd --no-create-home {user})"
+    except (OSError, ValueError) as error:
+        if os.name != "posix" or os.geteuid():
+            return f"--user {user}: only root may run code as another account ({error})"
+        return f"--user {user}: this account cannot run {sys.executable}; put the clone elsewhere"
+    if done.returncode:
+        return f"--user {user}: this account cannot read {sys.prefix}; put the clone elsewhere"
     return ""
 
 
@@ -114,6 +130,7 @@ def main() -> int:
     parser.add_argument("--cell-seconds", type=int, default=120, help="for one cell")
     parser.add_argument("--memory", type=int, default=8, help="GiB that a kernel may ask for")
     parser.add_argument("--user", default="", help="the account that runs the students' code")
+    parser.add_argument("--table", action="store_true", help="write the table, grade nothing")
     parser.add_argument("--again", action="store_true", help="grade all anew")
     given = parser.parse_args()
     name = given.assignment
@@ -121,8 +138,16 @@ def main() -> int:
     if not handed_in:
         print(f"nothing in {CLASS / 'submitted'} / <student> / {name}", file=sys.stderr)
         return 2
+    if given.user and (why := not_able(given.user)):
+        print(why, file=sys.stderr)
+        return 2
     table, began = CLASS / f"grades-{name}.csv", time.monotonic()
     rows, lock = {} if given.again else _done(table), threading.Lock()
+    if given.table:
+        rows = {student: row(name, student, [told["notes"]]) for student, told in rows.items()}
+        _write(table, rows)
+        print(f"{len(rows)} in {table.name}")
+        return 0
 
     def grade(folder: Path) -> None:
         student, start = folder.parent.name, time.monotonic()
