@@ -2,6 +2,7 @@
 none, usual wrong answers lose the right ones; nothing that students do stops a batch."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,34 @@ def test_the_committed_batch_was_graded_as_it_should_be():
     assert {row["kind"] for row in rows} == set(submissions.KINDS)
     assert sum(int(row["submissions"]) for row in rows) == 300
     assert all(row["submissions"] == row["as it should be"] for row in rows)
+
+
+SPY = """\
+import os
+for path in {paths}:
+    try:
+        os.listdir(path)
+    except PermissionError:
+        continue
+    raise RuntimeError(f"{{path}} can be read")
+"""
+
+
+def test_code_of_students_runs_as_another_account(root, tmp_path):
+    sys.path.insert(0, str(COURSE / "grading"))
+    import grade
+
+    assert "no such account" in grade.not_able("nobody-of-this-name") or os.geteuid()
+    if os.geteuid() or grade.not_able("nobody"):
+        pytest.skip("only root can try this, with a Python that others may read")
+    made = tmp_path / "class"
+    shutil.copytree(root, made, ignore=shutil.ignore_patterns("submitted", "autograded"))
+    made.chmod(0o700)
+    solved = notebook(made, "vectors")
+    spy = SPY.format(paths=[str(made), str(made / "source")])
+    first = submissions.cell(solved, "between")
+    first.source = spy + first.source  # a path that can be read leaves the function unwritten
+    hand_in(made, "spy", "vectors", solved)
+    command = [sys.executable, str(made / "grade.py"), "vectors", "--user", "nobody"]
+    subprocess.run(command, check=True, timeout=600)
+    assert points(made, "vectors", "spy") == most(made, "vectors")
