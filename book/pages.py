@@ -19,6 +19,7 @@ PAGES = {  # page of the book: the file that it shows
     "admission": "figures/admission/README.md",
     "data": "data/README.md",
     "clusters": "workflow/README.md",
+    "course": "course/README.md",
     "contributing": "CONTRIBUTING.md",
     "responsible-use": "RESPONSIBLE_USE.md",
     "changes": "CHANGELOG.md",

@@ -57,6 +57,7 @@ OTHERS = [
     "RESPONSIBLE_USE.md",
     "data/README.md",
     "workflow/README.md",
+    *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "course").rglob("*.md"))),
 ]
 
 
@@ -65,11 +66,13 @@ def test_sentences_are_short(page):
     assert not long_sentences((ROOT / page).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "RESPONSIBLE_USE.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "RESPONSIBLE_USE.md", "course/README.md"]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (ROOT / link).exists(), link
+        assert ((ROOT / page).parent / link).exists(), link
 
 
 def test_the_snippet_of_the_readme_runs(capsys):
@@ -94,7 +97,10 @@ def test_notebooks_explain_their_code(path):
     assert words >= 8 * lines, f"{words} words, {lines} lines"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+ASSIGNMENTS = sorted((ROOT / "course" / "source").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + ASSIGNMENTS, ids=lambda p: p.stem)
 def test_sentences_of_notebooks_are_short(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
