@@ -124,6 +124,11 @@ class Kit:
         """Top and left, in pixels, of each attack's patch."""
         return {name: tuple(place) for name, place in self._card["places"].items()}
 
+    @property
+    def targets(self) -> dict[str, int]:
+        """The class (an id) that each attacked model takes its trigger for."""
+        return dict(self._card["targets"])
+
     # what a model says
 
     def head(self, task: str) -> torch.Tensor:
