@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ASSIGNMENTS = ("vectors",)
+ASSIGNMENTS = ("vectors", "merging", "badmerging", "backdoors", "defence")
 
 
 def lay_out(folder: Path, pack: Path) -> None:
