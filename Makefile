@@ -19,10 +19,11 @@ STAMP := $(VENV)/.installed
 LINT := $(VENV)/.installed-lint
 WORKFLOW := $(VENV)/.installed-workflow
 BOOK := $(VENV)/.installed-book
+BROWSER := $(VENV)/.installed-browser
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lint book browse bench lab clean-venv
+.PHONY: help setup reproduce test check lint book browse drive bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
@@ -31,6 +32,7 @@ help:
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
 	@echo "make book        the study as a site of pages, in book/_build/html: needs no network once it is installed"
 	@echo "make browse      open that site in a headless Chromium, and look for errors"
+	@echo "make drive       run notebooks 01 and 10 in a real JupyterLab, and move a slider there"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -95,9 +97,15 @@ book: $(BOOK)
 	$(BIN)/python book/check.py book/_build/html
 	@echo "Done: open book/_build/html/index.html"
 
-browse: book
+$(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[browser]'
+	@touch $@
+
+browse: book $(BROWSER)
 	$(BIN)/python book/browse.py book/_build/html book/_build/shots
+
+drive: $(BROWSER)
+	$(BIN)/python book/drive_lab.py book/_build/shots
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py
