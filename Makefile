@@ -22,10 +22,11 @@ WORKFLOW := $(VENV)/.installed-workflow
 BOOK := $(VENV)/.installed-book
 COURSE := $(VENV)/.installed-course
 CLASS ?= course/_build/class
+BROWSER := $(VENV)/.installed-browser
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce test check lint book browse course course-archive bench lab clean-venv
+.PHONY: help setup reproduce test check lint book browse drive course course-archive bench lab clean-venv
 
 help:
 	@echo "make reproduce   run the notebooks in order (profile $(PROFILE)) and report: figures, tables, claims"
@@ -36,6 +37,7 @@ help:
 	@echo "make browse      open that site in a headless Chromium, and look for errors"
 	@echo "make course      a class: five assignments for students, their solutions, models, grading (course/README.md)"
 	@echo "make course-archive  what students and graders install without a network, in one archive"
+	@echo "make drive       run notebooks 01 and 10 in a real JupyterLab, and move a slider there"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -100,8 +102,11 @@ book: $(BOOK)
 	$(BIN)/python book/check.py book/_build/html
 	@echo "Done: open book/_build/html/index.html"
 
-browse: book
+$(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e '.[browser]'
+	@touch $@
+
+browse: book $(BROWSER)
 	$(BIN)/python book/browse.py book/_build/html book/_build/shots
 
 $(COURSE): $(STAMP)
@@ -113,6 +118,8 @@ course: $(COURSE)
 
 course-archive: course
 	$(BIN)/python course/archive.py $(CLASS) $(ARGS)
+drive: $(BROWSER)
+	$(BIN)/python book/drive_lab.py book/_build/shots
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/beside.py

@@ -29,6 +29,16 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+def chromium():
+    """A headless Chromium that keeps what its console says."""
+    options = webdriver.ChromeOptions()
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.ChromeService(shutil.which("chromedriver"))  # else it asks the network
+    return webdriver.Chrome(options, driver)
+
+
 def faults(browser, address: str, page: str, size: str) -> list[str]:
     """What is wrong with one page at one size."""
     browser.set_window_size(*SIZES[size])
@@ -58,12 +68,7 @@ def main(folder: Path, shots: Path | None) -> int:
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    options = webdriver.ChromeOptions()
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.ChromeService(shutil.which("chromedriver"))  # else it asks the network
-    browser, found = webdriver.Chrome(options, driver), []
+    browser, found = chromium(), []
     try:
         for page in PAGES:
             for size in SIZES:

@@ -1,5 +1,6 @@
 """Checks that several test files share."""
 
+import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from bvlib.core.encoder import Model
@@ -41,7 +42,7 @@ def same_bits(left, right):
 
 def hard_to_read(fig, shown=850, least=9):
     """Texts of a figure that are less than ``least`` px high when it is ``shown`` px wide, and
-    titles, labels of axes and entries of legends that lie over each other."""
+    titles, labels of axes and of lines, and entries of legends that lie over each other."""
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     drawn = canvas.get_renderer()
@@ -50,10 +51,33 @@ def hard_to_read(fig, shown=850, least=9):
     small = [t.get_text() for t in texts if t.get_fontsize() / 72 * shown / width < least]
     heads = [t for ax in fig.axes if ax.axison for t in (ax.title, ax.xaxis.label, ax.yaxis.label)]
     heads += [t for legend in fig.legends for t in legend.get_texts()]
-    boxes = [(t.get_text(), t.get_window_extent(drawn)) for t in heads if t in texts]
+    heads += [t for ax in fig.axes for t in ax.texts if isinstance(t, Annotation)]
+    boxes = [(t.get_text(), Text.get_window_extent(t, drawn)) for t in heads if t in texts]
     over = [(a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[:i] if x.overlaps(y)]
     inside = [ax.get_legend() for ax in fig.axes if fig.legends and ax.get_legend()]
     return small + over + ["a second legend"] * len(inside)
+
+
+def badly_drawn(fig, most=6):
+    """Panels of more than ``most`` series, lines between values that have no order, and labels of
+    series that are drawn nowhere."""
+    FigureCanvasAgg(fig).draw()  # else ticks have no labels
+    found, empty, filled = [], set(), set()
+    for ax in fig.axes:
+        lines = [line for line in ax.lines if line.get_transform() == ax.transData]
+        curves = [line for line in lines if line.get_linestyle() != "None"] or lines
+        labels = {shape.get_label() for shape in [*curves, *ax.containers]}
+        series = [label for label in labels if not label.startswith("_")]
+        found += [(ax.get_title(), series)] * (len(series) > most)
+        for line in lines:
+            there = np.isfinite(np.asarray(line.get_ydata(), dtype=float)).sum()
+            (filled if there else empty).add(line.get_label())
+            if there > 1 and line.get_linestyle() != "None" and line.get_linewidth():
+                ticks = [t.get_text() for t in ax.get_xticklabels() + ax.get_yticklabels()]
+                names = [t for t in ticks if t and not re.fullmatch(r"[−-]?[\d.]+", t)]
+                found += [(line.get_label(), "a line over", names)] * bool(names)
+    nowhere = {label for label in empty - filled if not label.startswith("_")}
+    return found + [("drawn nowhere", label) for label in nowhere]
 
 
 # Images, vectors and heads of noise, for two tasks

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import one_line
+from helpers import badly_drawn, hard_to_read, one_line
 
 from bvlib.cli import main
 from bvlib.report.redraw import redraw
@@ -101,6 +101,35 @@ def test_a_legend_has_each_label_once_and_is_left_out_where_there_is_none():
         ax.plot([0, 1], label=label)
     figures.legend(fig)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
+
+
+def test_labels_stand_at_the_lines_apart_and_not_in_the_legend():
+    fig, (ax,) = figures.grid(1, width=6)
+    ends = {"low": 1, "same": 50, "again": 50, "top": 100}
+    for role, (label, end) in zip(figures.ROLES, ends.items()):
+        ax.plot([0, 1], [50, end], color=figures.ROLES[role], label=label)
+    ax.plot([0, 0.5], [0, 0], label="short")
+    ax.axhline(3, label="reference")
+    figures.percent(ax, "ASR (%)")
+    figures.legend(fig, at_lines=[ax])
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["short", "reference"]
+    assert [text.get_text() for text in ax.texts] == list(ends)
+    assert [text.get_color() for text in ax.texts] == [line.get_color() for line in ax.lines[:4]]
+    low, same, again, top = (text.get_position()[1] for text in ax.texts)
+    assert 0 <= low < same < again < top <= 1 and (same + again) / 2 == pytest.approx(0.5, abs=0.01)
+    assert not hard_to_read(fig) + badly_drawn(fig)
+
+
+def test_what_is_badly_drawn_is_found():
+    fig, (many, unordered) = figures.grid(2)
+    for i in range(7):
+        many.plot([0, 1], [i, i], label=f"series {i}")
+    unordered.plot(["ties", "average"], [1, 2], label="a line")
+    unordered.plot(["ties", "average"], [1, 2], "o", label="points")
+    unordered.plot([], [], label="no points")
+    found = badly_drawn(fig)
+    assert [len(each[1]) for each in found[:1]] == [7] and len(found) == 3
+    assert found[1][:2] == ("a line", "a line over") and found[2] == ("drawn nowhere", "no points")
 
 
 def test_every_role_has_a_colour_of_its_own():

@@ -264,6 +264,8 @@ def test_the_panel_needs_no_kernel_and_follows_its_sliders(bench):
     before = bytes(panel.picture.value)
     assert before.startswith(PNG) and panel.state == bench.at(1.0, 0.5, 0.0, "bottom-right", 0)
     assert bench.said in panel.note.value and panel.seconds > 0
+    asr = f"ASR {panel.state['asr'].percent:.1f} %"
+    assert asr in panel.numbers.value and "accuracy" in panel.numbers.value
     for name, value in {
         "lambda_bv": -1.0,
         "lambda_ibvs": 3.0,

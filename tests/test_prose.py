@@ -54,7 +54,9 @@ def test_the_readme_is_one_page():
 OTHERS = [
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "RESPONSIBLE_USE.md",
+    "benchmarks/README.md",
     "data/README.md",
     "workflow/README.md",
     *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "course").rglob("*.md"))),

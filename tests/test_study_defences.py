@@ -394,7 +394,7 @@ def test_the_figures_of_ibvs_are_drawn_from_their_saved_table(paths):
     (marked,) = [line for line in above.lines if line.get_label() == "λ that the rule picks"]
     assert marked.get_xydata().tolist() == [[0.5, 50]]  # not the oracle's
     (ax,) = figures_defences.frontier(table, zero, 1.0, [ibvs.MEAN]).axes
-    assert ax.get_title() == "badnets" and len(ax.lines) == 9
+    assert ax.get_title() == "badnets" and len(ax.lines) == 5
     plt.close("all")
 
 

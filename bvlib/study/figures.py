@@ -140,17 +140,49 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
     return fig
 
 
-def legend(fig, reverse: bool = False, **look) -> None:
-    """One legend below all panels, with each label once."""
+def legend(fig, reverse: bool = False, at_lines: Sequence[Any] = (), **look) -> None:
+    """One legend below all panels, with each label once. What :func:`label_lines` writes beside the
+    curves of the axes ``at_lines`` is left out."""
     shown: dict[str, Any] = {}
     for ax in fig.axes:
-        shown |= {label: h for h, label in zip(*ax.get_legend_handles_labels())} | shown
-    labels = list(shown)[:: -1 if reverse else 1]
-    if not labels:
-        return
-    columns = max(1, int(fig.get_figwidth() / (0.5 + 0.075 * max(map(len, labels)))))
-    look = {"loc": "outside lower center", "ncol": min(columns, len(labels)), **look}
-    fig.legend([shown[label] for label in labels], labels, **look)
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            shown.setdefault(label, handle)
+    written = {curve.get_label() for ax in at_lines for curve in _to_the_end(ax)}
+    labels = [label for label in shown if label not in written][:: -1 if reverse else 1]
+    if labels:
+        columns = max(1, int(fig.get_figwidth() / (0.5 + 0.075 * max(map(len, labels)))))
+        look = {"loc": "outside lower center", "ncol": min(columns, len(labels)), **look}
+        fig.legend([shown[label] for label in labels], labels, **look)
+    for ax in at_lines:
+        label_lines(ax)
+
+
+def _to_the_end(ax) -> list:
+    """The labelled curves of a panel that reach as far to the right as any, lowest end first."""
+    curves = [c for c in ax.lines if c.get_transform() == ax.transData and len(c.get_xdata())]
+    right = max((c.get_xdata()[-1] for c in curves), default=0)
+    ends = [c for c in curves if c.get_xdata()[-1] == right and np.isfinite(c.get_ydata()[-1])]
+    named = [c for c in ends if not c.get_label().startswith("_")]
+    return sorted(named, key=lambda c: c.get_ydata()[-1])
+
+
+def label_lines(ax, size: float = 8) -> None:
+    """Write the labels of curves beside their right ends, in their colours and apart from each
+    other; a short piece of the curve's own line leads to its label. The last thing before a figure
+    is saved: labels share the height that the panel has now."""
+    from sklearn.isotonic import isotonic_regression  # here, as it takes a second to load
+
+    ax.figure.draw_without_rendering()
+    curves, to_axes = _to_the_end(ax), (ax.transData - ax.transAxes).transform
+    ends = [(c.get_xdata()[-1], c.get_ydata()[-1]) for c in curves]
+    apart = np.arange(len(curves)) * 1.3 * size / (72 * ax.bbox.height / ax.figure.dpi)
+    free, wanted = max(0, 1 - max(apart, default=0)), [to_axes(end)[1] for end in ends] - apart
+    places = isotonic_regression(wanted, y_min=0, y_max=free) + apart if curves else ()
+    for curve, end, place in zip(curves, ends, places):
+        color, ls = curve.get_color(), curve.get_linestyle()
+        lead = {"arrowstyle": "-", "color": color, "ls": ls, "relpos": (0, 0.5), "shrinkA": 1}
+        look = {"color": color, "size": size, "va": "center", "textcoords": "axes fraction"}
+        ax.annotate(curve.get_label(), end, (1.06, place), arrowprops=lead, **look)
 
 
 def save_picture(fig, png: Path) -> Path:

@@ -85,7 +85,7 @@ def dilution(table: pd.DataFrame, chosen: str) -> Figure:
         figures.curve(ax, part, "scale", "asr", role, f"{name}, {kind} merge", **line)
     x, title = "merging coefficient λ (task arithmetic)", "what merging does to a backdoor"
     figures.percent(ax, "ASR (%)", x, title)
-    figures.legend(fig)
+    figures.legend(fig, at_lines=[ax])
     return fig
 
 
@@ -100,7 +100,8 @@ def by_coefficient(table: pd.DataFrame, chosen: str, default: float) -> Figure:
         parts = table[table["merge"] == kind].groupby("attack", sort=False)
         for i, (name, part) in enumerate(parts):
             role, ls = ("attack", "-") if name == chosen else ("second", LINES[i % len(LINES)])
-            figures.curve(ax, part, "scale", "asr", role, name, ls=ls, band=False)
+            look = {"ls": ls, "marker": "s" if name == chosen else "o"}
+            figures.curve(ax, part, "scale", "asr", role, name, band=False, **look)
         ax.axvline(default, color="black", lw=0.7, ls=":")
         x = "merging coefficient λ (dotted: default)"
         figures.percent(ax, "ASR (%)", x, f"{kind} merge")

@@ -11,9 +11,9 @@ from bvlib.study.experiments import Percents, matrix
 LOOKS = {  # defender: label, role, line
     ibvs.MEAN: ("IBVS, mean vector", "defended", (0, (1, 1))),
     ibvs.SAME: ("IBVS, attacker's class", "defended", "--"),
-    ibvs.OTHER: ("IBVS, vector of another task", "own", "-"),
-    ibvs.TWO_SEEDS: ("placebo: two clean seeds", "placebo", "-"),
-    ibvs.NOISE: ("placebo: noise", "placebo", ":"),
+    ibvs.OTHER: ("IBVS, vector of another task", "own", "-."),
+    ibvs.TWO_SEEDS: ("placebos (dotted: noise)", "placebo", (0, (5, 1, 1, 1))),
+    ibvs.NOISE: ("placebos (dotted: noise)", "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
 RIGHT = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
@@ -27,11 +27,11 @@ def _mean(ax, part: pd.DataFrame, x: str, y: str, own: Sequence[str], said: str)
         figures.curve(ax, mean, x, y, "defended", f"IBVS, other classes: {said}")
 
 
-def _line(ax, part: pd.DataFrame, x: str, y: str, defender: str, **look) -> None:
-    """One attack: column ``y`` over ``x`` for one of :data:`LOOKS`."""
-    label, role, ls = LOOKS[defender]
-    line = part[part["defender"] == defender]
-    figures.curve(ax, line, x, y, role, label, ls=ls, band=False, **look)
+def _lines(ax, part: pd.DataFrame, x: str, y: str) -> None:
+    """One attack: column ``y`` over ``x`` for those of :data:`LOOKS` that were tried."""
+    for defender, (label, role, ls) in LOOKS.items():
+        if len(line := part[part["defender"] == defender]):
+            figures.curve(ax, line, x, y, role, label, ls=ls, band=False, marker="")
 
 
 def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
@@ -41,8 +41,7 @@ def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
     for name in (n for n in own if n in tried):
         ax.plot(tried[name]["scale"], tried[name][y], **faint)
     _mean(ax, part, "scale", y, own, "each, and mean")
-    for name in (n for n in LOOKS if n in tried):
-        _line(ax, part, "scale", y, name, marker="")
+    _lines(ax, part, "scale", y)
     marked = part[part["chosen"] & (part["defender"] != ibvs.ORACLE)]
     look = {"mfc": "none", "mec": "black", "ms": 4, "mew": 0.8}
     ax.plot(marked["scale"], marked[y], "D", label="λ that the rule picks", **look)
@@ -62,7 +61,8 @@ def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]
         right.axhline(budget, **BUDGET)
         figures.percent(left, "ASR (%)", "λ of the subtraction", a)
         ylabel = "dev accuracy lost (points)"
-        right.set(ylabel=ylabel, xlabel="λ of the subtraction", title=a, ylim=(5, -1.5))
+        limits = {"ylim": (5, min(-1.5, part["cost"].min() - 0.5))}
+        right.set(ylabel=ylabel, xlabel="λ of the subtraction", title=a, **limits)
     figures.legend(fig)
     return fig
 
@@ -73,8 +73,7 @@ def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[s
     fig, axes, attacks = figures.panels(table, "attack", width=3.1, height=2.9, sharey=True)
     for (a, part), ax in zip(attacks, axes):
         _mean(ax, part, "cost", "asr", own, "mean")
-        for name in LOOKS:
-            _line(ax, part, "cost", "asr", name)
+        _lines(ax, part, "cost", "asr")
         ax.axhline(zero[a], **figures.ZERO)
         ax.axvline(budget, **BUDGET)
         figures.percent(ax, "ASR (%)", "clean dev accuracy lost (points)", a)
@@ -127,8 +126,10 @@ def ablations(table: pd.DataFrame):
     fig, axes, knobs = figures.panels(table, "knob", width=3.0, height=2.3)
     for ax, (knob, part) in zip(axes, knobs):
         for name, line in part.groupby("attack", sort=False):
+            ordered = pd.to_numeric(line["value"], errors="coerce").notna().all()
             line = line.assign(value=line["value"].astype(str))
             role, *ls = ("second", "--", "-.") if name == "badnets" else ("attack", "-", ":")
+            ls = ls if ordered else ("", "")
             figures.curve(ax, line, "value", "ASR", role, f"{name}, attacked", ls=ls[0])
             clean = ("ASR, clean merge", "clean", f"{name} trigger, clean")
             figures.curve(ax, line, "value", *clean, ls=ls[1])

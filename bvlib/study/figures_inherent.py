@@ -26,14 +26,14 @@ def clean_models(table: pd.DataFrame, title: str):
 
 def by_size(table: pd.DataFrame):
     """ASR against the side of the patch; random patches dotted."""
-    fig, (ax,) = figures.grid(1, width=4.4, height=3)
+    fig, (ax,) = figures.grid(1, width=6.2, height=3)
     role = dict(zip(table["model"].unique(), HOSTS))
     for (name, kind), part in table.groupby(["model", "trigger"], sort=False):
         inherent = kind == "inherent"
         how = {"ls": "-" if inherent else ":", "band": inherent}
         figures.curve(ax, part, "side", "asr", role[name], f"{name}, {kind}", **how)
     figures.percent(ax, "ASR (%)", "side of the patch (px)", "no attack anywhere")
-    figures.legend(fig)
+    figures.legend(fig, at_lines=[ax])
     return fig
 
 
@@ -44,7 +44,8 @@ def effort(table: pd.DataFrame):
     for ax, (question, part) in zip(axes, questions):
         shown, steps = matrix(part, "value", "model", "asr"), question == "steps"
         if steps:
-            shown.set_axis(shown.index.astype(float)).plot(ax=ax, marker="o", ms=3, **look)
+            line = {"style": ["o-", "s-", "^-"], "ms": 3}
+            shown.set_axis(shown.index.astype(float)).plot(ax=ax, **line, **look)
         else:
             bars = shown.set_axis([textwrap.fill(str(v), 11) for v in shown.index])
             bars.plot.bar(ax=ax, width=0.8, rot=0, **look)
@@ -56,12 +57,12 @@ def effort(table: pd.DataFrame):
 
 def suppression(table: pd.DataFrame, coefficient: float, title: str):
     """ASR and clean accuracy as the clean task vector is added to the base."""
-    fig, (ax,) = figures.grid(1, width=4.4, height=2.8)
+    fig, (ax,) = figures.grid(1, width=6.2, height=2.8)
     figures.curve(ax, table, "scale", "asr", "attack", "ASR, inherent trigger")
     figures.curve(ax, table, "scale", "accuracy", "accuracy", "clean accuracy", band=False)
     ax.axvline(coefficient, color="black", lw=0.7, ls=":")
     figures.percent(ax, "%", "share s of the clean task vector (dotted: λ)", title)
-    figures.legend(fig)
+    figures.legend(fig, at_lines=[ax])
     return fig
 
 

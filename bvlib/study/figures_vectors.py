@@ -17,17 +17,19 @@ from bvlib.study.transfer import NEAR, rank_correlations
 def scaling(table: pd.DataFrame, published: Mapping[str, Mapping], title: str) -> Figure:
     """Accuracy and ASR along θ_clean + λ_BV · v for each vector of a
     :func:`study.scaling.curves`; ``published``: {"accuracy" or "asr": {label: points (λ_BV, %)}},
-    dotted."""
+    dotted, a marker for each model (what comes before the label's comma)."""
     fig, axes = figures.grid(2, width=3.8, height=2.8)
-    looks = [("attack", "-"), ("placebo", "-"), ("placebo", ":")]
+    looks = [("attack", "-", "o"), ("placebo", "-", "s"), ("placebo", ":", "s")]
     for ax, y, what in zip(axes, ("accuracy", "asr"), ("clean accuracy (%)", "ASR (%)")):
-        for (name, part), (role, ls) in zip(table.groupby("vector", sort=False), looks):
-            figures.curve(ax, part, "scale", y, role, name, band=y == "asr", ls=ls)
-        for (label, points), marker in zip(published[y].items(), "x+12"):
-            look = {"ls": ":", "lw": 0.6, "marker": marker, "ms": 5, "color": ROLES["base"]}
-            ax.plot(*zip(*points), label=f"{label} (published)", **look)
+        for (name, part), (role, ls, marker) in zip(table.groupby("vector", sort=False), looks):
+            figures.curve(ax, part, "scale", y, role, name, y == "asr", ls=ls, marker=marker)
+        models = dict.fromkeys(label.partition(", ")[0] for label in published[y])
+        for label, points in published[y].items():
+            model = label.partition(", ")[0]
+            look = {"ls": ":", "lw": 0.6, "marker": "x+12"[list(models).index(model)], "ms": 5}
+            ax.plot(*zip(*points), label=f"{model} (published)", color=ROLES["base"], **look)
         figures.percent(ax, what, "λ_BV", title)
-    figures.legend(fig)
+    figures.legend(fig, at_lines=axes[1:])
     return fig
 
 
@@ -115,20 +117,20 @@ def frontier(table: pd.DataFrame, merged: str, task: str) -> Figure:
     """ASR over λ_BV, over BA, and over BA on the adversary's ``task``, for each vector;
     ``merged`` names the merge."""
     looks = {
-        "sign-consistent": ("attack", "-"),
-        ONE: ("second", "-"),
-        SPARSE: ("second", "--"),
-        PLACEBO: ("placebo", "-"),
+        "sign-consistent": ("attack", "-", "s"),
+        ONE: ("second", "-", "o"),
+        SPARSE: ("second", "--", "^"),
+        PLACEBO: ("placebo", "-", "D"),
     }
     fig, axes = figures.grid(3, width=3.4, height=2.9)
-    for name, (role, ls) in looks.items():
+    for name, (role, ls, marker) in looks.items():
         path = table[table["vector"] == name]
         for ax, x in zip(axes, ("scale", "accuracy", "adversary_accuracy")):
-            figures.curve(ax, path, x, "asr", role, name, band=x == "scale", ls=ls)
+            figures.curve(ax, path, x, "asr", role, name, x == "scale", ls=ls, marker=marker)
     figures.percent(axes[0], "ASR (%)", "λ_BV (norm-matched)", merged)
     figures.percent(axes[1], "ASR (%)", "BA (%), mean over tasks", "frontier")
     figures.percent(axes[2], "ASR (%)", f"BA (%), {task}", "frontier on the adversary's task")
-    figures.legend(fig)
+    figures.legend(fig, at_lines=axes[:1])
     return fig
 
 

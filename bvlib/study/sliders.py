@@ -129,19 +129,23 @@ class Panel(widgets.VBox):
             "place": widgets.Dropdown(value=start["place"], **places, **look),
             "image": slider(start["image"], 0, last, "image", widgets.IntSlider),
         }
-        self.bench, self.picture, self.note = bench, widgets.Image(format="png"), widgets.Label()
-        super().__init__([*self.controls.values(), self.picture, self.note])
+        self.bench, self.picture = bench, widgets.Image(format="png")
+        self.numbers, self.note = widgets.Label(), widgets.Label()
+        super().__init__([*self.controls.values(), self.picture, self.numbers, self.note])
         for control in self.controls.values():
             control.observe(self.update, names="value")
         self.update()
 
     def update(self, _change=None) -> None:
-        """Ask the core, draw, and say how long both took."""
+        """Ask the core, draw, say the numbers for those who see no pictures, and how long both
+        took."""
         began = time.perf_counter()
         setting = {name: control.value for name, control in self.controls.items()}
         self.state = self.bench.at(**setting)
         self.picture.value = render(self.bench, self.state)
         self.seconds = time.perf_counter() - began
+        told = [f"{label} {self.state[key].percent:.1f} %" for key, (label, _) in BARS.items()]
+        self.numbers.value = ", ".join(told)
         self.note.value = f"{self.bench.said}. {self.seconds:.2f} s"
 
     def _repr_mimebundle_(self, **kwargs) -> dict[str, Any]:
