@@ -35,9 +35,9 @@ help:
 	@echo "make lint        format, rules, layers and types: ruff, import-linter, pyright"
 	@echo "make book        the study as a site of pages, in book/_build/html: needs no network once it is installed"
 	@echo "make browse      open that site in a headless Chromium, and look for errors"
+	@echo "make drive       run notebooks 01 and 10 in a real JupyterLab, and move a slider there"
 	@echo "make course      a class: five assignments for students, their solutions, models, grading (course/README.md)"
 	@echo "make course-archive  what students and graders install without a network, in one archive"
-	@echo "make drive       run notebooks 01 and 10 in a real JupyterLab, and move a slider there"
 	@echo "make bench       time training steps and trigger optimisation against what they are measured by"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make setup       only make the virtual environment $(VENV)"
@@ -118,6 +118,7 @@ course: $(COURSE)
 
 course-archive: course
 	$(BIN)/python course/archive.py $(CLASS) $(ARGS)
+
 drive: $(BROWSER)
 	$(BIN)/python book/drive_lab.py book/_build/shots
 
