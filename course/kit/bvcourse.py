@@ -181,9 +181,10 @@ def score(checks: list) -> float:
             good, why = False, "not written yet"
         except (BvError, Exception) as error:  # what a student writes may raise anything
             good, why = False, f"{type(error).__name__}: {error}".removeprefix("AssertionError: ")
+            why = "a value is not set yet (it is ...)" if "ellipsis" in why else why
         print(f"{'yes' if good else ' no'}  {asks}" + (f"\n       {why}" if why else ""))
         earned += points if good else 0
-    print(f"{earned:g} of {every:g} points")
+    print(f"{earned:g} of the {every:g} points that these checks give")
     assert earned, "no check holds yet"
     return earned
 
