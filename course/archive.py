@@ -49,8 +49,8 @@ def main() -> None:
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(given.classroom / "release", root)
     shutil.copytree(given.classroom / "pack", root / "pack")
-    for name in ("install.py", "students.md", "ethics.md"):
-        shutil.copy(HERE / name, root)
+    for path in ("install.py", "students.md", "ethics.md", "../constraints.txt"):
+        shutil.copy(HERE / path, root)
     (root / "wheels").mkdir()
     pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(root / "wheels"), str(HERE.parent))
     for system in given.wheels:

@@ -6,6 +6,7 @@ made anew, but for `submitted`, `autograded`, `feedback` and the gradebook.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,15 @@ def main() -> None:
     parser.add_argument("--profile", default="mini", help="of the models that are made")
     given = parser.parse_args()
     pack = given.pack or given.folder / "pack"
-    if not (pack / "pack.json").is_file():
+    made = pack / "pack.json"
+    if made.is_file() and not given.pack:
+        profile = json.loads(made.read_text(encoding="utf-8"))["profile"]
+        if profile != given.profile:
+            sys.exit(
+                f"{pack} holds models of {profile}, not {given.profile}: take another folder, "
+                "or delete it to train anew"
+            )
+    if not made.is_file():
         command = [sys.executable, HERE / "pack.py", pack, "--profile", given.profile]
         subprocess.run(command, check=True)
     lay_out(given.folder, pack)

@@ -1,7 +1,6 @@
 """The course, graded by nbgrader's own commands: solutions earn all points, untouched notebooks
 none, usual wrong answers lose the right ones; nothing that students do stops a batch."""
 
-import csv
 import linecache
 import os
 import shutil
@@ -163,14 +162,6 @@ def test_what_students_do_to_a_notebook_stops_no_batch(root, tmp_path):
     assert again.stdout.startswith("0 graded")
 
 
-def test_the_committed_batch_was_graded_as_it_should_be():
-    with (COURSE.parent / "benchmarks" / "results" / "submissions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["kind"] for row in rows} == set(submissions.KINDS)
-    assert sum(int(row["submissions"]) for row in rows) == 300
-    assert all(row["submissions"] == row["as it should be"] for row in rows)
-
-
 SPY = """\
 import os
 for path in {paths}:
@@ -186,7 +177,7 @@ def test_code_of_students_runs_as_another_account(root, tmp_path):
     sys.path.insert(0, str(COURSE / "grading"))
     import grade
 
-    assert "no such account" in grade.not_able("nobody-of-this-name") or os.geteuid()
+    assert "no such account" in grade.not_able("nobody-of-this-name")
     if os.geteuid() or grade.not_able("nobody"):
         pytest.skip("only root can try this, with a Python that others may read")
     made = tmp_path / "class"

@@ -4,7 +4,8 @@ Runs in the folder of a class (where nbgrader_config.py is), on submitted/<stude
 Each submission is graded by `nbgrader autograde` in a process of its own, so that none stops
 another. grades-<assignment>.csv gets a row a student: points, what is still to be graded by hand,
 and one line on everything that was not as it should be. A call goes on where the last one stopped;
---again grades anew; --table only writes the table once more, with what was graded by hand since.
+--again grades all anew, --student one. --table only writes the table once more, with what was
+graded by hand since.
 """
 
 import argparse
@@ -20,7 +21,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nbgrader.api import Gradebook
+try:
+    from nbgrader.api import Gradebook
+except ImportError:
+    sys.exit("nbgrader is not in this Python: activate the .venv of the clone first")
 
 LARGEST = 20_000_000  # bytes of a notebook that is opened
 CLASS = Path(__file__).resolve().parent
@@ -117,7 +121,7 @@ def row(assignment: str, student: str, notes: list[str]) -> dict:
             "student": student,
             "points": f"{found.score:g}",
             "of": f"{found.max_score:g}",
-            "by hand": f"{by_hand} answers to grade" if by_hand else "",
+            "by hand": f"{by_hand} to grade" if by_hand else "",
             "notes": "; ".join(notes),
         }
 
@@ -131,18 +135,27 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=8, help="GiB that a kernel may ask for")
     parser.add_argument("--user", default="", help="the account that runs the students' code")
     parser.add_argument("--table", action="store_true", help="write the table, grade nothing")
+    parser.add_argument("--student", help="grade this one alone, anew")
     parser.add_argument("--again", action="store_true", help="grade all anew")
     given = parser.parse_args()
     name = given.assignment
-    handed_in = sorted(CLASS.glob(f"submitted/*/{name}"))
+    there = sorted(path.name for path in CLASS.glob("source/*"))
+    if name not in there:
+        why = f"the assignments are {', '.join(there)}" if there else "make course makes one"
+        print(f"{CLASS} is no class with an assignment {name!r}: {why}", file=sys.stderr)
+        return 2
+    handed_in = sorted(CLASS.glob(f"submitted/{given.student or '*'}/{name}"))
     if not handed_in:
-        print(f"nothing in {CLASS / 'submitted'} / <student> / {name}", file=sys.stderr)
+        who = given.student or "<student>"
+        print(f"nothing in {CLASS}/submitted/{who}/{name}: put notebooks there", file=sys.stderr)
         return 2
     if given.user and (why := not_able(given.user)):
         print(why, file=sys.stderr)
         return 2
     table, began = CLASS / f"grades-{name}.csv", time.monotonic()
-    rows, lock = {} if given.again else _done(table), threading.Lock()
+    anew = given.again and not given.student
+    rows, lock = {} if anew else _done(table), threading.Lock()
+    rows.pop(given.student, None)
     if given.table:
         rows = {student: row(name, student, [told["notes"]]) for student, told in rows.items()}
         _write(table, rows)
