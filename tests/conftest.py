@@ -25,7 +25,8 @@ from helpers import (
 
 def pytest_collection_modifyitems(items):
     """The files with the longest fixtures first, so that no worker is left alone with one."""
-    first = ["test_notebooks", "test_every_method", "test_paper_profile", "test_notebooks_again"]
+    first = ["test_notebooks", "test_course", "test_every_method", "test_paper_profile"]
+    first += ["test_notebooks_again", "test_solutions"]
     order = {f"{name}.py": place for place, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(first)))
 
