@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Callable | None, float, str]] = {
     "looks for hidden checks": (spying, 16, ""),
     "damaged file": (lambda nb: nbformat.writes(nb)[:500], 0, "is damaged"),
     "another name": (None, 0, "no vectors.ipynb was handed in"),
-    "too much memory": (answer(GREEDY), 14, "MemoryError"),
+    "too much memory": (answer(GREEDY), 14, "asked for more memory"),
     "ends the kernel": (answer(ENDS), 7, "ended the kernel"),
 }
 

@@ -122,6 +122,7 @@ class Guarded(Execute):
         LimitedKernel.limits = {**limits, "user": self.user}
         self.kernel_manager_class = LimitedKernel
         self._end, self._said, self._stopped = time.monotonic() + self.seconds, {}, set()
+        self._now = None
         self.timeout_func = self._time_left
         of = resources["nbgrader"]
         graded = CLASS / "autograded" / of["student"] / of["assignment"]
@@ -146,6 +147,7 @@ class Guarded(Execute):
         return nb, resources
 
     def _time_left(self, cell) -> int:
+        self._now = cell
         return max(1, min(self.timeout or self.seconds, int(self._end - time.monotonic())))
 
     def process_message(self, msg, cell, cell_index):
@@ -166,15 +168,15 @@ class Guarded(Execute):
         return super().process_message(msg, cell, cell_index)
 
     def _give_up(self, nb) -> None:
-        """The kernel is gone: what has not run yet fails, so that it earns nothing."""
-        late = [cell for cell in nb.cells if cell.cell_type == "code" and not cell.execution_count]
-        for cell in late:
-            error = {"ename": "DeadKernel", "evalue": "the kernel was gone", "traceback": []}
-            cell.outputs = [nbformat.v4.new_output("error", **error)]
-        if late:
-            name = _id(late[0]) or "of the student's own"
-            why = "ended the kernel (memory, time or exit)"
-            note(nb, f"cell {name!r} {why}: what follows did not run")
+        """The kernel is gone: the cell that ran and all that follow earn nothing."""
+        at = next((i for i, cell in enumerate(nb.cells) if cell is self._now), 0)
+        error = {"ename": "DeadKernel", "evalue": "the kernel was gone", "traceback": []}
+        for cell in nb.cells[at:]:
+            if cell.cell_type == "code":
+                cell.outputs = [nbformat.v4.new_output("error", **error)]
+        name = _id(nb.cells[at]) or "of the student's own"
+        why = "ended the kernel (memory, time or exit)"
+        note(nb, f"cell {name!r} {why}: what follows did not run")
 
     def _note(self, nb, cell) -> None:
         """What stopped a cell, as a note."""
