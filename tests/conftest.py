@@ -135,3 +135,18 @@ def world(tmp_path, monkeypatch):
 def no_plugins(monkeypatch):
     """`bv --plugin` names its files to kernels by the environment; no test inherits another's."""
     monkeypatch.setenv("BVLIB_PLUGINS", "")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A store and a folder of runs that the tests of a file share, which run notebooks' cells in
+    this process."""
+    import matplotlib
+
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BVLIB_RUNS", str(folder / "runs"))
+        patch.setenv("BVLIB_STORE", str(folder / "store"))
+        patch.setenv("BVLIB_PROGRESS", "/dev/null")
+        matplotlib.use("Agg")
+        yield folder

@@ -10,7 +10,6 @@ import sys
 from itertools import cycle, islice
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -36,18 +35,6 @@ SHORT = {  # one or two points of each curve: what is tested here is that the me
     "08": {"densities": [0.2], "counts": [3], "agreements": [1.0], "coefficients": [0.3]},
     "09": {"scales": [0.0, 0.4], "known": [1]},
 }
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A store and a folder of runs that all these tests share."""
-    folder = tmp_path_factory.mktemp("every")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BVLIB_RUNS", str(folder / "runs"))
-        patch.setenv("BVLIB_STORE", str(folder / "store"))
-        patch.setenv("BVLIB_PROGRESS", "/dev/null")
-        matplotlib.use("Agg")
-        yield folder
 
 
 def cells(name, folder, **parameters):

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import matplotlib
 import pytest
 from matplotlib import pyplot as plt
 from test_prose import long_sentences
@@ -78,18 +77,6 @@ def test_solutions_have_the_form_of_the_notebooks(number):
 @each_solution
 def test_sentences_of_solutions_are_short(number):
     assert not long_sentences("\n\n".join(map(cell_text, cells(number, "markdown"))))
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A store and a folder of runs that all solutions share."""
-    folder = tmp_path_factory.mktemp("solutions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BVLIB_RUNS", str(folder / "runs"))
-        patch.setenv("BVLIB_STORE", str(folder / "store"))
-        patch.setenv("BVLIB_PROGRESS", "/dev/null")
-        matplotlib.use("Agg")
-        yield folder
 
 
 @pytest.fixture

@@ -23,12 +23,11 @@ from pathlib import Path
 
 try:
     from nbgrader.api import Gradebook
+    from robust import CLASS
 except ImportError:
     sys.exit("nbgrader is not in this Python: activate the .venv of the clone first")
 
 LARGEST = 20_000_000  # bytes of a notebook that is opened
-CLASS = Path(__file__).resolve().parent
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def refused(path: Path) -> str:
@@ -54,12 +53,19 @@ def refused(path: Path) -> str:
 def not_able(user: str) -> str:
     """Why an account cannot run the code of students, or nothing."""
     try:
-        tried = [sys.executable, "-c", "import bvlib, ipykernel, safetensors"]
-        done = subprocess.run(tried, user=user, group=user, extra_groups=[], capture_output=True)
-    except LookupError:
+        import pwd
+
+        account = pwd.getpwnam(user)
+    except KeyError:
         return f"--user {user}: there is no such account (as root: useradd --no-create-home {user})"
-    except (OSError, ValueError) as error:
-        if os.name != "posix" or os.geteuid():
+    except ImportError:
+        return f"--user {user}: this system cannot run code as another account"
+    tried = [sys.executable, "-c", "import bvlib, ipykernel, safetensors"]
+    ids = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    try:
+        done = subprocess.run(tried, **ids, capture_output=True)
+    except OSError as error:
+        if os.geteuid():
             return f"--user {user}: only root may run code as another account ({error})"
         return f"--user {user}: this account cannot run {sys.executable}; put the clone elsewhere"
     if done.returncode:

@@ -1,11 +1,7 @@
 """The course for nbgrader: lies in the folder of a class, beside `source` and `pack`."""
 
-import os
 import sys
 from pathlib import Path
-
-# nbgrader calls `alembic`, which a virtual environment that is not activated hides
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here))

@@ -23,6 +23,8 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Integer, Unicode
 
 CLASS = Path(__file__).resolve().parent
+# nbgrader calls `alembic`, which a virtual environment that is not activated hides
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def note(nb, line: str) -> None:
