@@ -177,6 +177,7 @@ def label_lines(ax, size: float = 8) -> None:
     ends = [(c.get_xdata()[-1], c.get_ydata()[-1]) for c in curves]
     apart = np.arange(len(curves)) * 1.3 * size / (72 * ax.bbox.height / ax.figure.dpi)
     free, wanted = max(0, 1 - max(apart, default=0)), [to_axes(end)[1] for end in ends] - apart
+    # the nearest places to the curves' ends that keep their order, each a line above the last
     places = isotonic_regression(wanted, y_min=0, y_max=free) + apart if curves else ()
     for curve, end, place in zip(curves, ends, places):
         color, ls = curve.get_color(), curve.get_linestyle()
