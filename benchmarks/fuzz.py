@@ -36,7 +36,8 @@ from report import write
 from bvlib.core.errors import BvError
 from bvlib.run import checkpoints, notebooks
 from bvlib.run.points import read_sweep
-from bvlib.worlds import bases, images, prepare
+from bvlib.worlds import bases, images
+from bvmake.datasets import prepare
 
 Judge = Callable[[], None]  # raises AssertionError for a result that is not right
 

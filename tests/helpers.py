@@ -20,8 +20,9 @@ from bvlib.core.errors import BvError
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
 from bvlib.run import records, settings, workflow
-from bvlib.worlds import images, prepare
+from bvlib.worlds import images
 from bvlib.worlds.tasks import Split, Task
+from bvmake.datasets import prepare
 
 
 @contextmanager

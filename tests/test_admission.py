@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from helpers import one_line
 
 from bvlib import cli
-from bvlib.report import admission, admission_page
-from bvlib.report import admission_measures as measures
 from bvlib.report.criteria import CRITERIA
 from bvlib.run import notebooks, settings
 from bvlib.worlds import bases, tasks
+from bvmake import admission
+from bvmake.admission import measures
+from bvmake.admission import page as admission_page
 
 TASKS = pd.DataFrame(
     {

@@ -15,8 +15,9 @@ from PIL import Image
 from bvlib.core import _torchvision  # noqa: F401  (must come before torchvision itself)
 from bvlib.core.errors import BvError, MissingData
 from bvlib.files.safe import file_sha256
-from bvlib.worlds import images, prepare
+from bvlib.worlds import images
 from bvlib.worlds.words import KIND_WORDS
+from bvmake.datasets import prepare
 
 # isort: split
 

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("bvlib", "bvmake")
 CONDA_NAMES = {"pytorch": "torch"}
 CONDA_ONLY = {"python", "pip", "make", "git"}
 DISTRIBUTIONS = {
@@ -88,8 +89,8 @@ def test_constraints_are_exact_and_satisfy_the_ranges():
 
 
 def test_every_import_is_declared():
-    known = set(declared(test=False)) | {"bvlib"}
-    for file in sorted((ROOT / "bvlib").rglob("*.py")):
+    known = set(declared(test=False)) | {*PACKAGES}
+    for file in sorted(file for name in PACKAGES for file in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
@@ -103,10 +104,11 @@ def test_every_import_is_declared():
 
 def test_package_data_is_matched():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
-    patterns = tool["setuptools"]["package-data"]["bvlib"]
-    matched = {path for pattern in patterns for path in (ROOT / "bvlib").glob(pattern)}
-    data = {p for p in kept_files() if p.is_relative_to(ROOT / "bvlib") and p.suffix != ".py"}
-    assert data <= matched, f"not packaged: {sorted(map(str, data - matched))}"
+    for package in PACKAGES:
+        patterns, folder = tool["setuptools"]["package-data"][package], ROOT / package
+        matched = {path for pattern in patterns for path in folder.glob(pattern)}
+        data = {p for p in kept_files() if p.is_relative_to(folder) and p.suffix != ".py"}
+        assert data <= matched, f"not packaged: {sorted(map(str, data - matched))}"
 
 
 def test_no_path_of_a_machine_is_kept():

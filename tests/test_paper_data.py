@@ -26,8 +26,9 @@ from helpers import one_line
 from PIL import Image
 
 from bvlib.core.errors import MissingData
-from bvlib.worlds.papers import data, fetch, table, write
-from bvlib.worlds.papers.write import clip_square
+from bvlib.worlds.papers import check, data, table
+from bvmake.datasets import fetch, papers, write
+from bvmake.datasets.write import clip_square
 
 SIZE = 24
 NAMES = list(table.ROWS)
@@ -315,7 +316,7 @@ def made(tmp_path, monkeypatch):
 
 
 def prepared(name, folder, out, **options):
-    return data.prepare(name, folder, out, **{"size": SIZE} | options)
+    return papers.prepare(name, folder, out, **{"size": SIZE} | options)
 
 
 def files_of(cache):
@@ -328,7 +329,7 @@ def files_of(cache):
 @pytest.mark.parametrize("name", NAMES)
 def test_archive_to_task(name, made, tmp_path):
     folder, counts = made(name)
-    source = data.listing(name, folder)
+    source = papers.listing(name, folder)
     cache = prepared(name, folder, tmp_path)
     task = data.load(name, tmp_path)
     dev = counts.get("dev") or counts["train"] // 10
@@ -341,7 +342,7 @@ def test_archive_to_task(name, made, tmp_path):
         task.test.images.shape == (counts["test"], SIZE, SIZE, 3)
         and task.test.images.dtype == torch.uint8
     )
-    assert task.train.labels.dtype == torch.int64 and task.prompts == data.prompts(name)
+    assert task.train.labels.dtype == torch.int64 and task.prompts == table.prompts(name)
     assert (
         len(task.classnames) == len(set(task.classnames)) == table.ROWS[name].classes
         and task.classnames[1] == SECOND[name]
@@ -354,10 +355,10 @@ def test_archive_to_task(name, made, tmp_path):
                 np.array_equal(split.images[i], clip_square(items.read(row), SIZE))
                 and split.labels[i] == items.labels[row]
             )
-    assert data.check(name, cache, pixels=True) == []
+    assert check.check(name, cache, pixels=True) == []
     assert sorted(files_of(cache)) == [
         "card.json",
-        *sorted(f"{s}_{k}.npy" for s in write.SPLITS for k in write.PARTS),
+        *sorted(f"{s}_{k}.npy" for s in check.SPLITS for k in check.PARTS),
     ]
 
 
@@ -382,7 +383,7 @@ def test_layouts_are_those_torchvision_reads(name, kind, options, made, monkeypa
     from bvlib.core import _torchvision  # noqa: F401
 
     folder, _ = made(name)
-    source = data.listing(name, folder)
+    source = papers.listing(name, folder)
     if name == "mnist":  # torchvision wants them unpacked
         for path in (folder / "MNIST/raw").glob("*.gz"):
             path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -415,9 +416,9 @@ def test_layouts_of_other_sources_are_found_too(made):
     (top / "cars_train").mkdir()
     (top / "nested").rename(top / "cars_train/cars_train")
     (top / "cars_test_annos_withlabels.mat").rename(top / "devkit/cars_test_annos_withlabels.mat")
-    assert len(data.listing("cars", folder).train) == counts["train"]
+    assert len(papers.listing("cars", folder).train) == counts["train"]
     folder, counts = made("svhn")
-    assert len(data.listing("svhn", folder / "svhn").test) == counts["test"]
+    assert len(papers.listing("svhn", folder / "svhn").test) == counts["test"]
 
 
 @pytest.mark.parametrize("side", [(40, 30), (30, 41), (24, 24), (10, 17), (25, 24)])
@@ -440,7 +441,7 @@ def test_named_class_folders_of_imagenet100(made, tmp_path):
     (top / "val").mkdir()
     for old in (top / "val.X").iterdir():
         old.rename(top / "val" / f"a_{old.name[1:]}")
-    assert data.listing("imagenet100", folder).classnames[0] == "a 01440764"
+    assert papers.listing("imagenet100", folder).classnames[0] == "a 01440764"
 
 
 # What is wrong, in one line
@@ -558,9 +559,9 @@ def test_missing_archives(name, tmp_path):
 
 def test_other_refusals(made, tmp_path):
     with one_line("unknown dataset of the papers 'pet'", "did you mean 'pets'"):
-        data.prepare("pet", tmp_path, tmp_path)
+        papers.prepare("pet", tmp_path, tmp_path)
     with one_line("size 0"):
-        data.prepare("pets", tmp_path, tmp_path, size=0)
+        papers.prepare("pets", tmp_path, tmp_path, size=0)
     folder, _ = made("mnist")
     cache = prepared("mnist", folder, tmp_path)
     with one_line("was prepared with size 24", "size 32", "another out"):
@@ -580,7 +581,7 @@ def test_a_place_that_cannot_be_written(made, tmp_path):
     with one_line("cannot write", "name another folder"):
         prepared("mnist", folder, tmp_path / "file")
     with one_line("cannot write", "name another folder"):
-        data.fetch("mnist", tmp_path / "file")
+        fetch.fetch("mnist", tmp_path / "file")
 
 
 def test_no_room_is_said_first(made, tmp_path, monkeypatch):
@@ -615,9 +616,9 @@ def test_newer_pickles_of_plain_arrays_are_read(protocol, made, tmp_path):
         "data": noise("train", shape=(200, 3072)),
         "fine_labels": [i % 100 for i in range(200)],
     }
-    want = np.asarray(data.listing("cifar100", folder).train.read(7))
+    want = np.asarray(papers.listing("cifar100", folder).train.read(7))
     (folder / "cifar-100-python/train").write_bytes(pickle.dumps(value, protocol))
-    assert np.array_equal(data.listing("cifar100", folder).train.read(7), want)
+    assert np.array_equal(papers.listing("cifar100", folder).train.read(7), want)
     assert np.array_equal(want, value["data"][7].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
@@ -629,7 +630,7 @@ def test_train_images_that_are_test_images_are_left_out_and_said(made, tmp_path)
     images = folder / "oxford-iiit-pet/images"
     (images / "Bengal_1.jpg").write_bytes((images / "Abyssinian_3.jpg").read_bytes())
     cache = prepared("pets", folder, tmp_path)
-    assert data.check("pets", cache) in (
+    assert check.check("pets", cache) in (
         [f"1 {part} images left out, as they are also test images"] for part in ("train", "dev")
     )
     task = data.load("pets", tmp_path)
@@ -670,19 +671,19 @@ def test_check_finds_overlap_labels_counts_and_damage(made, tmp_path):
     cache = prepared("mnist", folder, tmp_path / "b")
     rewrite(cache, "test_labels.npy", lambda a: a.__setitem__(0, 10))
     with one_line("test labels reach from 1 to 10, outside 0..9"):
-        data.check("mnist", cache)
+        check.check("mnist", cache)
     cache = prepared("mnist", folder, tmp_path / "c")
     rewrite(cache, "test_images.npy", lambda a: a.__setitem__(2, 0))
-    assert data.check("mnist", cache) == []
+    assert check.check("mnist", cache) == []
     with one_line("1 test images are not those that were prepared (first: row 2)"):
-        data.check("mnist", cache, pixels=True)
+        check.check("mnist", cache, pixels=True)
     np.save(cache / "dev_labels.npy", np.zeros(3, np.int64))
     with one_line("dev_labels.npy is not the file that its card describes"):
-        data.check("mnist", cache)
+        check.check("mnist", cache)
     whole = (cache / "train_images.npy").read_bytes()
     (cache / "train_images.npy").write_bytes(whole[:-10])
     with one_line("train_images.npy is missing, cut short"):
-        data.check("mnist", cache)
+        check.check("mnist", cache)
 
 
 def test_check_holds_a_cache_to_the_table(made, tmp_path, monkeypatch):
@@ -690,7 +691,7 @@ def test_check_holds_a_cache_to_the_table(made, tmp_path, monkeypatch):
     cache = prepared("mnist", folder, tmp_path)
     monkeypatch.setitem(table.ROWS, "mnist", replace(table.ROWS["mnist"], train=60_000))
     with one_line("30 train images where 60,000 are expected"):
-        data.check("mnist", cache)
+        check.check("mnist", cache)
 
 
 def test_a_limit_is_said_and_allows_a_partial_source(made, tmp_path, monkeypatch):
@@ -699,7 +700,7 @@ def test_a_limit_is_said_and_allows_a_partial_source(made, tmp_path, monkeypatch
     cache = prepared("svhn", folder, tmp_path, limit=4)
     task = data.load("svhn", tmp_path)
     assert [len(task.train), len(task.dev), len(task.test)] == [4, 3, 4]
-    assert data.check("svhn", cache) == [
+    assert check.check("svhn", cache) == [
         "limited to 4 images a split: no numbers of the whole dataset",
         "svhn has 30 train images where 73,257 are expected",
     ]
@@ -892,8 +893,8 @@ def test_fetch_unpacks_and_prepare_reads(made, tmp_path, monkeypatch, server):
     whole = tarred(folder, "stl10_binary")
     served(monkeypatch, server, "stl10", whole)
     raw = tmp_path / "raw"
-    assert data.fetch("stl10", raw) == [raw / "stl10_binary"]
-    assert data.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
+    assert fetch.fetch("stl10", raw) == [raw / "stl10_binary"]
+    assert fetch.fetch("stl10", raw) == [raw / "stl10_binary"] and len(server.asked) == 1, (
         "brought once"
     )
     prepared("stl10", raw, tmp_path)
@@ -911,13 +912,13 @@ def test_fetch_goes_on_after_a_cut(made, tmp_path, monkeypatch, server):
     with one_line(
         "cut after 1,000 of", "goes on from there", file.url, str(tmp_path / "raw" / file.path)
     ):
-        data.fetch("eurosat", tmp_path / "raw")
+        fetch.fetch("eurosat", tmp_path / "raw")
     assert part.read_bytes() == whole[:1000]
     server.cut = None
-    data.fetch("eurosat", tmp_path / "raw")
+    fetch.fetch("eurosat", tmp_path / "raw")
     assert server.asked == [None, "bytes=1000-"] and not part.exists()
     assert (tmp_path / "raw" / file.path).read_bytes() == whole
-    assert len(data.listing("eurosat", tmp_path / "raw").train) == 80
+    assert len(papers.listing("eurosat", tmp_path / "raw").train) == 80
 
 
 def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeypatch, server):
@@ -925,9 +926,9 @@ def test_one_call_outlives_several_cuts_and_a_whole_part(made, tmp_path, monkeyp
     whole = noise("file", shape=(3000,)).tobytes()
     file = served(monkeypatch, server, "mnist", whole)
     server.cut = 1000
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole and len(server.asked) == 3
+    assert fetch.fetch("mnist", tmp_path)[0].read_bytes() == whole and len(server.asked) == 3
     (tmp_path / file.path).rename(tmp_path / f"{file.path}.part")
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole, "a part that is whole already"
+    assert fetch.fetch("mnist", tmp_path)[0].read_bytes() == whole, "a part that is whole already"
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
@@ -937,13 +938,13 @@ def test_a_server_that_cannot_go_on_starts_again(tmp_path, monkeypatch, server):
     part = tmp_path / f"{file.path}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"old")
-    assert data.fetch("mnist", tmp_path)[0].read_bytes() == whole
+    assert fetch.fetch("mnist", tmp_path)[0].read_bytes() == whole
 
 
 def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
     file = served(monkeypatch, server, "stl10", b"something else", digest="0" * 32)
     with one_line("has the hash", "not 000", "delete it", file.url):
-        data.fetch("stl10", tmp_path)
+        fetch.fetch("stl10", tmp_path)
     with one_line("has the hash"):
         prepared("stl10", tmp_path, tmp_path)
     served(
@@ -954,7 +955,7 @@ def test_a_wrong_hash_is_refused(made, tmp_path, monkeypatch, server):
         digest=hashlib.sha256(b"something else").hexdigest(),
     )
     with one_line("does not unpack", "partial or no archive"):
-        data.fetch("stl10", tmp_path)
+        fetch.fetch("stl10", tmp_path)
 
 
 def test_offline_missing_and_by_hand(tmp_path, monkeypatch, server):
@@ -964,15 +965,15 @@ def test_offline_missing_and_by_hand(tmp_path, monkeypatch, server):
         "put it at",
         str(tmp_path / "stl10_binary.tar.gz"),
     ):
-        data.fetch("stl10", tmp_path)
+        fetch.fetch("stl10", tmp_path)
     served(monkeypatch, server, "stl10", b"", url=f"{server.url}/nothing")
     with one_line("404", "Not Found", "bring the file yourself"):
-        data.fetch("stl10", tmp_path)
+        fetch.fetch("stl10", tmp_path)
     with one_line("cannot be fetched by itself", "kaggle.com", "imagenet100.zip"):
-        data.fetch("imagenet100", tmp_path)
+        fetch.fetch("imagenet100", tmp_path)
     served(monkeypatch, server, "stl10", b"", url="file:///etc/passwd")
     with one_line("no web address"):
-        data.fetch("stl10", tmp_path)
+        fetch.fetch("stl10", tmp_path)
 
 
 def test_an_archive_put_there_by_hand_is_unpacked_by_prepare(made, tmp_path):
@@ -982,17 +983,17 @@ def test_an_archive_put_there_by_hand_is_unpacked_by_prepare(made, tmp_path):
     (raw / "imagenet100.zip").write_bytes(zipped(folder / "imagenet100", "."))
     prepared("imagenet100", tmp_path / "raw", tmp_path)
     assert len(data.load("imagenet100", tmp_path).test) == 100
-    assert len(data.fetch("imagenet100", tmp_path / "raw")) == 1, "nothing left to bring"
+    assert len(fetch.fetch("imagenet100", tmp_path / "raw")) == 1, "nothing left to bring"
 
 
 def test_a_half_unpacked_archive_is_unpacked_again(made, tmp_path, monkeypatch, server):
     folder, _ = made("stl10")
     served(monkeypatch, server, "stl10", tarred(folder, "stl10_binary"))
     raw = tmp_path / "raw"
-    data.fetch("stl10", raw)
+    fetch.fetch("stl10", raw)
     (raw / ".stl10_binary.tar.gz.unpacked").unlink()
     (raw / "stl10_binary/test_X.bin").unlink()
-    assert len(data.listing("stl10", raw).test) == 10
+    assert len(papers.listing("stl10", raw).test) == 10
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
@@ -1012,7 +1013,7 @@ def test_archives_that_leave_their_folder_are_refused(kind, where, tmp_path, mon
             archive.writestr(where, "evil")
     served(monkeypatch, server, "stl10", out.getvalue())
     with one_line("holds the path", "refused"):
-        data.fetch("stl10", tmp_path / "raw")
+        fetch.fetch("stl10", tmp_path / "raw")
     assert not (tmp_path / "escaped").exists() and not os.path.exists("/tmp/bvlib-escaped")
 
 
@@ -1020,16 +1021,16 @@ def test_another_archive_with_a_right_name(tmp_path, monkeypatch, server):
     text(tmp_path / "other/readme.txt", ["hello"])
     served(monkeypatch, server, "stl10", tarred(tmp_path, "other"))
     with one_line("unpacks to something else", "stl10_binary"):
-        data.fetch("stl10", tmp_path / "raw")
+        fetch.fetch("stl10", tmp_path / "raw")
 
 
 # The table
 
 
 def test_every_entry_is_complete():
-    listed = data.describe().set_index("name")
+    listed = table.describe().set_index("name")
     assert (
-        set(listed.index) == set(globals()) & set(table.ROWS) == set(data.READERS)
+        set(listed.index) == set(globals()) & set(table.ROWS) == set(papers.READERS)
         and len(listed) == 14
     )
     for name, row in table.ROWS.items():
@@ -1042,7 +1043,7 @@ def test_every_entry_is_complete():
             and row.names
             and row.files
         )
-        assert all(prompt.count("{}") == 1 for prompt in data.prompts(name))
+        assert all(prompt.count("{}") == 1 for prompt in table.prompts(name))
         for file in row.files:
             assert (
                 (file.url or file.page)

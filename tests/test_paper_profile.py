@@ -29,6 +29,7 @@ from bvlib.run import notebooks, settings, store
 from bvlib.run.lab import Lab
 from bvlib.worlds import bases, clip
 from bvlib.worlds.papers import data
+from bvmake.datasets import papers
 
 LIMIT = 40  # images a split in the caches
 SMALL = {
@@ -65,7 +66,7 @@ def study(root, monkeypatch, names, base, off, **changes):
         raw = root / "raw" / name
         raw.mkdir(parents=True)
         getattr(archives, name)(raw)
-        data.prepare(name, raw, root / "data" / "paper", limit=LIMIT)
+        papers.prepare(name, raw, root / "data" / "paper", limit=LIMIT)
     p = settings.load("paper")
     p |= {
         **SMALL,

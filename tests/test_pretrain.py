@@ -12,11 +12,12 @@ from PIL import Image
 
 from bvlib.core.encoder import Encoder, text_features
 from bvlib.core.errors import BvError, MissingData
-from bvlib.worlds import bases, pretrain, tasks, toy
-from bvlib.worlds.pretrain import augment, captions, pictures
-from bvlib.worlds.pretrain.batches import Batch, Batches
-from bvlib.worlds.pretrain.recipe import SETS as SETS_KNOWN
-from bvlib.worlds.pretrain.training import contrastive_loss, naming_loss
+from bvlib.worlds import bases, tasks, toy
+from bvlib.worlds.table import SETS as SETS_KNOWN
+from bvmake import pretrain
+from bvmake.pretrain import augment, captions, pictures
+from bvmake.pretrain.batches import Batch, Batches
+from bvmake.pretrain.training import contrastive_loss, naming_loss
 
 RECIPE = pretrain.RECIPES["smoke"]
 SETS = {"caltech101": 0.3, "emoji": 0.1, "omniglot": 0.1}

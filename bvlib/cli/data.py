@@ -29,10 +29,11 @@ def data_list(paper: bool) -> None:
     if not paper:
         click.echo(images.table().to_string(index=False))
         return
-    from bvlib.worlds.papers import data
+    from bvlib.worlds.papers.data import folder
+    from bvlib.worlds.papers.table import describe
 
-    table = data.describe()
-    cards = [data.folder() / name / "card.json" for name in table.name]
+    table = describe()
+    cards = [folder() / name / "card.json" for name in table.name]
     here = ["prepared" if card.is_file() else "" for card in cards]
     table.insert(table.columns.get_loc("licence"), "here", here)
     click.echo(table.to_string(index=False))
@@ -45,9 +46,9 @@ def data_fetch(name: str, folder: Path | None) -> None:
     """Download and unpack the papers' dataset NAME; a download that was cut goes on where it
     was."""
     from bvlib.worlds import images
-    from bvlib.worlds.papers import data
+    from bvmake.datasets.fetch import fetch
 
-    for path in data.fetch(name, folder or images.data_folder() / "raw"):
+    for path in fetch(name, folder or images.data_folder() / "raw"):
         click.echo(f"there: {path}")
     click.echo(f"next: bv data prepare {name} --paper{f' --from {folder}' if folder else ''}")
 
@@ -80,17 +81,19 @@ def data_prepare(
     if replace and paper:
         raise BvError("--replace goes without --paper: remove the prepared folder to make it anew")
     if not paper:
-        from bvlib.worlds.prepare import prepare
+        from bvmake.datasets.prepare import prepare
 
         prepare(name, source=source, torchvision=torchvision, replace=replace)
         return
     from bvlib.worlds import images
-    from bvlib.worlds.papers import data
+    from bvlib.worlds.papers.check import check
+    from bvlib.worlds.papers.data import folder
+    from bvmake.datasets import papers
 
     source = source or images.data_folder() / "raw"
-    cache = data.prepare(name, source, data.folder(), **how)
+    cache = papers.prepare(name, source, folder(), **how)
     click.echo(f"wrote {cache}")
-    for remark in data.check(name, cache):
+    for remark in check(name, cache):
         click.echo(f"note: {remark}")
 
 
@@ -117,11 +120,12 @@ def data_look(name: str, out: Path | None) -> None:
 def data_check(name: str, paper: bool, pixels: bool) -> None:
     """Whether the prepared papers' dataset NAME may be reported on: counts, labels, no train image
     in test."""
-    from bvlib.worlds.papers import data
+    from bvlib.worlds.papers.check import check
+    from bvlib.worlds.papers.data import folder
 
     if not paper:
         told = "only the papers' datasets need a check (the others get it when read)"
         raise BvError(f"{told}: bv data check {name} --paper")
-    for remark in data.check(name, data.folder(), pixels):
+    for remark in check(name, folder(), pixels):
         click.echo(f"note: {remark}")
     click.echo(f"{name} is as it should be")

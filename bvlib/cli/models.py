@@ -86,7 +86,7 @@ def import_(
 def admit(profile: str, base: str | None, seed: int | None, freeze: bool) -> None:
     """Check whether a base is fit for the study, on clean quantities and its own sensitivity;
     optionally freeze it."""
-    from bvlib.report import admission
+    from bvmake import admission
 
     if freeze and (base or seed is not None):
         mend = "leave out --base and --seed"
@@ -102,6 +102,6 @@ def admit(profile: str, base: str | None, seed: int | None, freeze: bool) -> Non
 @path_option("--out", help="the .safetensors file to write")
 def pretrain(profile: str, seed: int, out: Path | None) -> None:
     """Train a base from nothing; a training that was stopped goes on where it was."""
-    from bvlib.worlds import pretrain as training
+    from bvmake import pretrain as training
 
     click.echo(f"wrote {training.main(profile, seed=seed, out=out, say=click.echo)}")

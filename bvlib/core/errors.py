@@ -1,7 +1,9 @@
 """Errors that say in one line what is wrong and how to mend it."""
 
 import difflib
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BvError(Exception):
@@ -43,3 +45,29 @@ def check_choice(kind: str, value: str, known: Iterable[str]) -> None:
     """Raise the error of :func:`unknown` for a value that is none of those that are known."""
     if value not in (known := list(known)):
         raise unknown(kind, value, known)
+
+
+@contextmanager
+def told_as(what: str | BvError, *kinds: type[Exception], mend: str = "") -> Iterator[None]:
+    """Raise a BvError in place of any exception, or of those of the named kinds only.
+
+    ``what`` is that error, or what failed in words: the reason and ``mend`` follow.
+
+    >>> with told_as("no list", KeyError, mend="give one"):
+    ...     {}["list"]
+    Traceback (most recent call last):
+    bvlib.core.errors.BvError: no list ('list'): give one
+    """
+    try:
+        yield
+    except Exception as cause:
+        if kinds and not isinstance(cause, kinds):
+            raise
+        told = f"{what} ({reason(cause)}): {mend}"
+        raise (what if isinstance(what, BvError) else BvError(told)) from None
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library or of the system says, in one line that is not too long."""
+    text = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300)
+    return text or type(error).__name__

@@ -9,7 +9,9 @@ from bvlib.files.safe import read_json_if
 from bvlib.study.figures import picture_of
 
 # What a card may name as the function that draws its figure.
-DRAWINGS = re.compile(r"(study\.figures(_\w+)?|report\.(overview|admission_page))\.[a-z]\w*")
+DRAWINGS = re.compile(
+    r"(study\.figures(_\w+)?|report\.overview)\.[a-z]\w*|bvmake\.admission\.page\.draw"
+)
 
 
 def redraw(card: Path) -> Path | None:
@@ -22,5 +24,6 @@ def redraw(card: Path) -> Path | None:
     if not DRAWINGS.fullmatch(drawn["by"]):
         raise BvError(f"{card} is drawn by {drawn['by']!r}, which draws no figure of bvlib")
     module, _, name = drawn["by"].rpartition(".")
-    draw = getattr(import_module(f"bvlib.{module}"), name)
+    module = module if module.startswith("bvmake.") else f"bvlib.{module}"
+    draw = getattr(import_module(module), name)
     return picture_of(card.with_suffix(".csv"), draw, drawn["given"])

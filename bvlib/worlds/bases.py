@@ -10,11 +10,10 @@ import torch
 from bvlib.core import _torchvision  # noqa: F401  (must come before open_clip)
 from bvlib.core.device import default_device
 from bvlib.core.encoder import MEAN, STD, Encoder
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, reason, told_as, unknown
 from bvlib.files.safe import read_yaml
 from bvlib.files.weights import check_matches, load_weights
 from bvlib.worlds import WEIGHTS
-from bvlib.worlds.source import reason, told_as
 
 # isort: split
 

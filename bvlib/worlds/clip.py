@@ -20,12 +20,11 @@ import torch
 
 from bvlib.core.device import default_device
 from bvlib.core.encoder import Encoder
-from bvlib.core.errors import BadCheckpoint, BvError, unknown
+from bvlib.core.errors import BadCheckpoint, BvError, reason, told_as, unknown
 from bvlib.core.rng import derive
 from bvlib.files.weights import digest, load_weights, save_weights
 from bvlib.worlds import bases
 from bvlib.worlds.bases import open_clip
-from bvlib.worlds.source import reason, told_as
 
 PLACES = ("hf-hub:", "local-dir:")  # names that bring their own config and weights
 

@@ -1,5 +1,5 @@
 """Real image sets as prepared files: one `.npz` a set, read, checked and listed here, made by
-bvlib.worlds.prepare.
+bvmake.datasets.prepare.
 
 A prepared file holds plain arrays only: `train_images` and `test_images` uint8 N x H x W x 3 or N
 x H x W, `train_labels` and `test_labels` int64, `classnames` unicode. A large set may keep its
@@ -9,6 +9,7 @@ offsets[i]:offsets[i+1]). The files lie in the folder that the environment varia
 names, else in the repository's `data/`.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -24,9 +25,8 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData, check_choice
+from bvlib.core.errors import BvError, MissingData, check_choice, told_as
 from bvlib.files.safe import file_sha256, read_yaml
-from bvlib.worlds.source import image_hash, outside, told_as, unfit
 from bvlib.worlds.table import GENERIC_TEMPLATES, DatasetInfo, read_table
 
 __all__ = ["DATASETS", "GENERIC_TEMPLATES", "DatasetInfo", "load", "names", "table"]
@@ -215,3 +215,27 @@ def _to_rgb(images: np.ndarray, background: int) -> np.ndarray:
     pad = [(0, 0), *((r // 2, r - r // 2) for r in room), *[(0, 0)] * (images.ndim - 3)]
     images = np.pad(images, pad, constant_values=background) if any(room) else images
     return images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)
+
+
+def image_hash(image: np.ndarray) -> bytes:
+    """16 bytes that tell images apart: equal pixels, equal hash."""
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+def unfit(images: np.ndarray, labels: np.ndarray) -> str:
+    """Why these are no images (N, H, W) or (N, H, W, 3) uint8 with labels (N,), in words; "" when
+    they are."""
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+        kind = f"{images.dtype} {images.shape}"
+        return f"images are {kind}, not uint8 N x H x W or N x H x W x 3"
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels):
+        kind = f"{labels.dtype} {labels.shape}"
+        return f"labels are {kind}: {len(images)} images and {len(labels)} labels"
+    return ""
+
+
+def outside(labels: np.ndarray, classes: int) -> str:
+    """Which labels (N,) are no class, in words; "" when all are."""
+    if not len(labels) or (labels.min() >= 0 and labels.max() < classes):
+        return ""
+    return f"labels reach from {labels.min()} to {labels.max()}, outside 0..{classes - 1}"

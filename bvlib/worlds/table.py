@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bvlib.files.safe import read_yaml
 
@@ -114,3 +115,7 @@ def _tidy(name: str) -> str:
     text = " ".join(re.sub(r"[_()]", " ", name).split())
     match = re.fullmatch(r"(.+?)[ /]+character0*(\d+)", text)
     return f"{match[1]} letter {match[2]}" if match else text
+
+
+# {set of pictures: what it is} of those that bases are trained on, and that are no task.
+SETS: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("sets.yaml"))

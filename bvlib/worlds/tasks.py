@@ -19,7 +19,7 @@ import torch
 from bvlib.core.errors import BvError, check_choice, unknown
 from bvlib.core.rng import generator, numpy_rng
 from bvlib.worlds import images, toy
-from bvlib.worlds.pretrain.recipe import SETS
+from bvlib.worlds.table import SETS
 
 log = logging.getLogger("bvlib")
 

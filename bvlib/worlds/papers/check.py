@@ -1,17 +1,18 @@
-"""Whether a source, or a cache made of it, is what the table of the papers' datasets says."""
+"""Whether a cache is what its card and the table of the papers' datasets say."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bvlib.core.errors import BvError, MissingData
+from bvlib.core.errors import BvError, MissingData, told_as
 from bvlib.files.safe import file_sha256, read_json
+from bvlib.worlds.images import image_hash, outside
 from bvlib.worlds.papers.table import row
-from bvlib.worlds.papers.write import PARTS, SPLITS
-from bvlib.worlds.source import Listing, image_hash, outside, told_as
 from bvlib.worlds.table import DatasetInfo
 
+SPLITS = ("train", "dev", "test")
+PARTS = ("images", "labels", "hashes", "rows")  # a file of each for each split
 CARD = [
     "name",
     "size",
@@ -63,7 +64,7 @@ def check(name: str, cache: str | Path, pixels: bool = False) -> list[str]:
     cache, card = find_cache(name, cache)
     classes = len(card["classnames"])
     if card["limit"] is None:
-        _expect_counts(row(name), card["source_counts"], classes, strict=True)
+        expect_counts(row(name), card["source_counts"], classes, strict=True)
     parts = {part: [_array(cache, card, part, kind) for kind in PARTS] for part in SPLITS}
     place = {bytes(mark): i for i, mark in enumerate(parts["test"][PARTS.index("hashes")])}
     for part, (images, labels, hashes, _) in parts.items():
@@ -97,28 +98,11 @@ def _array(cache: Path, card: dict[str, Any], part: str, kind: str) -> np.ndarra
     return array
 
 
-def expect(one: DatasetInfo, source: Listing, strict: bool) -> list[str]:
-    """Raise BvError when the source is not what the table says.
-
-    Without ``strict``, other counts than those of the table are said in words instead.
-    """
-    classes, mend = len(source.classnames), "delete it and fetch it again"
-    for part, items in source.splits().items():
-        wrong = f"{part} {told}" if (told := outside(items.labels, classes)) else ""
-        lone = sorted(set(range(classes)) - set(items.labels.tolist()))
-        if not len(items):
-            wrong = f"no {part} images"
-        elif strict and not wrong and lone and part != "dev":
-            first = f"first: {source.classnames[lone[0]]!r}"
-            wrong = f"no {part} image of {len(lone)} of {classes} classes ({first})"
-        if wrong:
-            raise BvError(f"{one.name}: {wrong}: a partial or another archive; {mend}")
-    return _expect_counts(one, source.counts(), classes, strict)
-
-
-def _expect_counts(
+def expect_counts(
     one: DatasetInfo, counts: dict[str, int], classes: int, strict: bool
 ) -> list[str]:
+    """Raise BvError when counts are not those of the table; without ``strict`` they are said in
+    words instead."""
     wanted = {"classes": one.classes, "train": one.train, "test": one.test}
     wanted |= {"dev": one.dev} if one.dev else {}
     found, notes = {"classes": classes} | counts, []

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from bvlib.worlds.source import ANEW, broken, told_as
+from bvlib.core.errors import told_as
+from bvmake.datasets.source import ANEW, broken
 
 _empty_array = np.empty(0).__reduce__()[0]  # numpy's, which pickles name by its place
 _PLAIN = {

@@ -1,6 +1,6 @@
 """Readers of the papers' datasets, each in the layout that its archive has on disk.
 
-A reader takes the reader's folder and gives a :class:`~bvlib.worlds.source.Listing`. Images
+A reader takes the reader's folder and gives a :class:`~bvmake.datasets.source.Listing`. Images
 in files are in the order of the papers' code (by class, then by file name, both as plain text), so
 that its seeded dev split is found again.
 """
@@ -13,19 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bvlib.core.errors import told_as
 from bvlib.core.rng import numpy_rng
-from bvlib.worlds.papers.formats import idx, lines_of, mat, matched, plain_pickle
 from bvlib.worlds.papers.table import row
-from bvlib.worlds.source import (
-    Items,
-    Listing,
-    arrays,
-    broken,
-    class_folders,
-    find,
-    labelled,
-    told_as,
-)
+from bvmake.datasets.formats import idx, lines_of, mat, matched, plain_pickle
+from bvmake.datasets.source import Items, Listing, arrays, broken, class_folders, find, labelled
 
 DIGITS = list("0123456789")
 

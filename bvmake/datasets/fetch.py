@@ -14,10 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from bvlib.core.errors import BvError, MissingData
+from bvlib.core.errors import BvError, MissingData, reason, told_as
 from bvlib.files.safe import locked, writing
 from bvlib.worlds.papers.table import row
-from bvlib.worlds.source import reason, told_as
 from bvlib.worlds.table import File
 
 TIMEOUT = 60  # seconds without an answer

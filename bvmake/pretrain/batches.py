@@ -13,11 +13,11 @@ import torch
 
 from bvlib.core.rng import derive
 from bvlib.worlds import toy
-from bvlib.worlds.pretrain import augment, captions
-from bvlib.worlds.pretrain.augment import Dice
-from bvlib.worlds.pretrain.pictures import VARIANTS, Pictures, captions_of, named
-from bvlib.worlds.pretrain.pools import Pool, as_planes
-from bvlib.worlds.pretrain.recipe import Recipe
+from bvmake.pretrain import augment, captions
+from bvmake.pretrain.augment import Dice
+from bvmake.pretrain.pictures import VARIANTS, Pictures, captions_of, named
+from bvmake.pretrain.pools import Pool, as_planes
+from bvmake.pretrain.recipe import Recipe
 
 CROWDED = (0.15, 0.5)  # of the scenes, in the first stage and in the second
 STICKERS = (4, 5, 6, 7, 8, 9, 10, 11)  # px

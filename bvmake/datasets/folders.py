@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from bvlib.core.errors import BvError, MissingData
-from bvlib.worlds.source import SUFFIXES, class_folders, hidden, open_image
+from bvmake.datasets.source import SUFFIXES, class_folders, hidden, open_image
 
 Items = Iterable[tuple[Image.Image, int]]
 TRAIN = ("train", "training", "final_training")  # names of split folders, in any case

@@ -10,8 +10,8 @@ import torch
 
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds import toy
-from bvlib.worlds.pretrain import captions
-from bvlib.worlds.pretrain.augment import Dice
+from bvmake.pretrain import captions
+from bvmake.pretrain.augment import Dice
 
 CHUNK = 2000  # pictures of one sub-seed
 

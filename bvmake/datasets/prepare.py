@@ -14,14 +14,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from bvlib.core.errors import BvError, unknown
+from bvlib.core.errors import BvError, told_as, unknown
 from bvlib.files.safe import file_sha256, write_text
-from bvlib.worlds import folders, toy
-from bvlib.worlds.folders import Items
-from bvlib.worlds.images import DATASETS, SIDE, data_folder, read_words
-from bvlib.worlds.source import image_hash, save_arrays, told_as
+from bvlib.worlds import toy
+from bvlib.worlds.images import DATASETS, SIDE, data_folder, image_hash, read_words
 from bvlib.worlds.table import DatasetInfo, loose
 from bvlib.worlds.tasks import HANDWRITTEN
+from bvmake.datasets import folders
+from bvmake.datasets.folders import Items
+from bvmake.datasets.source import save_arrays
 
 WORDS = "words.yaml"
 LANCZOS = Image.Resampling.LANCZOS

@@ -12,10 +12,9 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from bvlib.worlds.source import Items, image_hash, save_arrays
+from bvlib.worlds.images import image_hash
+from bvmake.datasets.source import Items, save_arrays
 
-SPLITS = ("train", "dev", "test")
-PARTS = ("images", "labels", "hashes", "rows")
 CHUNK = 256  # images between two marks of how far a split is written
 THREADS = 8  # images decoded at once, at most
 

@@ -7,9 +7,9 @@ from typing import Any
 from bvlib.core.errors import BvError, check_choice
 from bvlib.files.safe import read_yaml
 from bvlib.worlds import bases
+from bvlib.worlds.table import SETS
 
 HERE = Path(__file__).parent
-SETS: dict[str, dict[str, Any]] = read_yaml(HERE / "sets.yaml")
 
 
 @dataclass(frozen=True)

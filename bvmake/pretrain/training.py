@@ -24,10 +24,10 @@ from bvlib.core.tower import pooled
 from bvlib.core.training import warmup_cosine
 from bvlib.files.weights import load_weights, save_weights
 from bvlib.worlds import bases, toy
-from bvlib.worlds.pretrain import captions
-from bvlib.worlds.pretrain.batches import Batch, Batches
-from bvlib.worlds.pretrain.pictures import Pictures, read
-from bvlib.worlds.pretrain.recipe import Recipe
+from bvmake.pretrain import captions
+from bvmake.pretrain.batches import Batch, Batches
+from bvmake.pretrain.pictures import Pictures, read
+from bvmake.pretrain.recipe import Recipe
 
 Say = Callable[[str], Any]
 SHOWN = 20  # points of the curve

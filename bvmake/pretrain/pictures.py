@@ -15,7 +15,7 @@ from bvlib.core.errors import MissingData
 from bvlib.core.rng import numpy_rng
 from bvlib.files.safe import file_sha256
 from bvlib.worlds import images
-from bvlib.worlds.pretrain.recipe import SETS
+from bvlib.worlds.table import SETS
 from bvlib.worlds.words import KIND_WORDS
 
 STARTS = {  # how captions begin; an empty article lets the name speak for itself

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bvlib.core.errors import BvError, MissingData
+from bvlib.core.errors import BvError, MissingData, told_as
 from bvlib.files.safe import write_whole
+from bvlib.worlds.images import unfit
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp")
 SUFFIXES += (".webp", ".gif", ".tif", ".tiff")
@@ -22,65 +21,9 @@ LEFT_BEHIND = ("__MACOSX", "__pycache__", "lost+found", "System Volume Informati
 ANEW = "the archive is another one, partial or damaged: delete it and fetch it again"
 
 
-# Errors in one line
-
-
 def broken(path: Path, why: str, mend: str = ANEW) -> BvError:
     """The error for a file that is not what it should be. It is returned, not raised."""
     return BvError(f"{path}: {why}; {mend}")
-
-
-@contextmanager
-def told_as(what: str | BvError, *kinds: type[Exception], mend: str = "") -> Iterator[None]:
-    """Raise a BvError in place of any exception, or of those of the named kinds only.
-
-    ``what`` is that error, or what failed in words: the reason and ``mend`` follow.
-
-    >>> with told_as("no list", KeyError, mend="give one"):
-    ...     {}["list"]
-    Traceback (most recent call last):
-    bvlib.core.errors.BvError: no list ('list'): give one
-    """
-    try:
-        yield
-    except Exception as cause:
-        if kinds and not isinstance(cause, kinds):
-            raise
-        told = f"{what} ({reason(cause)}): {mend}"
-        raise (what if isinstance(what, BvError) else BvError(told)) from None
-
-
-def reason(error: Exception) -> str:
-    """What an error of a library or of the system says, in one line that is not too long."""
-    text = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300)
-    return text or type(error).__name__
-
-
-# Arrays
-
-
-def image_hash(image: np.ndarray) -> bytes:
-    """16 bytes that tell images apart: equal pixels, equal hash."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
-def unfit(images: np.ndarray, labels: np.ndarray) -> str:
-    """Why these are no images (N, H, W) or (N, H, W, 3) uint8 with labels (N,), in words; "" when
-    they are."""
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        kind = f"{images.dtype} {images.shape}"
-        return f"images are {kind}, not uint8 N x H x W or N x H x W x 3"
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels):
-        kind = f"{labels.dtype} {labels.shape}"
-        return f"labels are {kind}: {len(images)} images and {len(labels)} labels"
-    return ""
-
-
-def outside(labels: np.ndarray, classes: int) -> str:
-    """Which labels (N,) are no class, in words; "" when all are."""
-    if not len(labels) or (labels.min() >= 0 and labels.max() < classes):
-        return ""
-    return f"labels reach from {labels.min()} to {labels.max()}, outside 0..{classes - 1}"
 
 
 def save_arrays(save: Callable, path: Path, *array: np.ndarray, **arrays: np.ndarray) -> None:

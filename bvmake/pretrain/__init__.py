@@ -18,8 +18,8 @@ from bvlib.core.encoder import MEAN, STD
 from bvlib.core.errors import check_choice
 from bvlib.files.weights import save_weights
 from bvlib.worlds import bases
-from bvlib.worlds.pretrain.recipe import RECIPES, Recipe
-from bvlib.worlds.pretrain.training import train, zero_shot
+from bvmake.pretrain.recipe import RECIPES, Recipe
+from bvmake.pretrain.training import train, zero_shot
 
 __all__ = ["RECIPES", "Recipe", "main", "train", "zero_shot"]
 

@@ -43,10 +43,10 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     if seed < 100:
         mend = "0 to 99 are for reporting"
         raise BvError(f"admission is for development seeds (100 or more), not {seed}: {mend}")
-    from bvlib.report.admission_measures import measure
-    from bvlib.report.admission_page import draw, page
     from bvlib.run.lab import Lab
     from bvlib.study import figures
+    from bvmake.admission.measures import measure
+    from bvmake.admission.page import draw, page
 
     folder = home(profile, base, seed)
     out = folder / _entry(profile, base)
