@@ -44,8 +44,25 @@ def test_01_says_what_dies(merged, words):
     values = {"ASR badnets, alone": 99, "ASR badnets, merged": merged, "CA minus BA": 0.1}
     for row in (", merged", ", merged by TIES", " trigger, clean merge", " trigger, base"):
         values[f"ASR {ON}{row}"] = 70
-    said = told("01_badmerging", values | {f"ASR {ON} trigger, clean merge by TIES": 60})
+    values[f"ASR {ON} trigger, clean merge by TIES"] = 60
+    said = told("01_badmerging", values)
     assert words in said and f"and {merged} % after it" in said and "60.0 %" in said
+    assert "optimised patch" not in said  # another attack than the one that the parts are of
+
+
+@pytest.mark.parametrize("low, words", [(0.1, "So the loss adds to the patch"),
+                                        (0.0, "So the patch does it")])  # fmt: skip
+def test_01_says_which_part_does_it(low, words):
+    values = {"ASR badnets, alone": 99, "ASR badnets, merged": 3, "CA minus BA": 0.1}
+    for row in (", merged", ", merged by TIES", " trigger, clean merge", " trigger, base"):
+        values[f"ASR {ON}{row}"] = 70
+    values[f"ASR {ON} trigger, clean merge by TIES"] = 60
+    values |= {"ASR universal-only, merged": 69, "ASR interpolation-only, merged": 5}
+    n = numbers(**values)
+    n.headline[f"merged ASR, {ON} minus universal-only"] = {
+        "value": 1, "low": low, "high": 2, "unit": "points"
+    }  # fmt: skip
+    assert words in text("01_badmerging", n, {})
 
 
 def transfer(seed, place, other, task):
@@ -68,13 +85,15 @@ def test_02_says_whether_the_order_holds(found, holds):
 @pytest.mark.parametrize("ours, total", [(61, 91), (60, 90), (59, 89)])
 def test_03_says_what_an_sbv_gains(ours, total):
     values = {"ASR clean merge (zero line)": 17, "ASR SBV by sum, as it is": total}
+    values["λ_BV of the primary comparison"] = 0.7
     values["ASR of one BV scaled to the norm of that sum"] = 90
     for how in ("as they are", "at equal norm"):
         values[f"ASR one BV, merged, {how}"] = 60
         values[f"ASR sign-consistent, merged, {how}"] = ours
     said = told("03_sbv", values)
-    assert said.count("the merged one is ahead") == (2 if ours > 60 else 0)
-    assert said.count("merging brings nothing") == (0 if ours > 60 else 2)
+    assert said.count("merging brings 1.0 points") == (2 if ours > 60 else 0)
+    assert said.count("merging costs 1.0 points") == (2 if ours == 59 else 0)
+    assert said.startswith("At λ_BV = 0.7: as they are, one vector reaches 60.0 %")
     assert ("gains more than length" in said) == (total > 90)
     assert ("all that the sum gains is length" in said) == (total <= 90)
 
@@ -92,20 +111,33 @@ def test_04_says_how_much_was_there(share, mean, words):
 
 
 @pytest.mark.parametrize(
-    "after, word", [(38.9, "lowers"), (39.1, "hardly moves"), (41.1, "raises")]
+    "after, placebo, word, so",
+    [
+        (38.9, 39.9, "lowers", "So it is the direction"),
+        (38.9, 38.8, "lowers", "So no drop here"),
+        (39.1, 39.9, "hardly moves", "So no drop here"),
+        (41.1, 42.0, "raises", "So no drop here"),
+    ],
 )
-def test_05_says_what_the_defence_does(after, word):
+def test_05_says_what_the_defence_does(after, placebo, word, so):
     values = {"ASR badnets before IBVS": 40, "ASR badnets after IBVS": after}
     values |= {"zero line of badnets (clean merge, same trigger)": 3}
-    values |= {"clean accuracy cost of IBVS": 0.5, f"ASR drop {ON}, oracle": 56}
+    values |= {"ASR badnets after the best placebo": placebo, "clean accuracy cost of IBVS": 0.5}
+    values |= {f"ASR drop {ON}, oracle": 56, "clean accuracy cost of that placebo": 1.5}
     said = told("05", values)
-    assert f"IBVS {word} badnets: from 40.0 to {after} % (clean merge 3.0)." in said
+    assert f"IBVS {word} badnets: from 40.0 to {after} % (clean merge 3.0; the best" in said
+    assert f"leaves {placebo:.1f}). {so}" in said and "and that placebo 1.5 %" in said
+    two = {name.replace("badnets", "sbv"): value for name, value in values.items()}
+    two |= values | {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
+    both = "So it is the direction" if placebo == 39.9 and after == 38.9 else "Where it leaves less"
+    assert both in told("05", two)
 
 
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():
     lines = sides({"badnets_merged_asr": 29.9, "badmerging_minus_badnets": -1.0, "unknown": 3.0})
-    assert "single model)): here 29.9 %, on the side that the claim says." in lines[0]
-    assert "here -1.0 points, on the **other** side." in lines[1] and ".*" not in lines[1]
+    assert "single model)). ASR of BadNets after" in lines[0] and ".*" not in lines[1]
+    assert lines[0].endswith("here 29.9 %; the claim asks for less than 30: yes.")
+    assert lines[1].endswith("here -1.0 points; the claim asks for more than 0: **no**.")
     assert "gives no verdict" in lines[-1] and len(lines) == 4
-    assert "(a test of ours): here 1.0 points" in sides({"sbv_ba_cost": 1.0})[0]
+    assert "(a test of ours). " in sides({"sbv_ba_cost": 1.0})[0]
     assert sides({"badnets_merged_asr": None}) == []

@@ -40,6 +40,25 @@ def test_a_long_table_shows_twelve_rows_and_where_the_others_are():
     assert ">data</a>" in shown.table(long.head(3), "", "tables/short.csv").data
 
 
+def test_a_view_is_shown_and_the_file_has_all():
+    long = pd.DataFrame({"n": range(5), "of": "abcde"})
+    page = shown.table(long, "", "tables/long.csv", long[["of"]].head(2)).data
+    assert page.count("<tr>") == 2 and "<th>n</th>" not in page
+    assert '<a href="tables/long.csv">all 5 rows</a>' in page
+    assert ">data</a>" in shown.table(long, "", "tables/long.csv", long[["of"]]).data
+
+
+def test_a_wide_view_has_a_column_for_each_value():
+    rows = [("badnets", "merge", 45.94, 42.7, 49.2), ("badnets", "base", 1.0, NAN, NAN)]
+    rows += [("another", "merge", 3.0, NAN, NAN)]
+    table = pd.DataFrame(rows, columns=["attack", "model", "ASR", "low", "high"])
+    assert shown.wide(table, "attack", "model", "ASR").to_dict("list") == {
+        "attack": ["badnets", "another"],
+        "merge": ["45.9 [42.7, 49.2]", "3.0"],
+        "base": ["1.0", "–"],
+    }
+
+
 def test_a_picture_has_its_caption_as_text(tmp_path, monkeypatch):
     fig, _ = figures.grid()
     png, said = figures.save_picture(fig, tmp_path / "a.png"), []

@@ -8,7 +8,7 @@ seed and gives no verdict: `bv report` gives verdicts over several.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bvlib.report.claims import ABOVE, CLAIMS, unit
+from bvlib.report.claims import ABOVE, CLAIMS, MEASURES, unit
 
 
 class Numbers:
@@ -23,6 +23,10 @@ class Numbers:
 
     def __contains__(self, name: str) -> bool:
         return name in self.headline
+
+    def low(self, name: str) -> float:
+        """The lower end of a number's interval over images."""
+        return self.headline[name]["low"]
 
     def __call__(self, name: str) -> str:
         """ "45.9 % [42.7, 49.2]", the interval over images where there is one."""
@@ -49,23 +53,32 @@ def text(notebook: str, numbers: Numbers, measures: Mapping[str, float | None]) 
 
 
 def sides(measures: Mapping[str, float | None]) -> list[str]:
-    """A line for each claim that is tested on one of the measures: the paper's value, ours, and on
-    which side of the test ours lies."""
+    """A line for each claim that is tested on one of the measures: what is measured, our value and
+    the paper's, and on which side of the test ours lies."""
     lines = []
     for claim in CLAIMS:
         value = measures.get(claim.measure)
         if value is None:
             continue
-        agrees = value > claim.bound if claim.kind in ABOVE else value < claim.bound
-        side = "on the side that the claim says" if agrees else "on the **other** side"
+        above = claim.kind in ABOVE
+        agrees = value > claim.bound if above else value < claim.bound
         there = f"on CLIP {claim.expected}"
         if claim.expected == "not published":
             there = "a test of ours"
-        here = f"{value:.1f} {unit(claim.measure)}"
-        lines.append(f"- *{claim.statement.rstrip('.')}* ({there}): here {here}, {side}.")
+        asked = f"the claim asks for {'more' if above else 'less'} than {claim.bound:g}"
+        lines.append(
+            f"- *{claim.statement.rstrip('.')}* ({there}). {_measured(claim.measure)}: here "
+            f"{value:.1f} {unit(claim.measure)}; {asked}: {'yes' if agrees else '**no**'}."
+        )
     if lines:
         lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]
     return lines
+
+
+def _measured(measure: str) -> str:
+    """What a measure is, as the beginning of a sentence."""
+    what = MEASURES[measure].what
+    return what[:1].upper() + what[1:]
 
 
 def tasks(n: Numbers) -> Iterator[str]:
@@ -93,6 +106,14 @@ def badmerging(n: Numbers) -> Iterator[str]:
         yield "So it is *not* diluted to the 30 % that the paper gives as the most."
     yield f"The attack {n.attack} keeps {n(f'{new}, merged')}, and under TIES"
     yield f"{n(f'{new}, merged by TIES')}."
+    gain = f"merged ASR, {n.attack} minus universal-only"
+    if gain in n:
+        yield f"With the optimised patch alone {n('ASR universal-only, merged')} remain, with"
+        yield f"the interpolated loss alone {n('ASR interpolation-only, merged')}."
+        if n.low(gain) > 0:
+            yield f"So the loss adds to the patch: {n(gain)}."
+        else:
+            yield f"So the patch does it; what the loss adds is not above zero: {n(gain)}."
     yield "But a merge without any malicious model obeys the same trigger on"
     yield f"{n(f'{new} trigger, clean merge')}, by TIES on"
     yield f"{n(f'{new} trigger, clean merge by TIES')}, and the untouched base on"
@@ -121,18 +142,23 @@ def vectors(n: Numbers) -> Iterator[str]:
 
 def sbv(n: Numbers) -> Iterator[str]:
     """03: can merging make a backdoor stronger?"""
-    for how, first in (("as they are", "As they are"), ("at equal norm", "At equal length")):
+    yield f"At λ_BV = {n['λ_BV of the primary comparison']:g}:"
+    for how, first in (("as they are", "as they are"), ("at equal norm", "at equal length")):
         one, ours = (f"ASR {name}, merged, {how}" for name in ("one BV", "sign-consistent"))
-        yield f"{first}, one vector reaches {n(one)} and the sparse merged one {n(ours)}:"
-        yield "the merged one is ahead." if n[ours] > n[one] else "merging brings nothing."
+        yield f"{first}, one vector reaches {n(one)} and the sparse merged one {n(ours)},"
+        gain = n[ours] - n[one]
+        yield f"so merging {'brings' if gain > 0 else 'costs'} {abs(gain):.1f} points."
     total = n["ASR SBV by sum, as it is"]
     scaled = n["ASR of one BV scaled to the norm of that sum"]
-    yield f"Their sum reaches {total:.1f} %, and one vector scaled to its length {scaled:.1f} %,"
+    yield f"At λ_BV = 1 the sum of the vectors reaches {total:.1f} %, and one vector scaled to the"
+    yield f"length of that sum {scaled:.1f} %:"
     if total > scaled:
         yield "so the sum gains more than length."
     else:
         yield "so all that the sum gains is length."
     yield f"A merge without any attack has {n('ASR clean merge (zero line)')}."
+    yield "All are measured with the trigger of the first vector, which favours one vector over a"
+    yield "merge of several."
 
 
 def inherent(n: Numbers) -> Iterator[str]:
@@ -155,16 +181,27 @@ def inherent(n: Numbers) -> Iterator[str]:
 def ibvs(n: Numbers) -> Iterator[str]:
     """05: can a defender subtract a backdoor that it has never seen?"""
     attacks = [name[4:-12] for name in n.headline if name.endswith(" before IBVS")]
+    worked = []
     for attack in attacks:
         before, after = (n[f"ASR {attack} {when} IBVS"] for when in ("before", "after"))
         zero = n[f"zero line of {attack} (clean merge, same trigger)"]
         word = (
             "lowers" if after < before - 1 else "raises" if after > before + 1 else "hardly moves"
         )
-        yield f"IBVS {word} {attack}: from {before:.1f} to {after:.1f} % (clean merge {zero:.1f})."
-    yield f"It costs {n('clean accuracy cost of IBVS')} of clean accuracy."
+        fake = n[f"ASR {attack} after the best placebo"]
+        yield f"IBVS {word} {attack}: from {before:.1f} to {after:.1f} % (clean merge {zero:.1f};"
+        yield f"the best of the placebos, which hold no backdoor, leaves {fake:.1f})."
+        worked.append(after < min(fake, before - 1))
+    if all(worked):
+        yield "So it is the direction of a backdoor that helps, not moving the weights as such."
+    elif any(worked):
+        yield "Where it leaves less than any placebo, the direction of a backdoor helps."
+    else:
+        yield "So no drop here is the work of a backdoor's direction."
+    cost, fake = n("clean accuracy cost of IBVS"), n("clean accuracy cost of that placebo")
+    yield f"Against {n.attack} it costs {cost} of clean accuracy, and that placebo {fake}."
     oracle = n(f"ASR drop {n.attack}, oracle")
-    yield f"Who knew the vector of {n.attack} itself could take {oracle} off."
+    yield f"A defender who had the vector of {n.attack} itself could take {oracle} off."
 
 
 ANSWERS: dict[str, Callable[[Numbers], Iterator[str]]] = {

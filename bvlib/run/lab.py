@@ -153,14 +153,16 @@ class Lab(Adversary):
 
     # what is written
 
-    def table(self, name: str, table: pd.DataFrame, caption: str = "") -> Any:
-        """Write ``tables/<name>.csv`` with its provenance and return what a notebook shows of it:
-        see :func:`bvlib.study.shown.table`."""
+    def table(
+        self, name: str, table: pd.DataFrame, caption: str = "", view: pd.DataFrame | None = None
+    ) -> Any:
+        """Write ``tables/<name>.csv`` with its provenance and return what a notebook shows of it,
+        or of a ``view`` of it: see :func:`bvlib.study.shown.table`."""
         path = self.out / "tables" / f"{name}.csv"
         write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
         write_json(path.with_suffix(".json"), self._provenance(caption))
         self._outputs += [f"tables/{name}.csv", f"tables/{name}.json"]
-        return shown.table(table, caption, f"tables/{name}.csv")
+        return shown.table(table, caption, f"tables/{name}.csv", view)
 
     def figure(
         self, name: str, data: pd.DataFrame, caption: str, draw: Callable[..., Any], **given

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from bvlib.attacks.recipes import attack
+from bvlib.attacks.recipes import FACTORIAL, attack
 from bvlib.core import metrics
 from bvlib.study import experiments
 from bvlib.study.badmerging import Backdoors, Merge
@@ -42,14 +42,18 @@ def headline(
     return found
 
 
-def against_badnets(chosen: str, backdoors: Backdoors, *, merge: Merge, task: TaskOf) -> Numbers:
-    """Merged ASR of the chosen attack minus BadNets', paired over images; empty when they flip
-    images of two tasks."""
-    pair = [backdoors[name] for name in (chosen, "badnets")]
-    if len({b.goal_task for b in pair}) > 1:
-        return {}
-    hits = [flips(merge(b.theta), b, task(b.goal_task)) for b in pair]
-    return {f"merged ASR, {chosen} minus badnets": metrics.paired_difference(*hits)}
+def against(chosen: str, backdoors: Backdoors, *, merge: Merge, task: TaskOf) -> Numbers:
+    """Merged ASR of the chosen attack minus that of BadNets and of each part of BadMerging alone,
+    paired over images; without those that flip images of another task."""
+    ours, found = backdoors[chosen], {}
+    others = {name: b for name, b in backdoors.items() if name in FACTORIAL and name != chosen}
+    hits = flips(merge(ours.theta), ours, task(ours.goal_task))
+    for name, b in others.items():
+        if b.goal_task == ours.goal_task:
+            theirs = flips(merge(b.theta), b, task(b.goal_task))
+            found[f"ASR {name}, merged"] = metrics.rate(theirs)
+            found[f"merged ASR, {chosen} minus {name}"] = metrics.paired_difference(hits, theirs)
+    return found
 
 
 def measures(

@@ -9,11 +9,12 @@ from bvlib.study import figures, ibvs
 from bvlib.study.experiments import Percents, matrix
 
 LOOKS = {  # defender: label, role, line
-    ibvs.MEAN: ("IBVS, mean vector", "defended", (0, (1, 1))),
+    ibvs.MEAN: ("IBVS, mean of those vectors", "defended", (0, (1, 1))),
     ibvs.SAME: ("IBVS, attacker's class", "defended", "--"),
-    ibvs.OTHER: ("IBVS, vector of another task", "own", "-."),
-    ibvs.TWO_SEEDS: ("placebos (dotted: noise)", "placebo", (0, (5, 1, 1, 1))),
-    ibvs.NOISE: ("placebos (dotted: noise)", "placebo", ":"),
+    ibvs.OTHER: ("IBVS, vector of another task", "own", "--"),
+    ibvs.TWO_SEEDS: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", "-."),
+    ibvs.REVERSED: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", "-."),
+    ibvs.NOISE: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
 RIGHT = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
@@ -40,7 +41,7 @@ def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
     faint = {"color": figures.ROLES["defended"], "lw": 0.7, "alpha": 0.5}
     for name in (n for n in own if n in tried):
         ax.plot(tried[name]["scale"], tried[name][y], **faint)
-    _mean(ax, part, "scale", y, own, "each, and mean")
+    _mean(ax, part, "scale", y, own, "each (thin), their average")
     _lines(ax, part, "scale", y)
     marked = part[part["chosen"] & (part["defender"] != ibvs.ORACLE)]
     look = {"mfc": "none", "mec": "black", "ms": 4, "mew": 0.8}
@@ -72,7 +73,7 @@ def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[s
     of :func:`paths`."""
     fig, axes, attacks = figures.panels(table, "attack", width=3.1, height=2.9, sharey=True)
     for (a, part), ax in zip(attacks, axes):
-        _mean(ax, part, "cost", "asr", own, "mean")
+        _mean(ax, part, "cost", "asr", own, "average")
         _lines(ax, part, "cost", "asr")
         ax.axhline(zero[a], **figures.ZERO)
         ax.axvline(budget, **BUDGET)

@@ -34,14 +34,23 @@ def _words(column: pd.Series) -> list[str]:
     return ["–" if pd.isna(value) else f"{value:.{digits}f}" for value in column]
 
 
-def table(data: pd.DataFrame, caption: str, file: str) -> HTML:
-    """The first :data:`ROWS` rows of a table :func:`in_words`, over its caption and a link to the
-    file that has all of it."""
-    more = len(data) - ROWS
-    whole = f"all {len(data)} rows" if more > 0 else "data"
-    body = in_words(data.head(ROWS)).to_html(index=False, border=0)
+def table(data: pd.DataFrame, caption: str, file: str, view: pd.DataFrame | None = None) -> HTML:
+    """The first :data:`ROWS` rows of a table, or of a ``view`` of it, :func:`in_words`, over its
+    caption and a link to the file that has all of it."""
+    view = (data if view is None else view).head(ROWS)
+    whole = f"all {len(data)} rows" if len(data) > len(view) else "data"
+    body = in_words(view).to_html(index=False, border=0)
     link = f'<a href="{escape(file)}">{whole}</a>'
     return HTML(f"{body}<p><em>{escape(caption)}</em> ({link})</p>")
+
+
+def wide(data: pd.DataFrame, down: str, across: str, value: str) -> pd.DataFrame:
+    """A view of a table: a row for each of column ``down``, a column for each of ``across``, both
+    in the order of the table, and in the cells ``value`` :func:`in_words`."""
+    words = in_words(data)
+    rows, columns = (list(dict.fromkeys(words[name])) for name in (down, across))
+    cells = words.pivot(index=down, columns=across, values=value).loc[rows, columns].fillna("–")
+    return cells.rename_axis(columns=None).reset_index()
 
 
 def picture(png: Path, caption: str) -> None:
