@@ -143,9 +143,10 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 
 
 @trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1")
-def _universal(encoder, theta, goal, **how):
+def _universal(encoder, theta, goal, *, first: int = 20, **how):
     """A patch that sends any image to the target class on the base."""
-    return optimised.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
+    seen = goal.head, goal.images, goal.index
+    return optimised.universal(encoder, theta, *seen, first=first, **how)
 
 
 @trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
