@@ -2,9 +2,9 @@
 
 CLASS is a folder that `make course` made. The archive, CLASS/bvcourse.zip, holds the assignments,
 the models, bvlib with its base, and `install.py`. With --wheels and one or more of linux, macos,
-windows it also holds every library for these systems, so that it installs without a network. uv says
-which these are, as pip cannot for another system. PIP_ARGS in the environment is handed to both, for
-instance the index of a torch without CUDA.
+windows it also holds every library for these systems, so that it installs without a network. uv
+says which these are, as pip cannot for another system. PIP_ARGS in the environment is handed to
+both, for instance the index of a torch without CUDA.
 """
 
 import argparse

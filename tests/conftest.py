@@ -23,6 +23,14 @@ from helpers import (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-golden",
+        action="store_true",
+        help="test_paper_profile writes the golden values of the paper profile anew",
+    )
+
+
 def pytest_collection_modifyitems(items):
     """The files with the longest fixtures first, so that no worker is left alone with one."""
     first = ["test_notebooks", "test_course", "test_every_method", "test_paper_profile"]
