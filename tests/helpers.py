@@ -62,7 +62,8 @@ def hard_to_read(fig, shown=850, least=9):
 def badly_drawn(fig, most=6):
     """Panels of more than ``most`` series, lines between values that have no order, and labels of
     series that are drawn nowhere."""
-    FigureCanvasAgg(fig).draw()  # else ticks have no labels
+    if fig.stale:
+        FigureCanvasAgg(fig).draw()  # else ticks have no labels
     found, empty, filled = [], set(), set()
     for ax in fig.axes:
         lines = [line for line in ax.lines if line.get_transform() == ax.transData]

@@ -120,7 +120,10 @@ def heatmap(
     scale = {"vmin": -reach, "vmax": reach, "cbar_kws": {"label": label, "shrink": 0.8}}
     import seaborn as sns  # here, as it takes seconds to load
 
+    engine = ax.figure.get_layout_engine()
+    ax.figure.set_layout_engine("none")  # seaborn draws the whole figure, for each panel once
     sns.heatmap(table.astype(float), ax=ax, fmt=fmt, **scale, **look)
+    ax.figure.set_layout_engine(engine)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
     ax.tick_params(axis="y", rotation=0)
