@@ -10,9 +10,9 @@ import torch
 from field import ROWS, call, cli
 from safetensors.torch import save_file
 
-from bvlib.files import foreign
 from bvlib.files.weights import save_weights
 from bvlib.worlds import bases
+from bvmake.imports import foreign
 
 Weights = dict[str, torch.Tensor]
 

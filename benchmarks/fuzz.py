@@ -34,10 +34,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report import write
 
 from bvlib.core.errors import BvError
-from bvlib.run import checkpoints, notebooks
+from bvlib.run import notebooks
 from bvlib.run.points import read_sweep
 from bvlib.worlds import bases, images
 from bvmake.datasets import prepare
+from bvmake.imports import checkpoints
 
 Judge = Callable[[], None]  # raises AssertionError for a result that is not right
 

@@ -1,5 +1,6 @@
-"""Makes what the study stands on: base models, their admission, and prepared datasets.
+"""Makes what a study stands on, once and beforehand: base models and their admission, prepared
+datasets, and others' checkpoints as our files.
 
-`bvlib` is what notebooks import; nothing of it but the command line (`bv pretrain`, `bv admit`,
-`bv data prepare`, `bv data fetch`) needs this package.
+`bvlib` is what notebooks import; it reads its own files only. Of it the command line alone needs
+this package (`bv pretrain`, `bv admit`, `bv data prepare`, `bv data fetch`, `bv import`).
 """

@@ -16,8 +16,9 @@ from bvlib.cli import main
 from bvlib.core.versions import environment
 from bvlib.files.safe import file_sha256
 from bvlib.files.weights import card_of, load_weights
-from bvlib.run import exchange, imports
+from bvlib.run import exchange
 from bvlib.run.store import Store, key_of, stem_of
+from bvmake import imports
 
 RECIPES = ["world:toy/1"]
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}

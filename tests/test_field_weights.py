@@ -9,8 +9,7 @@ import torch
 from helpers import one_line, same_bits
 from safetensors.torch import save_file
 
-from bvlib.files import foreign
-from bvlib.run import checkpoints, lora
+from bvmake.imports import checkpoints, foreign, lora
 
 
 def spoil(theta, how):

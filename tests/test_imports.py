@@ -17,8 +17,9 @@ from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint
 from bvlib.core.rng import generator
 from bvlib.core.vectors import TaskVector
-from bvlib.run import checkpoints, imports
 from bvlib.worlds.bases import open_clip
+from bvmake import imports
+from bvmake.imports import checkpoints
 
 WIDTH, LAYERS, EMBED, SIDE = 64, 3, 40, 64
 

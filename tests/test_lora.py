@@ -8,8 +8,9 @@ from helpers import one_line, same_bits
 from safetensors.torch import save_file
 
 from bvlib.core.rng import generator
-from bvlib.run import checkpoints, imports, lora
 from bvlib.worlds import bases
+from bvmake import imports
+from bvmake.imports import checkpoints, lora
 
 RANK, ALPHA = 2, 6
 BLOCK = "base_model.model.vision_model.encoder.layers.1."

@@ -10,6 +10,7 @@ from helpers import one_line
 from bvlib.core.rng import numpy_rng
 from bvlib.worlds import glyphs, painter, tasks, toy
 from bvlib.worlds.vocabulary import COLOUR_NAMES, RGB
+from bvmake.pretrain import scenes
 
 SPLITS = ("train", "dev", "test")
 
@@ -68,7 +69,9 @@ def test_a_seed_decides_the_images(task, split):
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_a_seed_decides_the_scenes(crowded):
-    first, same, other = (toy.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1))
+    first, same, other = (
+        scenes.scenes(20, numpy_rng(seed, "scenes"), crowded) for seed in (0, 0, 1)
+    )
     assert np.array_equal(first[0], same[0]) and first[1] == same[1]
     assert not np.array_equal(first[0], other[0]) and first[1] != other[1]
 
@@ -130,7 +133,7 @@ def test_a_split_writes_in_its_own_fonts_only(stamped, task):
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_the_base_sees_only_its_own_fonts(stamped, crowded):
-    toy.scenes(300, numpy_rng(0, "scenes"), crowded)
+    scenes.scenes(300, numpy_rng(0, "scenes"), crowded)
     assert {key[2] for key in stamped if key[0] in ("digits", "letters")} == {"base"}
 
 
@@ -150,7 +153,7 @@ def test_frequencies_of_textures_are_held_out(drawn):
 
 def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
     images = np.full((60, 32, 32, 3), 128, np.uint8)
-    stuck, words, names = toy.stickers(images, numpy_rng(0, "stickers"))
+    stuck, words, names = scenes.stickers(images, numpy_rng(0, "stickers"))
     [(things, *_)] = drawn
     edge = 0
     for before, after, word, name, kind, drawn_name in zip(
@@ -164,7 +167,7 @@ def test_a_sticker_changes_one_small_square_and_says_what_it_shows(drawn):
     assert (
         edge > 20 and (images == 128).all()
     )  # many against an edge; what was handed over stays as it was
-    again = toy.stickers(images, numpy_rng(0, "stickers"))
+    again = scenes.stickers(images, numpy_rng(0, "stickers"))
     assert np.array_equal(stuck, again[0]) and words == again[1]
 
 
@@ -193,7 +196,7 @@ def test_phrases(words, text):
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_captions_name_what_was_drawn(drawn, crowded):
-    _, captions, names, colours = toy.scenes(200, numpy_rng(3, "scenes"), crowded)
+    _, captions, names, colours = scenes.scenes(200, numpy_rng(3, "scenes"), crowded)
     said, told_colours = [[] for _ in captions], [[] for _ in captions]
     background = drawn[0][0].back
     for k, (things, _) in enumerate(drawn):

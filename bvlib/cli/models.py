@@ -58,7 +58,8 @@ def import_(
     if len(given) + (folder is not None) != 1:
         things = "a FOLDER, --task-vector, --lora, --hugging-face or --trigger"
         raise BvError(f"bv import takes one thing: {things}")
-    from bvlib.run import exchange, imports
+    from bvlib.run import exchange
+    from bvmake import imports
 
     for kind, path in given.items():
         if out is None:

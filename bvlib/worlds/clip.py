@@ -176,7 +176,7 @@ def _config(name: str, pretrained: str | None) -> tuple[dict, bool]:
         if Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors"):
             what = f"{pretrained} does not say which activation it wants, so build takes tags only"
             mend = "read a saved encoder with bvlib.load_base, a fine-tuned image tower with "
-            raise BvError(f"{what}: {mend}bvlib.run.imports")
+            raise BvError(f"{what}: {mend}bvmake.imports")
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise unknown(f"weights of {name!r},", pretrained, tags)
     tag = open_clip.get_pretrained_cfg(name, pretrained)

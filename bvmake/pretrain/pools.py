@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from bvlib.core.rng import numpy_rng
-from bvlib.worlds import toy
-from bvmake.pretrain import captions
+from bvmake.pretrain import captions, scenes
 from bvmake.pretrain.augment import Dice
 
 CHUNK = 2000  # pictures of one sub-seed
@@ -21,12 +20,12 @@ def draw(kind: str, count: int, seed: int, part: int) -> tuple[np.ndarray, list[
     "stickers": uint8 (count, 32, 32, 3), or 4 with opacity, as layers."""
     rng = numpy_rng(seed, "pretrain", kind, part)
     if kind != "stickers":
-        pictures, said, names, _ = toy.scenes(count, rng, kind == "crowded")
+        pictures, said, names, _ = scenes.scenes(count, rng, kind == "crowded")
         return pictures, said, names
     state = rng.bit_generator.state  # on black and on white: what differs shines through
-    black, said, names = toy.stickers(np.zeros((count, 32, 32, 3), np.uint8), rng)
+    black, said, names = scenes.stickers(np.zeros((count, 32, 32, 3), np.uint8), rng)
     rng.bit_generator.state = state
-    white, *_ = toy.stickers(np.full((count, 32, 32, 3), 255, np.uint8), rng)
+    white, *_ = scenes.stickers(np.full((count, 32, 32, 3), 255, np.uint8), rng)
     through = (white.astype(int) - black).max(-1, keepdims=True).clip(0, 255)
     layers = np.concatenate([black, (255 - through).astype(np.uint8)], -1)
     return layers, said, names[:, None]

@@ -14,8 +14,8 @@ import torch
 
 from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint
-from bvlib.files import foreign
 from bvlib.files.safe import read_json_if
+from bvmake.imports import foreign
 
 CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight$")

@@ -17,8 +17,8 @@ from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BvError
 from bvlib.files.safe import file_sha256
 from bvlib.files.weights import save_weights
-from bvlib.run import checkpoints, lora
 from bvlib.worlds import bases, clip
+from bvmake.imports import checkpoints, lora
 
 MEAN, STD = bases.open_clip.OPENAI_DATASET_MEAN, bases.open_clip.OPENAI_DATASET_STD
 # the published clamp: over all channels, -1.792 to 2.146
@@ -31,7 +31,7 @@ def import_file(
     """One file of others as safetensors with a card at ``out``: a "task-vector", "hugging-face"
     weights, a "trigger", or a folder of "lora".
 
-    The readers in :mod:`bvlib.run.checkpoints` and :mod:`bvlib.run.lora`, and :func:`trigger_npy`,
+    The readers in `checkpoints.py` and `lora.py` beside this file, and :func:`trigger_npy`,
     say what each may hold. ``base`` is what weights must fit: a shipped base, a .safetensors file
     with its card, or (task-vector, lora) an open_clip name, with its weights as "ViT-B-32:openai".
     ``difference``: a task-vector's file holds what is to be added to it. A trigger's file holds

@@ -1,7 +1,7 @@
 """Weights of others as a state dict of the image tower in open_clip's names ("conv1.weight",
 "transformer.resblocks.0.attn.in_proj_weight", …): fine-tuned checkpoints, Hugging Face's CLIP.
 
-Nothing here runs code that a file brings: :mod:`bvlib.files.foreign` reads it.
+Nothing here runs code that a file brings: :mod:`bvmake.imports.foreign` reads it.
 """
 
 import re
@@ -13,11 +13,10 @@ import torch
 from bvlib.core.encoder import Encoder
 from bvlib.core.errors import BadCheckpoint, BvError
 from bvlib.core.vectors import StateDict
-from bvlib.files import foreign
 from bvlib.files.safe import read_json_if
 from bvlib.files.weights import check_matches
-from bvlib.run import lora
 from bvlib.worlds import clip
+from bvmake.imports import foreign, lora
 
 # What compilers, trainers and other projects put in front of a tensor's name.
 WRAPPERS = re.compile(r"^((module|model|image_encoder|clip_model|net|clip)\.)*")
