@@ -178,6 +178,7 @@ def test_a_model_in_a_folder_brings_its_config(small, tmp_path):
     }
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     encoder = clip.build(f"local-dir:{tmp_path}")
+    assert encoder.name == encoder.card["name"] == f"local-dir:{tmp_path.name}"
     assert (
         same_bits(encoder.theta, made.theta)
         and encoder.card["quick_gelu"]

@@ -110,8 +110,10 @@ def build(
         tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
     pixels = open_clip.model.get_model_preprocess_cfg(model)
     size = getattr(model.visual, "image_size", pixels.get("size"))
+    # what is written down names no folder of this machine
+    said = f"local-dir:{Path(name).name}" if name.startswith("local-dir:") else name
     card = {
-        "name": name,
+        "name": said,
         "pretrained": pretrained,
         "quick_gelu": quick,
         "image_size": size if isinstance(size, int) else size[0],
@@ -125,7 +127,7 @@ def build(
     }
     check_activation(name, quick, model)
     kept, normal = heads and Path(heads), (card["mean"], card["std"])
-    return KeptHeads(model.to(where), tokenizer, name, card, *normal, folder=kept)
+    return KeptHeads(model.to(where), tokenizer, said, card, *normal, folder=kept)
 
 
 def uses_quick_gelu(model: torch.nn.Module) -> bool:
