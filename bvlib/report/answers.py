@@ -181,7 +181,7 @@ def inherent(n: Numbers) -> Iterator[str]:
 def ibvs(n: Numbers) -> Iterator[str]:
     """05: can a defender subtract a backdoor that it has never seen?"""
     attacks = [name[4:-12] for name in n.headline if name.endswith(" before IBVS")]
-    worked = []
+    worked: list[str] = []
     for attack in attacks:
         before, after = (n[f"ASR {attack} {when} IBVS"] for when in ("before", "after"))
         zero = n[f"zero line of {attack} (clean merge, same trigger)"]
@@ -191,11 +191,12 @@ def ibvs(n: Numbers) -> Iterator[str]:
         fake = n[f"ASR {attack} after the best placebo"]
         yield f"IBVS {word} {attack}: from {before:.1f} to {after:.1f} % (clean merge {zero:.1f};"
         yield f"the best of the placebos, which hold no backdoor, leaves {fake:.1f})."
-        worked.append(after < min(fake, before - 1))
-    if all(worked):
+        worked += [attack] if after < min(fake, before - 1) else []
+    if worked == attacks:
         yield "So it is the direction of a backdoor that helps, not moving the weights as such."
-    elif any(worked):
-        yield "Where it leaves less than any placebo, the direction of a backdoor helps."
+    elif worked:
+        yield f"Only against {' and '.join(worked)} does it leave less than every placebo: there a"
+        yield "backdoor's direction helps."
     else:
         yield "So no drop here is the work of a backdoor's direction."
     cost, fake = n("clean accuracy cost of IBVS"), n("clean accuracy cost of that placebo")
