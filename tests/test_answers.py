@@ -113,24 +113,25 @@ def test_04_says_how_much_was_there(share, mean, words):
 @pytest.mark.parametrize(
     "after, placebo, word, so",
     [
-        (38.9, 39.9, "lowers", "So it is the direction"),
-        (38.9, 38.8, "lowers", "So no drop here"),
-        (39.1, 39.9, "hardly moves", "So no drop here"),
-        (41.1, 42.0, "raises", "So no drop here"),
+        (38.9, 39.9, "lowers", "IBVS leaves less than every placebo, a vector"),
+        (38.9, 38.8, "lowers", "Against no attack"),
+        (39.1, 39.9, "hardly moves", "Against no attack"),
+        (41.1, 42.0, "raises", "Against no attack"),
     ],
 )
 def test_05_says_what_the_defence_does(after, placebo, word, so):
-    values = {"ASR badnets before IBVS": 40, "ASR badnets after IBVS": after}
-    values |= {"zero line of badnets (clean merge, same trigger)": 3}
-    values |= {"ASR badnets after the best placebo": placebo, "clean accuracy cost of IBVS": 0.5}
+    values = {f"ASR {ON} before IBVS": 40, f"ASR {ON} after IBVS": after}
+    values |= {f"zero line of {ON} (clean merge, same trigger)": 3}
+    values |= {f"ASR {ON} after the best placebo": placebo, "clean accuracy cost of IBVS": 0.5}
     values |= {f"ASR drop {ON}, oracle": 56, "clean accuracy cost of that placebo": 1.5}
     said = told("05", values)
-    assert f"IBVS {word} badnets: from 40.0 to {after} % (clean merge 3.0; the best" in said
-    assert f"leaves {placebo:.1f}). {so}" in said and "and that placebo 1.5 %" in said
-    two = {name.replace("badnets", "sbv"): value for name, value in values.items()}
-    two |= values | {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
-    both = "So it is the direction" if placebo == 39.9 and after == 38.9 else "Only against sbv does it leave less"
-    assert both in told("05", two)
+    assert said.startswith(so) and "and that placebo 1.5 %" in said
+    assert f"It {word} {ON}, from 40.0 to {after} % (best placebo {placebo:.1f}, clean" in said
+    assert "takes 56.0 % off, where the attack had added 37.0" in said
+    two = values | {name.replace(ON, "sbv"): value for name, value in values.items()}
+    two |= {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
+    both = so if so.startswith("IBVS") else "IBVS leaves less than every placebo against sbv only"
+    assert told("05", two).startswith(both)
 
 
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():

@@ -181,28 +181,35 @@ def inherent(n: Numbers) -> Iterator[str]:
 def ibvs(n: Numbers) -> Iterator[str]:
     """05: can a defender subtract a backdoor that it has never seen?"""
     attacks = [name[4:-12] for name in n.headline if name.endswith(" before IBVS")]
-    worked: list[str] = []
-    for attack in attacks:
-        before, after = (n[f"ASR {attack} {when} IBVS"] for when in ("before", "after"))
-        zero = n[f"zero line of {attack} (clean merge, same trigger)"]
-        word = (
-            "lowers" if after < before - 1 else "raises" if after > before + 1 else "hardly moves"
-        )
-        fake = n[f"ASR {attack} after the best placebo"]
-        yield f"IBVS {word} {attack}: from {before:.1f} to {after:.1f} % (clean merge {zero:.1f};"
-        yield f"the best of the placebos, which hold no backdoor, leaves {fake:.1f})."
-        worked += [attack] if after < min(fake, before - 1) else []
-    if worked == attacks:
-        yield "So it is the direction of a backdoor that helps, not moving the weights as such."
-    elif worked:
-        yield f"Only against {' and '.join(worked)} does it leave less than every placebo: there a"
-        yield "backdoor's direction helps."
+    found = {
+        attack: [
+            n[f"ASR {attack} before IBVS"],
+            n[f"ASR {attack} after IBVS"],
+            n[f"ASR {attack} after the best placebo"],
+            n[f"zero line of {attack} (clean merge, same trigger)"],
+        ]
+        for attack in attacks
+    }
+    better = [a for a, (before, ours, fake, _) in found.items() if ours < min(fake, before - 1)]
+    if better == attacks:
+        yield "IBVS leaves less than every placebo, a vector that holds no backdoor: so it is the"
+        yield "direction of a backdoor that helps, not moving the weights as such."
+    elif better:
+        names = " and ".join(better)
+        yield f"IBVS leaves less than every placebo against {names} only. Elsewhere a vector that"
+        yield "holds no backdoor does as well, so no backdoor's direction is at work."
     else:
-        yield "So no drop here is the work of a backdoor's direction."
+        yield "Against no attack does IBVS leave less than the best placebo, a vector that holds no"
+        yield "backdoor: so no drop here is the work of a backdoor's direction."
+    for attack, (before, ours, fake, zero) in found.items():
+        word = "lowers" if ours < before - 1 else "raises" if ours > before + 1 else "hardly moves"
+        yield f"It {word} {attack}, from {before:.1f} to {ours:.1f} % (best placebo {fake:.1f},"
+        yield f"clean merge {zero:.1f})."
     cost, fake = n("clean accuracy cost of IBVS"), n("clean accuracy cost of that placebo")
     yield f"Against {n.attack} it costs {cost} of clean accuracy, and that placebo {fake}."
-    oracle = n(f"ASR drop {n.attack}, oracle")
-    yield f"A defender who had the vector of {n.attack} itself could take {oracle} off."
+    yield f"Subtracting the vector of {n.attack} itself takes {n(f'ASR drop {n.attack}, oracle')}"
+    before, *_, zero = found[n.attack]
+    yield f"off, where the attack had added {before - zero:.1f} to the clean merge."
 
 
 ANSWERS: dict[str, Callable[[Numbers], Iterator[str]]] = {

@@ -13,7 +13,11 @@ LOOKS = {  # defender: label, role, line
     ibvs.SAME: ("IBVS, attacker's class", "defended", "--"),
     ibvs.OTHER: ("IBVS, vector of another task", "own", "--"),
     ibvs.TWO_SEEDS: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", "-."),
-    ibvs.REVERSED: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", "-."),
+    ibvs.REVERSED: (
+        "placebos (dash-dotted: two clean seeds; dotted: noise)",
+        "placebo",
+        (0, (9, 2, 1, 2)),
+    ),
     ibvs.NOISE: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
