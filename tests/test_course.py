@@ -1,6 +1,7 @@
 """The course, graded by nbgrader's own commands: solutions earn all points, untouched notebooks
 none, usual wrong answers lose the right ones; nothing that students do stops a batch."""
 
+import csv
 import linecache
 import shutil
 import subprocess
@@ -159,6 +160,16 @@ def test_what_students_do_to_a_notebook_stops_no_batch(root, tmp_path):
         [sys.executable, str(made / "grade.py"), submissions.NAME], capture_output=True, text=True
     )
     assert again.stdout.startswith("0 graded")
+
+
+def test_the_committed_batch_of_300_came_out_as_it_should():
+    with open(submissions.COURSE.parent / "benchmarks/results/submissions.csv") as file:
+        rows = {row["kind"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == submissions.KINDS.keys()
+    assert sum(int(row["submissions"]) for row in rows.values()) == 300
+    for kind, row in rows.items():
+        assert row["as it should be"] == row["submissions"], kind
+        assert submissions.KINDS[kind][2] in row["note"]
 
 
 SPY = """\
