@@ -21,10 +21,13 @@ HERE = Path(__file__).resolve().parent
 MACOS = 14  # torch has no wheel for an older one
 SYSTEMS = {  # its name for uv, and for pip
     "linux": ("x86_64-manylinux_2_28", [f"manylinux_2_{n}_x86_64" for n in (28, 17, 12, 5)]),
-    "macos": ("aarch64-apple-darwin", [f"macosx_{n}_0_arm64" for n in range(MACOS, 10, -1)]),
+    "macos": (
+        "aarch64-apple-darwin",
+        [f"macosx_{n}_0_arm64" for n in range(MACOS, 10, -1)]
+        + [f"macosx_{n}_universal2" for n in ("14_0", "11_0", "10_15", "10_13", "10_9")],
+    ),
     "windows": ("x86_64-pc-windows-msvc", ["win_amd64"]),
 }
-MACOS_UNIVERSAL = [f"macosx_{n}_universal2" for n in ("14_0", "11_0", "10_15", "10_13", "10_9")]
 
 
 def call(*command: str, **how) -> None:
@@ -48,7 +51,6 @@ def wheels(folder: Path, system: str, python: str) -> None:
         lines = every.read_text(encoding="utf-8").splitlines()
         libraries = [line for line in lines if not line.startswith("bvlib ")]
         every.write_text("\n".join(libraries), encoding="utf-8")
-        tags = tags + (MACOS_UNIVERSAL if system == "macos" else [])
         named = [part for tag in tags for part in ("--platform", tag)]
         named += ["--implementation", "cp", "--no-deps", "--dest", str(folder)]
         call("pip", "download", *asked, *named, "-r", str(every))

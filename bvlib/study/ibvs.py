@@ -136,7 +136,7 @@ def summary(picked: pd.DataFrame, attacks: Sequence[str], own: Sequence[str]) ->
     return pd.concat(rows, names=["defence", "attack"]).reset_index()
 
 
-def left(summary: pd.DataFrame) -> pd.DataFrame:
+def what_is_left(summary: pd.DataFrame) -> pd.DataFrame:
     """What a notebook shows of :func:`summary`: a row a defence, a column an attack, in the cells
     the ASR that is left and, in brackets, the points of clean accuracy that it costs."""
     words = shown.in_words(summary)
