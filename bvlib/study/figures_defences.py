@@ -8,17 +8,14 @@ from bvlib.defences import defence
 from bvlib.study import figures, ibvs
 from bvlib.study.experiments import Percents, matrix
 
+FAKES = "placebos (dash-dotted: two clean seeds; solid: reversed; dotted: noise)"
 LOOKS = {  # defender: label, role, line
     ibvs.MEAN: ("IBVS, mean of those vectors", "defended", (0, (1, 1))),
     ibvs.SAME: ("IBVS, attacker's class", "defended", "--"),
     ibvs.OTHER: ("IBVS, vector of another task", "own", "--"),
-    ibvs.TWO_SEEDS: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", "-."),
-    ibvs.REVERSED: (
-        "placebos (dash-dotted: two clean seeds; dotted: noise)",
-        "placebo",
-        (0, (9, 2, 1, 2)),
-    ),
-    ibvs.NOISE: ("placebos (dash-dotted: two clean seeds; dotted: noise)", "placebo", ":"),
+    ibvs.TWO_SEEDS: (FAKES, "placebo", "-."),
+    ibvs.REVERSED: (FAKES, "placebo", "-"),
+    ibvs.NOISE: (FAKES, "placebo", ":"),
     ibvs.ORACLE: ("oracle: the attack's own BV", "oracle", "-"),
 }
 RIGHT = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
