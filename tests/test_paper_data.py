@@ -45,7 +45,8 @@ def noise(*seed, shape=(12, 14, 3)):
 
 def picture(path, *seed):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise(*(seed or [str(path)[-60:]]))).save(path)
+    named = str(path).rpartition("/raw/")[2][-60:]  # not by the temporary folder it lies in
+    Image.fromarray(noise(*(seed or [named]))).save(path)
 
 
 def text(path, lines):
