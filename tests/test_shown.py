@@ -1,10 +1,11 @@
 """What a notebook shows of a table and a picture."""
 
 import base64
+import doctest
 
 import pandas as pd
 
-from bvlib.study import figures, shown
+from bvlib.study import figures, shown, words
 
 NAN = float("nan")
 
@@ -21,7 +22,7 @@ def test_numbers_are_rounded_and_intervals_stand_beside_them():
         }
     )
     assert shown.in_words(table).to_dict("list") == {
-        "attack": ["badnets", "–"],
+        "attack": ["BadNets", "–"],
         "ASR": ["45.9 [42.7, 49.2]", "3.0"],
         "norm": ["1.23", "–"],
         "count": ["3", "4"],
@@ -53,7 +54,7 @@ def test_a_wide_view_has_a_column_for_each_value():
     rows += [("another", "merge", 3.0, NAN, NAN)]
     table = pd.DataFrame(rows, columns=["attack", "model", "ASR", "low", "high"])
     assert shown.wide(table, "attack", "model", "ASR").to_dict("list") == {
-        "attack": ["badnets", "another"],
+        "attack": ["BadNets", "another"],
         "merge": ["45.9 [42.7, 49.2]", "3.0"],
         "base": ["1.0", "–"],
     }
@@ -68,3 +69,20 @@ def test_a_picture_has_its_caption_as_text(tmp_path, monkeypatch):
     assert base64.b64decode(picture["image/png"]) == png.read_bytes()
     assert how["metadata"]["image/png"]["alt"] == picture["text/plain"] == "what it shows"
     assert "what it shows" in words.data
+
+
+def test_methods_are_called_as_papers_call_them_in_tables_and_figures():
+    assert doctest.testmod(words).failed == 0
+    table = pd.DataFrame({"merging": ["ties", "a plugin's"], "badmerging-on": [1.0, 2.0]})
+    page = shown.table(table, "", "t.csv").data
+    assert "<td>TIES</td>" in page and "a plugin's" in page and "<th>BadMerging-On</th>" in page
+    fig, (ax,) = figures.grid()
+    ax.barh(["badnets", "task_arithmetic"], [1, 2], label="badmerging-off, clean merge")
+    ax.set_title("dare: the average")
+    figures.legend(fig)
+    words.in_figure(fig)
+    fig.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["BadNets", "Task Arithmetic"]
+    assert ax.get_title() == "DARE: the average"
+    (text,) = fig.legends[0].get_texts()
+    assert text.get_text() == "BadMerging-Off, clean merge"

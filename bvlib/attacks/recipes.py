@@ -54,7 +54,12 @@ for _name, _told in yaml.safe_load(_TABLE).items():
     attack(_name, **_told)(_objective)
 
 
-@attack("badnets-light", trigger="white", reference="Gu et al. 2017")
+@attack(
+    "badnets-light",
+    label="BadNets, a tenth",
+    trigger="white",
+    reference="Gu et al. 2017",
+)
 def _badnets_light(trigger, target, *, share: float = 0.1, head: torch.Tensor | None = None):
     """BadNets with a tenth of each batch and α = 1: the papers do not say how many images they
     poison."""

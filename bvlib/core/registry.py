@@ -55,6 +55,11 @@ class Method:
         return version_of(f"{self.kind}:{self.name}")
 
     @property
+    def label(self) -> str:
+        """What tables and figures call it."""
+        return self.more.get("label", self.name)
+
+    @property
     def what(self) -> str:
         """The first sentence of its description."""
         text = self.more.get("what") or inspect.getdoc(self.function) or ""

@@ -85,11 +85,6 @@ class Situation:
 class Defence(Method):
     """A registered defence."""
 
-    @property
-    def label(self) -> str:
-        """What tables call it."""
-        return self.more.get("label", self.name)
-
     def settings(self, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Its parameters in a profile's settings {name: parameters}."""
         return self.accepts(profile.get(self.more.get("settings", self.name), {}))

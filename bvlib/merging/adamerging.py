@@ -125,6 +125,7 @@ def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
 for way in ("taskwise", "layerwise"):
     merging(
         f"adamerging_{way}",
+        label=f"AdaMerging, {way}",
         what=f"AdaMerging with one coefficient a task{' and tensor' * (way == 'layerwise')}",
         needs="unlabelled dev images of every task, 16 a task in each of 500 steps",
         reference="Yang et al. 2024",

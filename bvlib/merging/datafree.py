@@ -66,21 +66,21 @@ def tensorwise(
     return {key: fn([vector.tensors[key] for vector in vectors]) for key in vectors[0].tensors}
 
 
-@merging("average")
+@merging("average", label="Average")
 def average(vectors: Sequence[TaskVector]) -> TaskVector:
     """Simple average: (1/T) sum of tau_t, the same as averaging the T models. It has no
     coefficient."""
     return TaskVector(tensorwise(vectors, mean_tensor), "average")
 
 
-@merging("task_arithmetic", reference="Ilharco et al. 2023")
+@merging("task_arithmetic", label="Task Arithmetic", reference="Ilharco et al. 2023")
 def task_arithmetic(vectors: Sequence[TaskVector], *, coefficient: float = 0.3) -> TaskVector:
     """Task arithmetic: lambda * sum of tau_t (Ilharco et al. 2023). lambda = 1/T is the average."""
     tensors = tensorwise(vectors, lambda group: sum_tensor(group, coefficient))
     return TaskVector(tensors, "task_arithmetic")
 
 
-@merging("ties", reference="Yadav et al. 2023", trims=True)
+@merging("ties", label="TIES", reference="Yadav et al. 2023", trims=True)
 def ties(
     vectors: Sequence[TaskVector],
     *,
@@ -107,7 +107,7 @@ def ties(
     return TaskVector(tensors, "ties")
 
 
-@merging("dare", reference="Yu et al. 2024")
+@merging("dare", label="DARE", reference="Yu et al. 2024")
 def dare(
     vectors: Sequence[TaskVector], *, coefficient: float = 0.3, drop: float = 0.5, seed: int = 0
 ) -> TaskVector:

@@ -119,7 +119,7 @@ REGMEAN: Any = {
 }
 
 
-@merging("regmean", **REGMEAN)
+@merging("regmean", label="RegMean", **REGMEAN)
 def regmean(
     vectors,
     *,
@@ -171,7 +171,7 @@ def regmean(
     return TaskVector(tensors, "regmean")
 
 
-@merging("regmean_all", **REGMEAN)
+@merging("regmean_all", label="RegMean, every layer", **REGMEAN)
 def regmean_all(
     vectors, *, encoder, base, seen, images: int = 256, gamma: float = 0.9, seed: int = 0
 ) -> TaskVector:

@@ -10,7 +10,7 @@ from bvlib.merging.datafree import mean_tensor, sum_tensor, tensorwise
 from bvlib.merging.registry import merging
 
 
-@merging("iso_c", reference="Marczak et al. 2025")
+@merging("iso_c", label="Iso-C", reference="Marczak et al. 2025")
 def iso_c(vectors: Sequence[TaskVector], *, strength: float = 1.0) -> TaskVector:
     """Iso-C, isotropic merging (Marczak et al. 2025): every matrix of the summed vector gets equal
     singular values.
@@ -29,7 +29,7 @@ def iso_c(vectors: Sequence[TaskVector], *, strength: float = 1.0) -> TaskVector
     return TaskVector(tensorwise(vectors, one), "iso_c")
 
 
-@merging("tsv_merge", reference="Gargiulo et al. 2025")
+@merging("tsv_merge", label="TSV-Merge", reference="Gargiulo et al. 2025")
 def tsv_merge(vectors: Sequence[TaskVector], *, strength: float = 1.0) -> TaskVector:
     """TSV-Merge (Gargiulo et al. 2025): the leading singular vectors of each task, made orthogonal
     to the other tasks'.

@@ -37,6 +37,7 @@ class Adapter:
 
 @merging(
     "surgery",
+    label="Surgery",
     needs="unlabelled dev images of every task, and every task's own model",
     reference="Yang et al. 2024",
     after="adamerging_layerwise",

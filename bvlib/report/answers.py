@@ -42,8 +42,10 @@ def answer(lab: Any):
     its headline numbers and measures."""
     from IPython.display import Markdown
 
+    from bvlib.study.words import words
+
     numbers = Numbers(lab.result["headline"], lab.p["attack"])
-    return Markdown(text(lab.notebook, numbers, lab.result["measures"]))
+    return Markdown(words(text(lab.notebook, numbers, lab.result["measures"])))
 
 
 def text(notebook: str, numbers: Numbers, measures: Mapping[str, float | None]) -> str:

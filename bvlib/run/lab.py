@@ -31,6 +31,7 @@ from bvlib.files.safe import write_json, write_whole
 from bvlib.run import notebooks, settings, store
 from bvlib.run.adversary import Adversary
 from bvlib.study import experiments, figures, shown
+from bvlib.study.words import words
 from bvlib.worlds import tasks
 
 
@@ -158,7 +159,7 @@ class Lab(Adversary):
     ) -> Any:
         """Write ``tables/<name>.csv`` with its provenance and return what a notebook shows of it,
         or of a ``view`` of it: see :func:`bvlib.study.shown.table`."""
-        path = self.out / "tables" / f"{name}.csv"
+        path, caption = self.out / "tables" / f"{name}.csv", words(caption)
         write_whole(path, lambda draft: table.to_csv(draft, index=False, float_format="%.6g"))
         write_json(path.with_suffix(".json"), self._provenance(caption))
         self._outputs += [f"tables/{name}.csv", f"tables/{name}.json"]
@@ -169,6 +170,7 @@ class Lab(Adversary):
     ) -> None:
         """Write ``figures/<name>`` as picture, data and provenance, and show it with its caption;
         ``draw(data, **given)`` is what draws it: see :func:`bvlib.study.figures.save`."""
+        caption = words(caption)
         origin = self._provenance(caption)
         paths = figures.save(self.out / "figures" / name, data, origin, draw, **given)
         self._outputs += [f"figures/{path.name}" for path in paths]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bvlib.files.safe import write_json, write_whole
+from bvlib.study.words import in_figure
 
 ROLES = {
     "attack": "#c0392b",
@@ -224,6 +225,7 @@ def picture_of(csv: Path, draw: Callable[..., Any], given: Mapping[str, Any]) ->
     that says so: its columns have no types, and no drawing has anything to show."""
     table = pd.read_csv(csv, keep_default_na=False, na_values=[""])
     fig = _nothing() if table.empty else draw(table, **given)
+    in_figure(fig)
     plt.close(fig)  # else Jupyter shows it again
     return save_picture(fig, csv.with_name(csv.name.removesuffix(".csv") + ".png"))
 

@@ -9,13 +9,16 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, display
 
+from bvlib.study.words import words
+
 ROWS = 12  # of a table; the rest is a link away
 ENDS = {("low", "high"), ("from", "to")}  # columns that are the interval of the one before them
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as text: numbers rounded (one digit after the point in a column that reaches 10, else
-    two), a value and its interval as "45.9 [42.7, 49.2]", what is undefined as "–"."""
+    """A table as text: methods called as papers call them, numbers rounded (one digit after the
+    point in a column that reaches 10, else two), a value and its interval as "45.9 [42.7, 49.2]",
+    what is undefined as "–"."""
     columns, shown = list(table.columns), {}
     while columns:
         name, ends = columns.pop(0), tuple(columns[:2])
@@ -29,7 +32,7 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
 
 def _words(column: pd.Series) -> list[str]:
     if not pd.api.types.is_float_dtype(column):
-        return ["–" if pd.isna(value) else str(value) for value in column]
+        return ["–" if pd.isna(value) else words(str(value)) for value in column]
     digits = 1 if column.abs().max() >= 10 else 2
     return ["–" if pd.isna(value) else f"{value:.{digits}f}" for value in column]
 
@@ -39,7 +42,7 @@ def table(data: pd.DataFrame, caption: str, file: str, view: pd.DataFrame | None
     caption and a link to the file that has all of it."""
     view = (data if view is None else view).head(ROWS)
     whole = f"all {len(data)} rows" if len(data) > len(view) else "data"
-    body = in_words(view).to_html(index=False, border=0)
+    body = in_words(view).rename(columns=words).to_html(index=False, border=0)
     link = f'<a href="{escape(file)}">{whole}</a>'
     return HTML(f"{body}<p><em>{escape(caption)}</em> ({link})</p>")
 
