@@ -162,6 +162,7 @@ def test_a_missing_setting_and_broken_files_are_told_in_one_line(tmp_path, monke
         ("world: toy\n", "profile tried.yaml: base is missing (a shipped base"),
         ("- a\n", "profile tried.yaml holds a list"),
         ("a: [\n", "profile tried.yaml is not valid YAML"),
+        ("tasks: &x [*x]\n", "a YAML alias (*name) lies within its own anchor"),
     ):
         (tmp_path / "tried.yaml").write_text(text)
         with one_line(words):

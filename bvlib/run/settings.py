@@ -122,11 +122,17 @@ def _content(name: str) -> dict[str, Any]:
 
 
 def numbers(value: Any) -> Any:
-    """YAML reads 1e-5 (without a point) as text: make it the number that was meant."""
-    if isinstance(value, dict):
-        return {key: numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [numbers(item) for item in value]
+    """YAML reads 1e-5 (without a point) as text: make it the number that was meant. BvError for a
+    value that holds itself."""
+    try:
+        if isinstance(value, dict):
+            return {key: numbers(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [numbers(item) for item in value]
+    except RecursionError:
+        raise BvError(
+            "a YAML alias (*name) lies within its own anchor (&name): write it out"
+        ) from None
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?|\d*\.\d+)[eE][-+]?\d+", value):
         return float(value)
     return value
