@@ -38,6 +38,12 @@ def start(**parameters):
     return Lab.start(NOTEBOOK, **{"profile": "smoke", **parameters})
 
 
+@pytest.mark.parametrize("method, told", [("iso_c", True), ("ties", False)])
+def test_a_coefficient_that_the_merge_does_not_have_is_told(method, told, capsys):
+    start(merging=method, coefficient=0.5)
+    assert ("note: iso_c has no coefficient" in capsys.readouterr().out) == told
+
+
 @pytest.fixture(scope="module")
 def lab(folder):
     return start()

@@ -28,6 +28,7 @@ from bvlib.core.versions import environment
 from bvlib.defences import Part, detectors
 from bvlib.files import weights
 from bvlib.files.safe import write_json, write_whole
+from bvlib.merging import merging
 from bvlib.run import notebooks, settings, store
 from bvlib.run.adversary import Adversary
 from bvlib.study import experiments, figures, shown
@@ -92,6 +93,8 @@ class Lab(Adversary):
         )
         told = [name for name in parameters if name in p and name != "out"]
         print("; ".join(f"{name} = {p[name]}" for name in told))
+        if "coefficient" in told and "coefficient" not in merging[p["merging"]].parameters:
+            print(f"note: {p['merging']} has no coefficient: only other merges use it")
         return lab
 
     def examples(self, count: int, task: tasks.Task | None = None) -> torch.Tensor:
