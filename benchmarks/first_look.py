@@ -5,11 +5,13 @@ was chosen on.
     python benchmarks/first_look.py --profile mini
 
 Writes figures/first_look/seeds.csv, every number of every seed, and README.md: the headline with
-intervals over seeds, and each claim beside what the committed reference says of it. The
+intervals over seeds, and each claim beside what the committed reference says of it. Beside them it
+puts the picture of the triggers. The
 reference runs come later, once.
 """
 
 import argparse
+import shutil
 
 from bvlib.core.versions import recipe
 from bvlib.files.safe import write_text
@@ -19,7 +21,7 @@ from bvlib.report.reference import committed
 from bvlib.report.results import per_seed, runs
 from bvlib.report.tables import markdown, seeds_in_words, write_csv
 from bvlib.run import settings
-from bvlib.run.notebooks import root_folder
+from bvlib.run.notebooks import out_folder, root_folder
 
 SEEDS = (10, 11, 12)
 NOTEBOOKS = ("00", "01", "03", "05")
@@ -87,6 +89,7 @@ def main():
     given = summary.summary(own), summary.summary(committed(profile))
     text = page(profile, sorted(own), names, *given)
     write_text(folder / "README.md", text)
+    shutil.copy(out_folder(profile, SEEDS[0]) / "figures" / "triggers.png", folder)
     print(folder / "README.md")
 
 
