@@ -6,8 +6,7 @@ was chosen on.
 
 Writes figures/first_look/seeds.csv, every number of every seed, and README.md: the headline with
 intervals over seeds, and each claim beside what the committed reference says of it. Beside them it
-puts the picture of the triggers. The
-reference runs come later, once.
+puts the picture of the triggers. The reference runs come later, once.
 """
 
 import argparse
