@@ -76,21 +76,19 @@ def wrong(name):
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_points_are_earned_and_lost_as_they_should_be(root, name):
-    solved, mistake = notebook(root, name), wrong(name)[0]
+    solved, mistakes = notebook(root, name), wrong(name)[:5]
     hand_in(root, "solved", name, solved)
     hand_in(root, "untouched", name, notebook(root, name, "release"))
-    hand_in(root, "wrong", name, mistaken(root, name, mistake))
+    for i, mistake in enumerate(mistakes):
+        hand_in(root, f"wrong-{i}", name, mistaken(root, name, mistake))
     nbgrader(root, "autograde", name, "--force")
     full = most(root, name)
-    assert sum(full.values()) + by_hand(root, name) == 20
+    assert sum(full.values()) + by_hand(root, name) == 20 and len(mistakes) == 5
     assert points(root, name, "solved") == full
     assert set(points(root, name, "untouched").values()) == {0}
-    assert lost(full, points(root, name, "wrong")) == mistake["loses"], mistake["name"]
-
-
-def lost(full, got):
-    """The points that are missing, by cell."""
-    return {cell: most - got[cell] for cell, most in full.items() if most != got[cell]}
+    for i, mistake in enumerate(mistakes):
+        lost = {cell: full[cell] - got for cell, got in points(root, name, f"wrong-{i}").items()}
+        assert {cell: n for cell, n in lost.items() if n} == mistake["loses"], mistake["name"]
 
 
 def mistaken(root, name, mistake):
@@ -103,14 +101,14 @@ def mistaken(root, name, mistake):
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_every_other_wrong_answer_loses_what_it_should(root, name, monkeypatch):
-    """Those beyond the first, which nbgrader grades above: here without a kernel."""
+    """Those beyond the five that nbgrader grades above, without a kernel."""
     monkeypatch.setenv("BVCOURSE_PACK", str(root / "pack"))
     monkeypatch.syspath_prepend(COURSE / "kit")
-    full, others = most(root, name), wrong(name)[1:]
-    assert len(others) >= 4
-    for mistake in others:
-        found = earned(mistaken(root, name, mistake))
-        assert lost(full, found) == mistake["loses"], mistake["name"]
+    full = most(root, name)
+    for mistake in wrong(name)[5:]:
+        got = earned(mistaken(root, name, mistake))
+        lost = {cell: n - got[cell] for cell, n in full.items() if n != got[cell]}
+        assert lost == mistake["loses"], mistake["name"]
 
 
 def earned(made, student="somebody"):

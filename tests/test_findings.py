@@ -1,0 +1,42 @@
+"""The numbers of the README's findings are those of the committed tables."""
+
+from pathlib import Path
+
+import pytest
+
+from bvlib.report import overview
+
+README = Path(__file__).parents[1] / "README.md"
+NEW, OLD, REAL = "first_look", "mini", "real32"
+# what the README says, and the headline or claim whose mean (v) and interval (low, high) it names
+SAID = [
+    ("BadNets keeps {v} % [{low}, {high}]", NEW, "ASR badnets, merged"),
+    ("and BadMerging-On {v} % [{low}, {high}]", NEW, "ASR badmerging-on, merged"),
+    ("Under TIES it is {v} against", NEW, "ASR badnets, merged by TIES"),
+    ("against {v} %.", NEW, "ASR badmerging-on, merged by TIES"),
+    ("on {v} % of the images under TIES", NEW, "ASR badmerging-on trigger, clean merge by TIES"),
+    ("({v} with the attack)", NEW, "ASR badmerging-on, merged by TIES"),
+    ("on {v} % under task arithmetic", NEW, "ASR badmerging-on trigger, clean merge"),
+    ("under task arithmetic ({v})", NEW, "ASR badmerging-on, merged"),
+    ("BadNets kept {v} % on the old base", OLD, "badmerging-classical-diluted"),
+    ("and {v} % on real images", REAL, "badmerging-classical-diluted"),
+    ("merged vector is {minus} points *weaker*", NEW, "sbv-beats-single"),
+]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return overview.summaries()
+
+
+@pytest.mark.parametrize("said, profile, name", SAID)
+def test_a_number_of_the_findings_is_that_of_its_table(committed, said, profile, name):
+    of = committed[profile]
+    claims = {claim["id"]: {**claim, "mean": claim["obtained"]} for claim in of["claims"]}
+    entry = of["headline"].get(name) or claims[name]
+    digits = {
+        key: f"{entry[of] or 0:.1f}"
+        for key, of in (("v", "mean"), ("low", "low"), ("high", "high"))
+    }
+    expected = said.format(**digits, minus=f"{-entry['mean']:.1f}")
+    assert expected in " ".join(README.read_text(encoding="utf-8").split())
