@@ -38,9 +38,11 @@ def start(**parameters):
     return Lab.start(NOTEBOOK, **{"profile": "smoke", **parameters})
 
 
-@pytest.mark.parametrize("method, told", [("iso_c", True), ("ties", False)])
-def test_a_coefficient_that_the_merge_does_not_have_is_told(method, told, capsys):
-    start(merging=method, coefficient=0.5)
+@pytest.mark.parametrize(
+    "method, given, told", [("iso_c", 0.5, True), ("iso_c", None, False), ("ties", 0.5, False)]
+)
+def test_a_coefficient_that_the_merge_does_not_have_is_told(method, given, told, capsys):
+    start(merging=method, coefficient=given)
     assert ("note: iso_c has no coefficient" in capsys.readouterr().out) == told
 
 

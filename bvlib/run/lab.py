@@ -93,7 +93,8 @@ class Lab(Adversary):
         )
         told = [name for name in parameters if name in p and name != "out"]
         print("; ".join(f"{name} = {p[name]}" for name in told))
-        if "coefficient" in told and "coefficient" not in merging[p["merging"]].parameters:
+        given = parameters.get("coefficient") is not None
+        if given and "coefficient" not in merging[p["merging"]].parameters:
             print(f"note: {p['merging']} has no coefficient: only other merges use it")
         return lab
 
