@@ -132,6 +132,11 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
     two |= {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
     both = so if so.startswith("IBVS") else "IBVS leaves less than every placebo against sbv only"
     assert told("05", two).startswith(both)
+    more = {n.replace("sbv", a): v for a in ("badnets", "x") for n, v in two.items() if "sbv" in n}
+    three = (
+        "against sbv, badnets and x only" if so.startswith("Against") else "so it is the direction"
+    )
+    assert three in told("05", two | more)
 
 
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():

@@ -197,7 +197,7 @@ def ibvs(n: Numbers) -> Iterator[str]:
         yield "IBVS leaves less than every placebo, a vector that holds no backdoor: so it is the"
         yield "direction of a backdoor that helps, not moving the weights as such."
     elif better:
-        names = " and ".join(better)
+        names = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
         yield f"IBVS leaves less than every placebo against {names} only. Elsewhere a vector that"
         yield "holds no backdoor does as well, so no backdoor's direction is at work."
     else:
