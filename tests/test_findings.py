@@ -23,6 +23,8 @@ SAID = [
     ("merged vector is {minus} points *weaker*", NEW, "sbv-beats-single"),
 ]
 
+ENDS = {"v": "mean", "low": "low", "high": "high"}
+
 
 @pytest.fixture(scope="module")
 def committed():
@@ -31,12 +33,9 @@ def committed():
 
 @pytest.mark.parametrize("said, profile, name", SAID)
 def test_a_number_of_the_findings_is_that_of_its_table(committed, said, profile, name):
-    of = committed[profile]
-    claims = {claim["id"]: {**claim, "mean": claim["obtained"]} for claim in of["claims"]}
-    entry = of["headline"].get(name) or claims[name]
-    digits = {
-        key: f"{entry[of] or 0:.1f}"
-        for key, of in (("v", "mean"), ("low", "low"), ("high", "high"))
-    }
+    found = committed[profile]
+    claims = {claim["id"]: {**claim, "mean": claim["obtained"]} for claim in found["claims"]}
+    entry = found["headline"].get(name) or claims[name]
+    digits = {key: f"{entry[end] or 0:.1f}" for key, end in ENDS.items()}
     expected = said.format(**digits, minus=f"{-entry['mean']:.1f}")
     assert expected in " ".join(README.read_text(encoding="utf-8").split())
