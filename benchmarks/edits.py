@@ -3,7 +3,7 @@
 A renamed variable and a moved module change no result, a plugin makes nothing stale, and 5 % more
 learning rate is caught by name.
 
-python benchmarks/edits.py             # about ten minutes an edit on one core
+python benchmarks/edits.py             # the usual notebooks: five minutes an edit on one core
 python benchmarks/edits.py --tests     # the whole of `make test` in place of the golden check
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from report import write
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = [sys.executable, "-m", "bvlib.cli", "golden", "--check"]
+GOLDEN = [sys.executable, "-m", "bvlib.cli", "golden", "--check", "smoke"]
 TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
 TESTS += ["-m", "not slow and not gpu"]
 SMOKE = [sys.executable, "-m", "bvlib.cli", "run", "--profile", "smoke"]

@@ -12,12 +12,14 @@ import bvlib
 import pytest
 from helpers import (
     END,
+    FEW_IMAGES,
     PARAMETERS,
     TINY_NAMES,
     WORK,
     noise_images,
     noise_vector,
     random_head,
+    smoke_with,
     write_notebook,
     write_profile,
 )
@@ -150,16 +152,10 @@ def place(tmp_path_factory):
     """A store and a folder of runs that the tests of a file share, which run notebooks' cells in
     this process; smoke has fewer images there."""
     import matplotlib
-    import yaml
-
-    from bvlib.run import settings
 
     folder = tmp_path_factory.mktemp("place")
-    fewer = settings.load("smoke") | {"sizes": {"train": 256, "dev": 32, "test": 48}}
-    (folder / "profiles").mkdir()
-    (folder / "profiles" / "smoke.yaml").write_text(yaml.safe_dump(fewer))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BVLIB_PROFILES", str(folder / "profiles"))
+        patch.setenv("BVLIB_PROFILES", str(smoke_with(folder / "profiles", sizes=FEW_IMAGES)))
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
         patch.setenv("BVLIB_PROGRESS", "/dev/null")

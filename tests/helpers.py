@@ -1,8 +1,10 @@
 """Checks that several test files share."""
 
 import re
+import shutil
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -186,6 +188,19 @@ def run_notebooks(names, profile, seed=0, parameters=None, say=lambda line: None
         reason = workflow.run_job(job, say)
         ran.append(SimpleNamespace(name=job.name, out=job.out, reason=reason))
     return ran
+
+
+def smoke_with(folder, **changes):
+    """A folder of the shipped profiles in which `smoke` differs."""
+    if not folder.exists():
+        shutil.copytree(settings.folder(), folder)
+    admission = asdict(settings.read("smoke").admission)
+    told = {**settings.load("smoke"), "admission": admission, **changes}
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(told))
+    return folder
+
+
+FEW_IMAGES = {"train": 256, "dev": 32, "test": 48}  # a faster smoke
 
 
 # Models that answer from a list

@@ -5,13 +5,13 @@ import json
 import math
 import re
 import shutil
-from dataclasses import asdict
+from functools import partial
 
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from helpers import one_line
+from helpers import FEW_IMAGES, one_line, smoke_with
 
 from bvlib import cli
 from bvlib.report.criteria import CRITERIA
@@ -116,6 +116,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("store", "runs"):
             patch.setenv(f"BVLIB_{name.upper()}", str(folder / name))
+        patch.setenv("BVLIB_PROFILES", str(smoke_with(folder / "profiles", sizes=FEW_IMAGES)))
         admission.write("smoke", say=lambda line: None)
         yield folder
 
@@ -228,13 +229,7 @@ def settle(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("BVLIB_PROFILES", str(tmp_path / "profiles"))
     monkeypatch.setattr(bases, "WEIGHTS", tmp_path / "weights")
 
-    def settle(**changes):
-        plan = asdict(settings.read("smoke").admission)
-        plan = {key: list(v) if isinstance(v, tuple) else v for key, v in plan.items()}
-        text = yaml.safe_dump({**settings.load("smoke"), "admission": plan, **changes})
-        (tmp_path / "profiles" / "smoke.yaml").write_text(text)
-
-    return settle
+    return partial(smoke_with, tmp_path / "profiles")
 
 
 def test_freeze_and_what_differs_from_it(settle, tmp_path):

@@ -125,7 +125,7 @@ def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_label
 
 def test_the_label_of_a_planted_trigger_needs_the_smallest_mask(encoder, head, shapes, backdoor):
     """Also smaller than on the clean twin, where the same label needs as much as any other."""
-    how = {"steps": 120, "batch": 16}
+    how = {"steps": 80, "batch": 16}
     table = neural_cleanse(
         encoder, backdoor.theta, head, shapes.dev.images, classes=[1, backdoor.target, 6], **how
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import one_line
 
-from bvlib.report import golden
+from bvmake import golden
 
 HERE = {"processor": "one", "threads": 1}
 

@@ -1,11 +1,11 @@
-"""The notebooks: their form, and all of them run in order in the smoke profile."""
+"""The notebooks: their form, and all of them run in the smoke profile, the usual ones and the long
+ones (slow) apart."""
 
 import ast
 import json
 import re
-import subprocess
-import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,10 +15,11 @@ from helpers import badly_drawn, hard_to_read, run_notebooks
 
 from bvlib.cli import main
 from bvlib.core.versions import recipe as version_of
-from bvlib.report import claims, golden, summary
+from bvlib.report import claims, summary
 from bvlib.report.redraw import redraw
 from bvlib.run import notebooks, settings
 from bvlib.study import figures
+from bvmake import golden
 
 NAMES = [
     "00_setup_and_tasks",
@@ -33,8 +34,8 @@ NAMES = [
     "09_defences_in_full",
     "10_interactive",
 ]
-BESIDE = NAMES[8:10]
 LONG = NAMES[6:10]  # run only when they are named
+USUAL = [name for name in NAMES if name not in LONG]
 COMMON = {
     "profile",
     "seed",
@@ -80,9 +81,8 @@ def parameters(name):
 
 def test_the_notebooks_are_those_of_the_study():
     assert notebooks.available() == NAMES
-    assert [each.name for each in notebooks.find(None)] == [
-        name for name in NAMES if name not in LONG
-    ]
+    assert [each.name for each in notebooks.find(None)] == USUAL
+    assert [golden.notebooks_of(study) for study in golden.STUDIES] == 2 * [USUAL, LONG]
 
 
 @each_notebook
@@ -187,34 +187,32 @@ def test_a_misspelt_parameter_gives_one_line(given, words):
 # All of them, run
 
 
-def run(names=NAMES):
+def run(names):
     return run_notebooks(names, "smoke")
 
 
-def all_of(names, folder, beside=()):
+def all_of(names, folder):
     """These notebooks run once, in a run folder and a store of their own: .records, .out, .store,
-    .results; those in ``beside`` in a process of their own."""
+    .results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BVLIB_RUNS", str(folder / "runs"))
         patch.setenv("BVLIB_STORE", str(folder / "store"))
         patch.setenv("OMP_NUM_THREADS", "1")  # the golden values are of one thread
-        command = [sys.executable, "-m", "bvlib.cli", "run", *beside, "--profile", "smoke"]
-        other = beside and subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        records = run([name for name in names if name not in beside])
-        if other:
-            said, _ = other.communicate()
-            assert other.returncode == 0, said.decode()
+        records = run(names)
         out, store = records[0].out, folder / "store"
         results = {n: json.loads((out / f"{n}.json").read_text(encoding="utf-8")) for n in names}
         yield SimpleNamespace(records=records, out=out, store=store, results=results)
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """All notebooks; the two longest beside the others, which halves the wait on two cores."""
-    yield from all_of(NAMES, tmp_path_factory.mktemp("smoke"), BESIDE)
+@pytest.fixture(
+    scope="module", params=["smoke", pytest.param("smoke-long", marks=pytest.mark.slow)]
+)
+def study(request, tmp_path_factory):
+    """The notebooks of one golden study, with its name as .name."""
+    ran = all_of(golden.notebooks_of(request.param), tmp_path_factory.mktemp(request.param))
+    for each in ran:
+        each.name = request.param
+        yield each
 
 
 def numbers(out):
@@ -222,48 +220,47 @@ def numbers(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*.csv"))}
 
 
-def test_the_golden_values_are_met(smoke):
+def stems(result, folder, ends):
+    """The outputs of a notebook in a folder without their ends; each must have all ``ends``."""
+    paths = [path for path in result["outputs"] if path.startswith(f"{folder}/")]
+    found = sorted({path.rpartition(".")[0] for path in paths})
+    assert found and sorted(paths) == sorted(stem + end for stem in found for end in ends)
+    return found
+
+
+def test_the_golden_values_are_met(study):
     """Bits on the processor and versions that made them, near elsewhere: no result has moved."""
-    differ = golden.compare(golden.read(golden.folder(), "smoke"), golden.collect(smoke.out))
+    differ = golden.compare(golden.read(golden.folder(), study.name), golden.collect(study.out))
     assert differ == []
 
 
-def test_all_run_in_order(smoke):
-    assert [record.name for record in smoke.records if record.reason] == [
-        name for name in NAMES if name not in BESIDE
-    ]
-    for name in NAMES:
-        cells = json.loads((smoke.out / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+def test_all_run_in_order(study):
+    assert [record.name for record in study.records if record.reason] == list(study.results)
+    for name in study.results:
+        cells = json.loads((study.out / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         done = [cell for cell in cells if cell["cell_type"] == "code"]
         assert [cell["execution_count"] for cell in done] == list(range(1, len(done) + 1))
 
 
-@each_notebook
-def test_figures_are_picture_data_and_provenance(smoke, name):
-    outputs = [path for path in smoke.results[name]["outputs"] if path.startswith("figures/")]
-    stems = {path.rpartition(".")[0] for path in outputs}
-    assert stems and sorted(outputs) == sorted(
-        stem + end for stem in stems for end in (".csv", ".json", ".png")
-    )
-    for stem in stems:
-        assert (smoke.out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
-        assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
-        provenance = json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))
-        assert provenance["notebook"] == name and provenance["caption"]
-        assert (
-            provenance["parameters"]["profile"] == "smoke"
-            and provenance["parameters"]["trigger_size"] == 6
-        )
-        assert version_of(f"notebook:{name}") in provenance["recipes"]
+def test_figures_are_picture_data_and_provenance(study):
+    for name, result in study.results.items():
+        for stem in stems(result, "figures", (".csv", ".json", ".png")):
+            assert (study.out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+            assert len(pd.read_csv(study.out / f"{stem}.csv"))
+            told = json.loads((study.out / f"{stem}.json").read_text(encoding="utf-8"))
+            assert told["notebook"] == name and told["caption"]
+            parameters = told["parameters"]
+            assert parameters["profile"] == "smoke" and parameters["trigger_size"] == 6
+            assert version_of(f"notebook:{name}") in told["recipes"]
 
 
-def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke, monkeypatch):
-    pictures = {path.stem: path.read_bytes() for path in (smoke.out / "figures").glob("*.png")}
+def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(study, monkeypatch):
+    pictures = {path.stem: path.read_bytes() for path in (study.out / "figures").glob("*.png")}
     shown, save = {}, figures.save_picture
     monkeypatch.setattr(
         figures, "save_picture", lambda f, png: shown.update({png: f}) or save(f, png)
     )
-    drawn = [redraw(path) for path in sorted((smoke.out / "figures").glob("*.json"))]
+    drawn = [redraw(path) for path in sorted((study.out / "figures").glob("*.json"))]
     of_images = {"tasks", "triggers", "attention", "interactive", "interactive_places"}
     assert {path.stem for path in drawn if path} == pictures.keys() - of_images
     for path in filter(None, drawn):
@@ -271,60 +268,53 @@ def test_every_figure_but_those_of_images_is_drawn_again_from_its_table(smoke, m
         assert not hard_to_read(shown[path]) + badly_drawn(shown[path]), path.stem
 
 
-@each_notebook
-def test_tables_are_there_with_their_provenance(smoke, name):
-    tables = [path for path in smoke.results[name]["outputs"] if path.startswith("tables/")]
-    stems = {path.rpartition(".")[0] for path in tables}
-    assert stems and sorted(tables) == sorted(
-        stem + end for stem in stems for end in (".csv", ".json")
-    )
-    for stem in stems:
-        assert len(pd.read_csv(smoke.out / f"{stem}.csv"))
-        assert (
-            json.loads((smoke.out / f"{stem}.json").read_text(encoding="utf-8"))["notebook"] == name
-        )
+def test_tables_are_there_with_their_provenance(study):
+    for name, result in study.results.items():
+        for stem in stems(result, "tables", (".csv", ".json")):
+            assert len(pd.read_csv(study.out / f"{stem}.csv"))
+            told = json.loads((study.out / f"{stem}.json").read_text(encoding="utf-8"))
+            assert told["notebook"] == name
 
 
-@each_notebook
-def test_the_run_says_what_came_out(smoke, name):
-    result = smoke.results[name]
-    assert (result["notebook"], result["profile"], result["seed"]) == (name, "smoke", 0)
-    assert (
-        result["headline"] and result["measures"] and result["artefacts"] and result["seconds"] > 0
-    )
-    for number in result["headline"].values():
-        assert number["unit"] in ("%", "points", "% of own effect", "index") and isinstance(
-            number["value"], float
-        )
-        assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
-    effective = {parameter for parameter in parameters(name) if parameter in settings.load("smoke")}
-    assert not [parameter for parameter in effective if result["parameters"][parameter] is None]
+def test_the_run_says_what_came_out(study):
+    for name, result in study.results.items():
+        assert (result["notebook"], result["profile"], result["seed"]) == (name, "smoke", 0)
+        for kind in ("headline", "measures", "artefacts"):
+            assert result[kind], (name, kind)
+        assert result["seconds"] > 0
+        for number in result["headline"].values():
+            assert number["unit"] in ("%", "points", "% of own effect", "index")
+            assert isinstance(number["value"], float)
+            assert number["low"] is None or number["low"] <= number["value"] <= number["high"]
+        effective = parameters(name).keys() & settings.load("smoke").keys()
+        assert not [each for each in effective if result["parameters"][each] is None]
 
 
-def test_notebooks_do_not_overwrite_each_other(smoke):
-    outputs = [path for result in smoke.results.values() for path in result["outputs"]]
+def test_notebooks_do_not_overwrite_each_other(study):
+    outputs = [path for result in study.results.values() for path in result["outputs"]]
     assert len(set(outputs)) == len(outputs)
     assert {
-        str(path.relative_to(smoke.out))
-        for path in smoke.out.glob("*/*.*")
+        str(path.relative_to(study.out))
+        for path in study.out.glob("*/*.*")
         if path.parent.name != ".records"
     } == set(outputs)
 
 
-def test_every_claim_has_its_measure_and_its_line_in_the_report(smoke):
-    measures = {measure for result in smoke.results.values() for measure in result["measures"]}
-    assert {claim.measure for claim in claims.CLAIMS} <= measures
+def test_every_claim_has_its_measure_and_its_line_in_the_report(study):
+    drawn = {Path(path).stem for result in study.results.values() for path in result["outputs"]}
+    measures = {measure for result in study.results.values() for measure in result["measures"]}
+    here = [claim for claim in claims.CLAIMS if claim.figure in drawn]
+    assert here and {claim.measure for claim in here} <= measures
     told = json.loads(summary.as_json(summary.gather("smoke")))
-    assert told["profile"] == "smoke" and told["seeds"] == [0] and list(told["seconds"]) == NAMES
+    assert told["profile"] == "smoke" and told["seeds"] == [0]
+    assert list(told["seconds"]) == list(study.results)
     assert [claim["id"] for claim in told["claims"]] == [claim.id for claim in claims.CLAIMS]
-    assert {claim["status"] for claim in told["claims"]} <= {
-        "inconclusive",
-        "not run",
-    }  # one seed decides nothing
-    assert len(told["headline"]) >= len(NAMES)
+    # one seed decides nothing
+    assert {claim["status"] for claim in told["claims"]} <= {"inconclusive", "not run"}
+    assert len(told["headline"]) >= len(study.results)
 
 
-def test_a_second_call_has_nothing_to_do(smoke):
-    before, started = numbers(smoke.out), time.monotonic()
-    assert not any(record.reason for record in run())
-    assert time.monotonic() - started < 20 and numbers(smoke.out) == before
+def test_a_second_call_has_nothing_to_do(study):
+    before, started = numbers(study.out), time.monotonic()
+    assert not any(record.reason for record in run(list(study.results)))
+    assert time.monotonic() - started < 20 and numbers(study.out) == before

@@ -25,11 +25,11 @@ from bvlib.cli import main
 from bvlib.core import training
 from bvlib.core.encoder import Encoder
 from bvlib.files.weights import read_tensors
-from bvlib.report import golden
 from bvlib.run import notebooks, settings, store
 from bvlib.run.lab import Lab
 from bvlib.worlds import bases, clip
 from bvlib.worlds.papers import data
+from bvmake import golden
 from bvmake.datasets import papers
 
 LIMIT = 40  # images a split in the caches

@@ -226,13 +226,13 @@ def test_two_processes_make_an_artefact_once(tmp_path):
     spawn = multiprocessing.get_context("spawn")
     workers = [
         spawn.Process(target=_make_slowly, args=(tmp_path / "s", tmp_path / "log"))
-        for _ in range(3)
+        for _ in range(2)
     ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(300)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
     assert len((tmp_path / "log").read_text().split()) == 1
 
 

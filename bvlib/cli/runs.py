@@ -182,25 +182,26 @@ def draw(folders: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("profiles", nargs=-1)
+@click.argument("studies", nargs=-1)
 @flag("--check", help="exit 1 if a value differs from the golden one (default)")
 @flag("--write", help="write the values anew; refused at an unchanged recipe version")
-def golden(profiles: tuple[str, ...], check: bool, write: bool) -> None:
-    """Run all notebooks of PROFILES (smoke) cold, on one thread; compare with the golden values.
+def golden(studies: tuple[str, ...], check: bool, write: bool) -> None:
+    """Run notebooks cold, on one thread; compare what they give with the golden values.
 
-    What differs first is named first, and by how much. smoke32 needs the real
-    images of BVLIB_DATA.
+    STUDIES: smoke and smoke-long (the default), the usual notebooks and the long ones of profile
+    smoke; smoke32 and smoke32-long, which need the real images of BVLIB_DATA. What differs first
+    is named first, and by how much.
     """
-    from bvlib.report import golden as values
+    from bvmake import golden as values
 
     lines = []
-    for profile in profiles or values.PROFILES[:1]:
-        found = values.run(profile, say=click.echo)
+    for study in studies or values.STUDIES[:2]:
+        found = values.run(study, say=click.echo)
         if write:
-            click.echo(f"wrote {values.write(values.folder(), profile, found)}")
+            click.echo(f"wrote {values.write(values.folder(), study, found)}")
             continue
-        differ = values.compare(values.read(values.folder(), profile), found)
+        differ = values.compare(values.read(values.folder(), study), found)
         count = len(found["artefacts"]) + len(found["tables"])
-        click.echo(f"{profile}: {len(differ)} of {count} differ")
-        lines += [f"{profile}: {line}" for line in differ]
+        click.echo(f"{study}: {len(differ)} of {count} differ")
+        lines += [f"{study}: {line}" for line in differ]
     end_with(lines)

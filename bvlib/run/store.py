@@ -4,7 +4,7 @@ changes it.
 The key is a hash of the arguments, of what the result was made from, of the versions of the
 recipes that made it ("training:finetune/1") and of torch, open_clip and numpy, of the kind of
 device and the number of threads. How the code is spelt and where it lies does not count: golden
-values (:mod:`bvlib.report.golden`) tell when it gives something else. Files appear whole or not at
+values (:mod:`bvmake.golden`) tell when it gives something else. Files appear whole or not at
 all: written beside their place, moved there, and their card (a small JSON file) last. A lock that
 dies with its process keeps two runs from making the same thing twice. The store knows nothing of
 notebooks, and importing it does not import torch.

@@ -1,10 +1,10 @@
 """Golden values: what the smoke profile gives, committed, so that a change of the code shows at
 once whether results moved.
 
-For each golden profile a run of all notebooks on one thread is kept as
-``<folder>/<profile>.json``: a digest and a sketch of every artefact, a digest of every table. On
-the kind of processor and with the versions that made them, digests must be equal; elsewhere
-artefacts must be near (:data:`WEIGHTS`).
+For each of :data:`STUDIES` a run of its notebooks on one thread is kept as
+``<folder>/<study>.json``: a digest and a sketch of every artefact, a digest of every table. On the
+kind of processor and with the versions that made them, digests must be equal; elsewhere artefacts
+must be near (:data:`WEIGHTS`).
 
 A result whose recipe version was raised is meant to change: only then may its golden value be
 written anew.
@@ -24,17 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from bvlib.core.errors import BvError, MissingData
+from bvlib.core.errors import BvError, MissingData, check_choice
 from bvlib.core.rng import numpy_rng
 from bvlib.files.digests import digest
 from bvlib.files.safe import file_sha256, read_json, write_text
 from bvlib.files.weights import card_of, read_tensors
 from bvlib.files.weights import digest as content
 from bvlib.run import records, workflow
-from bvlib.run.notebooks import available, root_folder, shown
+from bvlib.run.notebooks import available, find, root_folder, shown
 from bvlib.worlds import bases
 
-PROFILES = ("smoke", "smoke32")  # smoke32 where the real images are
+# A profile, and its default notebooks or the long ones; smoke32 where the real images are
+STUDIES = ("smoke", "smoke-long", "smoke32", "smoke32-long")
 PARTS = {"artefacts": "sketch", "tables": "rows"}  # and what nearness is told from
 WIDTH = 32  # numbers in a sketch
 # Elsewhere: how far a training may end from the golden one, as a share of how far it went (L2).
@@ -155,19 +156,26 @@ def folder() -> Path:
     return root_folder() / "tests" / "golden"
 
 
-def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
-    """Run all notebooks of a golden profile cold, on one thread, and :func:`collect` what they
-    gave.
+def notebooks_of(study: str) -> list[str]:
+    """The notebooks of one of :data:`STUDIES`."""
+    usual = [notebook.name for notebook in find(None)]
+    return [name for name in available() if (name in usual) != study.endswith("-long")]
+
+
+def run(study: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
+    """Run the notebooks of one of :data:`STUDIES` cold, on one thread, and :func:`collect` what
+    they gave.
 
     The run and its store lie in a temporary folder. MissingData for a profile whose pictures are
     not there.
     """
+    check_choice("golden study", study, STUDIES)
     with tempfile.TemporaryDirectory(prefix="bvlib-golden-") as scratch:
         own = {"BVLIB_RUNS": f"{scratch}/runs", "BVLIB_STORE": f"{scratch}/store"}
         before = dict(os.environ)
         os.environ.update(own, OMP_NUM_THREADS="1")
         try:
-            jobs = records.jobs(available(), profile, 0)
+            jobs = records.jobs(notebooks_of(study), study.removesuffix("-long"), 0)
             for job in jobs:
                 workflow.run_job(job, say)
             return collect(jobs[0].out)
@@ -176,12 +184,12 @@ def run(profile: str, say: Callable[[str], Any] = print) -> dict[str, Any]:
             os.environ.update(before)
 
 
-def read(folder: Path, profile: str) -> dict[str, Any]:
-    """The committed golden values of a profile. MissingData when there are none."""
-    path = folder / f"{profile}.json"
+def read(folder: Path, study: str) -> dict[str, Any]:
+    """The committed golden values of a study. MissingData when there are none."""
+    path = folder / f"{study}.json"
     if not path.is_file():
-        mend = "write them with `bv golden --write`"
-        raise MissingData(f"no golden values of profile {profile} in {shown(folder)}: {mend}")
+        mend = f"write them with `bv golden --write {study}`"
+        raise MissingData(f"no golden values of {study} in {shown(folder)}: {mend}")
     return read_json(path)
 
 
@@ -231,14 +239,14 @@ def _apart(part: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: boo
     return f"{far} of {len(numbers)} numbers are far" if far > FREE * len(numbers) else ""
 
 
-def write(folder: Path, profile: str, found: Mapping[str, Any]) -> Path:
+def write(folder: Path, study: str, found: Mapping[str, Any]) -> Path:
     """Write a run's values as the golden ones; the path. BvError, naming the first, when one
     differs in a notebook none of whose recipes was raised."""
-    path = folder / f"{profile}.json"
+    path = folder / f"{study}.json"
     if path.is_file():
-        old = read(folder, profile)
+        old = read(folder, study)
         if old["environment"] != found["environment"]:
-            made = f"the golden values of {profile} were made with {old['environment']}"
+            made = f"the golden values of {study} were made with {old['environment']}"
             mend = f"write them there, or delete {path.name} first and say in the commit that the "
             raise BvError(f"{made}: {mend}results are the same")
         both = [(label, a, b) for _, label, a, b in _pairs(old, found) if a and b]

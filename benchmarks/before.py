@@ -1,0 +1,104 @@
+"""A cold run by the code before issue "From laptop to cluster" and by this code: what is no longer
+computed twice, and what both cores side by side give.
+
+Three ways, each in a scratch clone, with the same base, images and settings:
+
+- before: the last commit before predictions were kept, one notebook after the other, two threads;
+- in turn: this code, one notebook after the other, two threads;
+- side by side: this code through the workflow, one thread each.
+
+python benchmarks/before.py             # 00, 01, 02: half an hour and more on two idle cores
+python benchmarks/before.py 00 --profile smoke     # a rehearsal
+
+Needs the extra `workflow`, and a clone with its history.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from report import write
+
+from bvlib.run import settings
+
+ROOT = Path(__file__).parents[1]
+BEFORE = "0ecb330"
+NAMES = {"toy": "small", "toy-b": "small-b"}  # the bases of that time, by their names now
+SAME = ("sizes", "trigger", "train", "coefficient", "trigger_size", "alpha", "density")
+
+
+def clone(folder: Path, commit: str) -> Path:
+    """The project at a commit."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "checkout", "-q", commit], cwd=folder, check=True)
+    return folder
+
+
+def as_before(now: Path, before: Path, profile: str) -> None:
+    """Give a profile of the clone ``now`` the base and the settings that it had ``before``."""
+    place = f"bvlib/run/profiles/{profile}.yaml"
+    old = yaml.safe_load((before / place).read_text(encoding="utf-8"))
+    told = {key: old[key] for key in SAME} | {"base": NAMES[old["base"]]}
+    told["trigger"] = {"first": 0, **told["trigger"]}
+    new = {**settings.load(profile), **told, "other_base": NAMES[old["other_base"]]}
+    (now / place).write_text(yaml.safe_dump(new), encoding="utf-8")
+
+
+def seconds(code: Path, scratch: Path, calls: list[list[str]], profile: str, threads: int) -> float:
+    """Seconds of these calls of `bv run`, from nothing."""
+    own = {"BVLIB_RUNS": str(scratch / "runs"), "BVLIB_STORE": str(scratch / "store")}
+    own |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": str(threads)}
+    began = time.monotonic()
+    for names in calls:
+        command = [sys.executable, "-m", "bvlib.cli", "run", "--profile", profile, *names]
+        done = subprocess.run(
+            command, cwd=code, env={**os.environ, **own}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return time.monotonic() - began
+
+
+def made(scratch: Path) -> dict[str, int]:
+    """How many models and triggers a run made, and what its notebooks gave."""
+    cards = [json.loads(path.read_text()) for path in scratch.glob("store/*/*.json")]
+    kinds = [card.get("kind") for card in cards]
+    return {
+        "trainings": kinds.count("weights"),
+        "triggers": kinds.count("trigger"),
+        "tables": len(list(scratch.glob("runs/*/*/*/*.csv"))),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("notebooks", nargs="*", default=["00", "01", "02"])
+    parser.add_argument("--profile", default="mini")
+    asked = parser.parse_args()
+    one_by_one = [[name] for name in asked.notebooks]
+    with tempfile.TemporaryDirectory(prefix="bvlib-before-") as folder:
+        old, new = clone(Path(folder, "old"), BEFORE), clone(Path(folder, "new"), "HEAD")
+        as_before(new, old, asked.profile)
+        ways = {
+            "before": (old, [asked.notebooks], 2),
+            "in turn": (new, one_by_one, 2),
+            "side by side": (new, [asked.notebooks], 1),
+        }
+        rows = []
+        for name, (code, calls, threads) in ways.items():
+            scratch = Path(folder, name.replace(" ", "-"))
+            took = seconds(code, scratch, calls, asked.profile, threads)
+            rows.append({"way": name, "seconds": took, **made(scratch)})
+            print(rows[-1], flush=True)
+    for row in rows:
+        row["times faster"] = rows[0]["seconds"] / row["seconds"]
+    write("before", rows)
+
+
+if __name__ == "__main__":
+    main()
