@@ -91,9 +91,9 @@ def test_03_says_what_an_sbv_gains(ours, total):
         values[f"ASR one BV, merged, {how}"] = 60
         values[f"ASR sign-consistent, merged, {how}"] = ours
     said = told("03_sbv", values)
-    assert said.count("merging brings 1.0 points") == (2 if ours > 60 else 0)
-    assert said.count("merging costs 1.0 points") == (2 if ours == 59 else 0)
-    assert said.startswith("At λ_BV = 0.7: as they are, one vector reaches 60.0 %")
+    assert said.count("1.0 points more.") == (2 if ours > 60 else 0)
+    assert said.count("1.0 points less.") == (2 if ours == 59 else 0)
+    assert "at λ_BV = 0.7. As they are, one vector reaches 60.0 %" in said
     assert ("gains more than length" in said) == (total > 90)
     assert ("all that the sum gains is length" in said) == (total <= 90)
 
@@ -113,8 +113,8 @@ def test_04_says_how_much_was_there(share, mean, words):
 @pytest.mark.parametrize(
     "after, placebo, word, so",
     [
-        (38.9, 39.9, "lowers", "IBVS leaves less than every placebo, a vector"),
-        (38.9, 38.8, "lowers", "Against no attack"),
+        (38.8, 39.9, "lowers", "IBVS leaves less than every placebo, a vector"),
+        (38.9, 39.8, "lowers", "Against no attack"),
         (39.1, 39.9, "hardly moves", "Against no attack"),
         (41.1, 42.0, "raises", "Against no attack"),
     ],
@@ -124,13 +124,16 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
     values |= {f"zero line of {ON} (clean merge, same trigger)": 3}
     values |= {f"ASR {ON} after the best placebo": placebo, "clean accuracy cost of IBVS": 0.5}
     values |= {f"ASR drop {ON}, oracle": 56, "clean accuracy cost of that placebo": 1.5}
+    values |= {f"ASR drop {ON}, defender who guesses the attacker's class": 35}
     said = told("05", values)
     assert said.startswith(so) and "and that placebo 1.5 %" in said
     assert f"It {word} {ON}, from 40.0 to {after} % (best placebo {placebo:.1f}, clean" in said
     assert "takes 56.0 % off, where the attack had added 37.0" in said
+    assert "guesses the attacker's class takes 35.0 % off" in said
     two = values | {name.replace(ON, "sbv"): value for name, value in values.items()}
     two |= {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
-    both = so if so.startswith("IBVS") else "IBVS leaves less than every placebo against sbv only"
+    alone = "IBVS leaves less than every placebo, by a point and more, against sbv only"
+    both = so if so.startswith("IBVS") else alone
     assert told("05", two).startswith(both)
     more = {n.replace("sbv", a): v for a in ("badnets", "x") for n, v in two.items() if "sbv" in n}
     three = (
@@ -142,7 +145,7 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():
     lines = sides({"badnets_merged_asr": 29.9, "badmerging_minus_badnets": -1.0, "unknown": 3.0})
     assert "single model)). ASR of BadNets after" in lines[0] and ".*" not in lines[1]
-    assert lines[0].endswith("here 29.9 %; the claim asks for less than 30: yes.")
+    assert "here 29.9 %; the claim asks for less than 30: yes. Note: the base" in lines[0]
     assert lines[1].endswith("here -1.0 points; the claim asks for more than 0: **no**.")
     assert "gives no verdict" in lines[-1] and len(lines) == 4
     assert "(a test of ours). " in sides({"sbv_ba_cost": 1.0})[0]

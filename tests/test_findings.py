@@ -12,15 +12,16 @@ NEW, OLD, REAL = "first_look", "mini", "real32"
 SAID = [
     ("BadNets keeps {v} % [{low}, {high}]", NEW, "ASR badnets, merged"),
     ("and BadMerging-On {v} % [{low}, {high}]", NEW, "ASR badmerging-on, merged"),
-    ("Under TIES it is {v} against", NEW, "ASR badnets, merged by TIES"),
-    ("against {v} %.", NEW, "ASR badmerging-on, merged by TIES"),
+    ("by TIES, {v} and", NEW, "ASR badnets, merged by TIES"),
+    ("and {v} %.", NEW, "ASR badmerging-on, merged by TIES"),
     ("on {v} % of the images under TIES", NEW, "ASR badmerging-on trigger, clean merge by TIES"),
     ("({v} with the attack)", NEW, "ASR badmerging-on, merged by TIES"),
     ("on {v} % under task arithmetic", NEW, "ASR badmerging-on trigger, clean merge"),
     ("under task arithmetic ({v})", NEW, "ASR badmerging-on, merged"),
     ("BadNets kept {v} % on the old base", OLD, "badmerging-classical-diluted"),
     ("and {v} % on real images", REAL, "badmerging-classical-diluted"),
-    ("merged vector is {minus} points *weaker*", NEW, "sbv-beats-single"),
+    ("a random patch works ({v} %)", REAL, "ASR random patch, merge with badnets"),
+    ("an SBV is {minus} points *weaker*", NEW, "sbv-beats-single"),
 ]
 
 ENDS = {"v": "mean", "low": "low", "high": "high"}

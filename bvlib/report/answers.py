@@ -71,6 +71,8 @@ def sides(measures: Mapping[str, float | None]) -> list[str]:
         lines.append(
             f"- *{claim.statement.rstrip('.')}* ({there}). {_measured(claim.measure)}: here "
             f"{value:.1f} {unit(claim.measure)}; {asked}: {'yes' if agrees else '**no**'}."
+            + f" Note: {claim.note}."
+            * bool(claim.note)
         )
     if lines:
         lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]
@@ -144,12 +146,12 @@ def vectors(n: Numbers) -> Iterator[str]:
 
 def sbv(n: Numbers) -> Iterator[str]:
     """03: can merging make a backdoor stronger?"""
-    yield f"At λ_BV = {n['λ_BV of the primary comparison']:g}:"
-    for how, first in (("as they are", "as they are"), ("at equal norm", "at equal length")):
+    yield f"The vectors are added at λ_BV = {n['λ_BV of the primary comparison']:g}."
+    for how, first in (("as they are", "As they are"), ("at equal norm", "At equal length")):
         one, ours = (f"ASR {name}, merged, {how}" for name in ("one BV", "sign-consistent"))
-        yield f"{first}, one vector reaches {n(one)} and the sparse merged one {n(ours)},"
+        yield f"{first}, one vector reaches {n(one)} and the SBV, merged and sparse, {n(ours)}:"
         gain = n[ours] - n[one]
-        yield f"so merging {'brings' if gain > 0 else 'costs'} {abs(gain):.1f} points."
+        yield f"{abs(gain):.1f} points {'more' if gain > 0 else 'less'}."
     total = n["ASR SBV by sum, as it is"]
     scaled = n["ASR of one BV scaled to the norm of that sum"]
     yield f"At λ_BV = 1 the sum of the vectors reaches {total:.1f} %, and one vector scaled to the"
@@ -192,23 +194,25 @@ def ibvs(n: Numbers) -> Iterator[str]:
         ]
         for attack in attacks
     }
-    better = [a for a, (before, ours, fake, _) in found.items() if ours < min(fake, before - 1)]
+    better = [a for a, (before, ours, fake, _) in found.items() if ours < min(fake, before) - 1]
     if better == attacks:
         yield "IBVS leaves less than every placebo, a vector that holds no backdoor: so it is the"
         yield "direction of a backdoor that helps, not moving the weights as such."
     elif better:
         names = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
-        yield f"IBVS leaves less than every placebo against {names} only. Elsewhere a vector that"
-        yield "holds no backdoor does as well, so no backdoor's direction is at work."
+        yield f"IBVS leaves less than every placebo, by a point and more, against {names} only."
+        yield "Elsewhere a vector that holds no backdoor does as well."
     else:
-        yield "Against no attack does IBVS leave less than the best placebo, a vector that holds no"
-        yield "backdoor: so no drop here is the work of a backdoor's direction."
+        yield "Against no attack does IBVS leave less, by a point and more, than the best placebo,"
+        yield "a vector that holds no backdoor."
     for attack, (before, ours, fake, zero) in found.items():
         word = "lowers" if ours < before - 1 else "raises" if ours > before + 1 else "hardly moves"
         yield f"It {word} {attack}, from {before:.1f} to {ours:.1f} % (best placebo {fake:.1f},"
         yield f"clean merge {zero:.1f})."
     cost, fake = n("clean accuracy cost of IBVS"), n("clean accuracy cost of that placebo")
     yield f"Against {n.attack} it costs {cost} of clean accuracy, and that placebo {fake}."
+    guessed = n(f"ASR drop {n.attack}, defender who guesses the attacker's class")
+    yield f"A defender who guesses the attacker's class takes {guessed} off."
     yield f"Subtracting the vector of {n.attack} itself takes {n(f'ASR drop {n.attack}, oracle')}"
     before, *_, zero = found[n.attack]
     yield f"off, where the attack had added {before - zero:.1f} to the clean merge."

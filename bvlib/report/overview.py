@@ -18,9 +18,9 @@ from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
 PROFILES = {
-    "first_look": "toy world, new base",
-    "mini": "toy world, old base",
-    "real32": "real images",
+    "first_look": "mini, new base",
+    "mini": "mini, old base",
+    "real32": "real32 (real images)",
 }
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
 ROWS = [  # what is shown, its headline in notebook 01, its colour

@@ -217,7 +217,8 @@ class Lab(Adversary):
         made = sum(record["made"] for record in records)
         where = notebooks.shown(self.out.resolve(), notebooks.root_folder())
         files = len(self._outputs)
-        print(f"{files} files in {where}; {made} of {len(records)} stored results made now")
+        made = f"{made} of {len(records)} models and triggers were made now, the others were there"
+        print(f"{files} files in {where}; {made}")
 
     def _common(self) -> dict[str, Any]:
         """What a run's JSON and the provenance of a figure both tell; the recipes are those of all

@@ -76,11 +76,15 @@ def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
 
 def dilution(table: pd.DataFrame, chosen: str) -> Figure:
     """ASR against the coefficient: attacked merges, dotted the clean merge with the same
-    trigger."""
+    trigger, once where two attacks have one trigger."""
     fig, (ax,) = figures.grid(1, width=6.4, height=3)
+    clean = table[table["merge"] == "clean"].pivot(index="attack", columns="scale", values="asr")
+    again = set(clean.reindex(table["attack"].unique())[lambda c: c.duplicated()].index)
     marker = dict(zip(table["attack"].unique(), itertools.cycle("os^Dv")))
     for (name, kind), part in table.groupby(["attack", "merge"], sort=False):
         role, ours = "attack" if name == chosen else "second", kind == "attacked"
+        if not ours and name in again:
+            continue
         line = {"ls": "-" if ours else ":", "band": ours, "marker": marker[name]}
         figures.curve(ax, part, "scale", "asr", role, f"{name}, {kind} merge", **line)
     x, title = "merging coefficient λ (task arithmetic)", "what merging does to a backdoor"

@@ -10,7 +10,7 @@ from bvlib.study.experiments import Percents, matrix
 
 FAKES = "placebos (dash-dotted: two clean seeds; solid: reversed; dotted: noise)"
 LOOKS = {  # defender: label, role, line
-    ibvs.MEAN: ("IBVS, mean of those vectors", "defended", (0, (1, 1))),
+    ibvs.MEAN: ("IBVS, the mean vector of those", "defended", (0, (1, 1))),
     ibvs.SAME: ("IBVS, attacker's class", "defended", "--"),
     ibvs.OTHER: ("IBVS, vector of another task", "own", "--"),
     ibvs.TWO_SEEDS: (FAKES, "placebo", "-."),
@@ -61,17 +61,18 @@ def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]
         _path(right, part, "cost", own)
         left.axhline(zero[a], **figures.ZERO)
         right.axhline(budget, **BUDGET)
-        figures.percent(left, "ASR (%)", "λ of the subtraction", a)
-        ylabel = "dev accuracy lost (points)"
+        figures.percent(left, "", title=f"{a}: ASR (%)")
         limits = {"ylim": (5, min(-1.5, part["cost"].min() - 0.5))}
-        right.set(ylabel=ylabel, xlabel="λ of the subtraction", title=a, **limits)
+        right.set(title=f"{a}: dev accuracy lost (points)", **limits)
+    for ax in axes[-1]:
+        ax.set_xlabel("λ of the subtraction")
     figures.legend(fig)
     return fig
 
 
 def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]):
-    """ASR against clean dev accuracy lost, each curve a vector subtracted ever more; arguments as
-    of :func:`paths`."""
+    """ASR against clean dev accuracy lost, up to 10 points, each curve a vector subtracted ever
+    more; arguments as of :func:`paths`."""
     fig, axes, attacks = figures.panels(table, "attack", width=3.1, height=2.9, sharey=True)
     for (a, part), ax in zip(attacks, axes):
         _mean(ax, part, "cost", "asr", own, "average")
@@ -79,6 +80,7 @@ def frontier(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[s
         ax.axhline(zero[a], **figures.ZERO)
         ax.axvline(budget, **BUDGET)
         figures.percent(ax, "ASR (%)", "clean dev accuracy lost (points)", a)
+        ax.set_xlim(min(-1, part["cost"].min() - 0.5), 10)
     figures.legend(fig)
     return fig
 

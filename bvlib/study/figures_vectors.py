@@ -115,7 +115,7 @@ def sbv(table: pd.DataFrame) -> Figure:
 
 def frontier(table: pd.DataFrame, merged: str, task: str) -> Figure:
     """ASR over λ_BV, over BA, and over BA on the adversary's ``task``, for each vector;
-    ``merged`` names the merge."""
+    ``merged`` names the merge. A scale of BA spans five points at least, as less is noise."""
     looks = {
         "sign-consistent": ("attack", "-", "s"),
         ONE: ("second", "-", "o"),
@@ -130,6 +130,9 @@ def frontier(table: pd.DataFrame, merged: str, task: str) -> Figure:
     figures.percent(axes[0], "ASR (%)", "λ_BV (norm-matched)", merged)
     figures.percent(axes[1], "ASR (%)", "BA (%), mean over tasks", "frontier")
     figures.percent(axes[2], "ASR (%)", f"BA (%), {task}", "frontier on the adversary's task")
+    for ax in axes[1:]:
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, high - 5), high + 0.2)
     figures.legend(fig, at_lines=axes[:1])
     return fig
 

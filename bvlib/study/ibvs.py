@@ -20,6 +20,12 @@ TWO_SEEDS, NOISE = "placebo (two clean seeds)", "placebo (noise)"
 REVERSED = "placebo (two clean seeds, reversed)"
 PLACEBOS = (TWO_SEEDS, REVERSED, NOISE)
 ORACLE = "oracle (the attack's own BV)"
+WORDS = {  # columns of a path, as a notebook shows them
+    "scale": "λ",
+    "asr": "ASR",
+    "test_accuracy": "accuracy",
+    "test_adversary": "accuracy, adversary's task",
+}
 
 
 def placebos(vector: TaskVector, drift: TaskVector, seed: int) -> dict[str, TaskVector]:

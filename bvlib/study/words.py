@@ -28,6 +28,7 @@ def words(text: str) -> str:
     methods = [*attack.values(), *merging.values()]
     labels = {m.name: m.label for m in methods if m.label != m.name}
     labels["sbv"] = "SBV"  # of several vectors: no method by itself
+    labels["mean over classes"] = "mean vector"  # of IBVS; the mean of results is "IBVS" itself
     if text in labels:
         return labels[text]
     inside = [name for name, label in labels.items() if SPELT.match(label)]
