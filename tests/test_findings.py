@@ -22,6 +22,7 @@ SAID = [
     ("and {v} % on real images", REAL, "badmerging-classical-diluted"),
     ("a random patch works ({v} %)", REAL, "ASR random patch, merge with badnets"),
     ("an SBV is {minus} points *weaker*", NEW, "sbv-beats-single"),
+    ("IBVS takes {v} points off BadMerging-On", NEW, "ibvs-weakens-badmerging"),
 ]
 
 ENDS = {"v": "mean", "low": "low", "high": "high"}
