@@ -72,8 +72,8 @@ def checked(edit: Callable[[Path], None], check: list[str], clone: Path) -> dict
     """What the check says after an edit of a clone."""
     edit(clone)
     done = run(clone, check)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return {"edit": edit.__doc__.strip(), "exit": done.returncode, "said": " / ".join(lines[-4:])}
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "differ" in line]
+    return {"edit": edit.__doc__.strip(), "exit": done.returncode, "said": " / ".join(told[:4])}
 
 
 def plugin(clone: Path) -> dict[str, object]:
@@ -89,7 +89,8 @@ def plugin(clone: Path) -> dict[str, object]:
     tables = (clone / "runs").glob("smoke/*/tables/main_in_full.csv")
     rows = sum("median" in line for path in tables for line in path.read_text().splitlines())
     again = run(clone, [*SMOKE, *few, "methods=[ties]"])
-    said = f"{rows} rows of median in 06's table; then, without it: {again.stdout.splitlines()[-1]}"
+    told = [line for line in again.stdout.splitlines() if "up to date" in line]
+    said = f"{rows} rows of median in 06's table; then, without it: {told}"
     return {"edit": "a plugin's merging method", "exit": done.returncode, "said": said}
 
 

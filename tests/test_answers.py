@@ -51,7 +51,7 @@ def test_01_says_what_dies(merged, words):
 
 
 @pytest.mark.parametrize("low, words", [(0.1, "So the loss adds to the patch"),
-                                        (0.0, "So the patch does it")])  # fmt: skip
+                                        (0.0, "adds to the patch is not above zero")])  # fmt: skip
 def test_01_says_which_part_does_it(low, words):
     values = {"ASR badnets, alone": 99, "ASR badnets, merged": 3, "CA minus BA": 0.1}
     for row in (", merged", ", merged by TIES", " trigger, clean merge", " trigger, base"):
@@ -77,7 +77,7 @@ def test_02_says_whether_the_order_holds(found, holds):
     values = {f"ASR at λ_BV = {s}": v for s, v in ((0, 20), (0.3, 80), (1, 100))}
     values["transfer of placebos, by addition"] = 1
     said = told("02_bv", values | transfer(*found))
-    assert ("carries over to attacks with its target" in said) is holds
+    assert ("carries over more to attacks with its target" in said) is holds
     assert ("order of transfer does not hold" in said) is not holds
     assert f"{found[0]} across seeds" in said and "from 20.0 to 100.0 %" in said
 
@@ -113,7 +113,7 @@ def test_04_says_how_much_was_there(share, mean, words):
 @pytest.mark.parametrize(
     "after, placebo, word, so",
     [
-        (38.8, 39.9, "lowers", "IBVS leaves less than every placebo, a vector"),
+        (38.8, 39.9, "lowers", "IBVS lowers the ASR"),
         (38.9, 39.8, "lowers", "Against no attack"),
         (39.1, 39.9, "hardly moves", "Against no attack"),
         (41.1, 42.0, "raises", "Against no attack"),
@@ -132,13 +132,10 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
     assert "guesses the attacker's class takes 35.0 % off" in said
     two = values | {name.replace(ON, "sbv"): value for name, value in values.items()}
     two |= {"ASR sbv after IBVS": 10, "ASR sbv after the best placebo": 20}
-    alone = "IBVS leaves less than every placebo, by a point and more, against sbv only"
-    both = so if so.startswith("IBVS") else alone
-    assert told("05", two).startswith(both)
+    both = " against each attack." if so.startswith("IBVS") else " against sbv only."
+    assert both in told("05", two)
     more = {n.replace("sbv", a): v for a in ("badnets", "x") for n, v in two.items() if "sbv" in n}
-    three = (
-        "against sbv, badnets and x only" if so.startswith("Against") else "so it is the direction"
-    )
+    three = "against sbv, badnets and x only" if so.startswith("Against") else "so the direction"
     assert three in told("05", two | more)
 
 

@@ -228,12 +228,6 @@ def test_states_are_told_once_and_elsewhere_is_not_the_triggers_place():
     assert both["asr"].tolist() == [80, 10, 20, 70] and "image" not in both
 
 
-def test_the_defender_aims_at_another_class():
-    assert interactive.defenders_class([1, 3, 5], 1) == 3
-    with one_line("other_classes holds no class but the target 1"):
-        interactive.defenders_class([1], 1)
-
-
 # Drawing and the shell
 
 

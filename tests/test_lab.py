@@ -492,3 +492,36 @@ def test_the_adversary_may_train_on_all_of_its_images_and_ties_may_count_the_sav
     expected = merge("ties", vectors, coefficient=lab.p["coefficient"], density=share)
     whole._own = lab._own
     assert same_bits(whole.merge(method="ties").theta, lab.base + expected)
+
+
+def test_the_other_classes_are_never_the_attacks_own(lab):
+    assert start(target_class=3).other_classes == [5] and lab.other_classes == [3, 5]
+    with one_line("other_classes holds no class but the target 1"):
+        _ = start(other_classes=[1]).other_classes
+    with one_line("other_classes 99 is not a class of 'digits'"):
+        _ = start(other_classes=[99]).other_classes
+
+
+def test_a_merge_that_looks_at_images_takes_its_own_parameters_and_no_others(lab):
+    with one_line("unknown parameter of 'regmean' 'coefficient'"):
+        lab.merge(method="regmean", coefficient=0.5)
+    usual, other = lab.merge(method="regmean"), lab.merge(method="regmean", gamma=0.1)
+    assert not same_bits(usual.theta, other.theta)
+
+
+def test_a_plugin_that_looks_at_images_need_not_take_a_seed(lab, monkeypatch):
+    @merging("first-image", needs="one dev image a task")
+    def first(vectors, *, encoder, base, seen, strength=1.0):
+        share = strength * float(seen["digits"].images[0].float().mean() / 255)
+        return share * next(iter(vectors.values()))
+
+    try:
+        found = TaskVector.between(lab.merge(method="first-image").theta, lab.base)
+        assert found.cosine(lab.vectors()["digits"]) == pytest.approx(1, abs=1e-4)
+    finally:
+        merging.pop("first-image")
+
+
+def test_the_others_of_a_merge_of_one_are_none():
+    with one_line("nothing to merge"):
+        start(tasks=["digits"]).others()

@@ -12,10 +12,11 @@ import torch
 from helpers import one_line
 
 from bvlib.attacks import triggers
-from bvlib.core.encoder import EVALUATED, Model, text_features
+from bvlib.core.encoder import EVALUATED, Model
 from bvlib.files.weights import load_weights, save_weights
 from bvlib.worlds import bases
 from bvlib.worlds.bases import open_clip  # not by itself: torchvision must be prepared first
+from bvmake.pretrain import captions
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_predictions_do_not_depend_on_the_batch(encoder, shapes, head):
 def test_text_features_are_those_of_open_clip(encoder):
     tokens = encoder.tokenizer(["a star", "a photo of a red digit seven and a circle on blue", ""])
     torch.testing.assert_close(
-        text_features(encoder.model, tokens),
+        captions.text_features(encoder.model, tokens),
         encoder.model.encode_text(tokens, normalize=True),
         rtol=1e-4,
         atol=1e-5,

@@ -13,6 +13,7 @@ from bvlib.attacks import recipes, triggers
 from bvlib.core.encoder import Model
 from bvlib.defences import Situation, defence, detector
 from bvlib.study import ablations, defences, figures_defences, ibvs
+from bvlib.study.experiments import reached
 
 TASK = blank_task("blank", [0] * 5 + [2] * 5, dev=[0] * 10)
 TASKS = {"blank": TASK}
@@ -85,8 +86,8 @@ def test_placebos_have_the_norm_of_the_vector(tiny):
 
 def test_the_asr_left_at_a_cost_lies_between_the_strengths():
     cost, asr = [0, 2, 1, 4], [80, 60, 50, 40]  # the third strength costs less than the second
-    assert ibvs.left_at(cost, asr, 1) == 70 and ibvs.left_at(cost, asr, 3) == 45
-    assert math.isnan(ibvs.left_at(cost, asr, 10))
+    assert reached(cost, 1, asr) == 70 and reached(cost, 3, asr) == 45
+    assert math.isnan(reached(cost, 10, asr))
 
 
 def test_the_frontier_in_numbers(paths):

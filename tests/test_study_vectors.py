@@ -15,6 +15,7 @@ from bvlib.attacks.sbv import sbv_rule
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import TaskVector
 from bvlib.study import anatomy, figures_vectors, sbv, sbv_grid, scaling, transfer
+from bvlib.study.experiments import reached
 
 # A model of two weights: an image of value v and class 0 is taken for class 1 with the trigger when
 # the first weight is above v, without it when it is above v + 10. The second weight does nothing.
@@ -195,10 +196,12 @@ def path(name, *asr):
 def test_at_equal_asr_each_path_is_read_where_it_first_gets_there():
     assert sbv.half_way(20) == 60
     one = path("one BV", 20, 40, 80)
-    assert sbv.reached(one, 60, "scale") == 1.5 and sbv.reached(one, 60, "accuracy") == 75
-    assert sbv.reached(path("x", 20, 80, 40), 80, "scale") == 1  # the first time
-    assert sbv.reached(path("x", 20, 20, 80), 50, "scale") == 1.5
-    assert math.isnan(sbv.reached(one, 81, "scale")) and math.isnan(sbv.reached(one, 19, "scale"))
+    assert reached([20, 40, 80], 60, [0, 1, 2]) == 1.5
+    assert reached([20, 80, 40], 80, [0, 1, 2]) == 1  # the first time
+    assert reached([20, 20, 80], 50, [0, 1, 2]) == 1.5
+    assert reached([0, 1, 1, 2], 1, [80, 60, 40, 20]) == 60  # of a plateau the first point
+    assert math.isnan(reached([20, 40, 80], 81, [0, 1, 2]))
+    assert math.isnan(reached([20, 40, 80], 19, [0, 1, 2]))
     every = pd.concat([one, path("mine", 20, 60, 100), path("never", 0, 1, 2)])
     table = sbv.at_equal_asr(every, 60)
     assert table.loc["mine"].tolist() == [60, 1, 70, 70, -5, -5]

@@ -36,21 +36,6 @@ REMEMBERED = 512
 _PREDICTED: dict[tuple, tuple] = {}
 
 
-def text_features(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Unit text features (N, D) of tokens (N, L), without the passes over padding that
-    ``encode_text`` makes.
-
-    Attention in the text tower looks back only, so positions after the longest text change nothing.
-    """
-    tokens = tokens[:, : int((tokens != 0).sum(1).max())]
-    length = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    ends = tokens.argmax(-1)  # the end token has the largest id
-    x = x[torch.arange(len(x)), ends] @ model.text_projection
-    return torch.nn.functional.normalize(x, dim=-1)
-
-
 @dataclass
 class Encoder:
     """An open_clip model whose image-tower weights are an argument: images in, features and
@@ -83,10 +68,9 @@ class Encoder:
         return self._mean.device
 
     def fitted(self, precision: str = "fp32", chunk: int | None = None) -> Encoder:
-        """The same encoder for a machine that it would not fit: features in "bf16" autocast
-        (weights, features and loss stay fp32),
-        and of ``chunk`` images at a time, whose activations are computed again in the backward
-        pass instead of kept.
+        """The same encoder with less memory: its tower computes in "bf16" autocast (weights,
+        features and loss stay fp32), and sees ``chunk`` images at a time, whose activations are
+        computed again in the backward pass instead of kept.
 
         The batch, and so the loss, stays whole: memory is that of a chunk, for one more forward
         pass. Raises BvError for an unknown precision or a chunk below 1.
@@ -114,8 +98,9 @@ class Encoder:
 
         BvError for floats beyond that range, by more than rounding.
         """
+        images = images.to(self.device)
         if images.dtype == torch.uint8:
-            return images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
+            return images.permute(0, 3, 1, 2).float() / 255
         low, high = map(float, images.aminmax()) if images.numel() else (0.0, 1.0)
         if not -1e-3 <= low <= high <= 1 + 1e-3:
             raise BvError(f"pixels reach from {low:.4g} to {high:.4g}: give floats from 0 to 1")
@@ -131,8 +116,8 @@ class Encoder:
         tower = tower or self._pooled
 
         def seen(part):
-            half = self.precision == "bf16"
-            with torch.autocast(part.device.type, PRECISIONS["bf16"], enabled=half):
+            bf16 = self.precision == "bf16"
+            with torch.autocast(part.device.type, PRECISIONS["bf16"], enabled=bf16):
                 normal = (part - self._mean) / self._std
                 return functional_call(tower, theta, (normal,)).float()
 

@@ -117,7 +117,7 @@ def badmerging(n: Numbers) -> Iterator[str]:
         if n.low(gain) > 0:
             yield f"So the loss adds to the patch: {n(gain)}."
         else:
-            yield f"So the patch does it; what the loss adds is not above zero: {n(gain)}."
+            yield f"What the loss adds to the patch is not above zero: {n(gain)}."
     yield "But a merge without any malicious model obeys the same trigger on"
     yield f"{n(f'{new} trigger, clean merge')}, by TIES on"
     yield f"{n(f'{new} trigger, clean merge by TIES')}, and the untouched base on"
@@ -139,7 +139,7 @@ def vectors(n: Numbers) -> Iterator[str]:
     alike = [value for axis, value in found.items() if axis in ("seed", "place")]
     unlike = [value for axis, value in found.items() if axis in ("target class", "task")]
     if alike and unlike and min(alike) > max(unlike):
-        yield "So a backdoor carries over to attacks with its target, and not to others."
+        yield "So a backdoor carries over more to attacks with its target than to others."
     else:
         yield "So on this run the paper's order of transfer does not hold."
 
@@ -184,7 +184,8 @@ def inherent(n: Numbers) -> Iterator[str]:
 
 def ibvs(n: Numbers) -> Iterator[str]:
     """05: can a defender subtract a backdoor that it has never seen?"""
-    attacks = [name[4:-12] for name in n.headline if name.endswith(" before IBVS")]
+    named = [name.removeprefix("ASR ") for name in n.headline if name.endswith(" before IBVS")]
+    attacks = [name.removesuffix(" before IBVS") for name in named]
     found = {
         attack: [
             n[f"ASR {attack} before IBVS"],
@@ -195,16 +196,17 @@ def ibvs(n: Numbers) -> Iterator[str]:
         for attack in attacks
     }
     better = [a for a, (before, ours, fake, _) in found.items() if ours < min(fake, before) - 1]
+    ahead = "IBVS lowers the ASR, and by a point more than every placebo does, against"
     if better == attacks:
-        yield "IBVS leaves less than every placebo, a vector that holds no backdoor: so it is the"
-        yield "direction of a backdoor that helps, not moving the weights as such."
+        yield f"{ahead} each attack. A placebo is a vector that holds no backdoor: so the direction"
+        yield "of a backdoor helps, not moving the weights as such."
     elif better:
         names = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
-        yield f"IBVS leaves less than every placebo, by a point and more, against {names} only."
-        yield "Elsewhere a vector that holds no backdoor does as well."
+        yield f"{ahead} {names} only. Elsewhere it does not, or a vector that holds no backdoor"
+        yield "does as well."
     else:
-        yield "Against no attack does IBVS leave less, by a point and more, than the best placebo,"
-        yield "a vector that holds no backdoor."
+        yield "Against no attack does IBVS lower the ASR by a point more than the best placebo, a"
+        yield "vector that holds no backdoor."
     for attack, (before, ours, fake, zero) in found.items():
         word = "lowers" if ours < before - 1 else "raises" if ours > before + 1 else "hardly moves"
         yield f"It {word} {attack}, from {before:.1f} to {ours:.1f} % (best placebo {fake:.1f},"

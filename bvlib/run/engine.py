@@ -175,6 +175,6 @@ class Watch:
         otherwise = told[-1] if told else "Snakemake stopped without a word"
         found = [run for run in self.done if self.last.get(run, "").endswith(": up to date")]
         names = [run for run in self.plan.stale if run not in self.done]
-        names = [run for run in names if run in self.last or self.plan.still(run)]
+        names = [run for run in names if run in self.last or self.plan.why_stale(run)]
         failed = {run: self.last.get(run, otherwise).removeprefix("bv: ") for run in names}
         return len(self.done) - len(found), failed

@@ -87,12 +87,12 @@ class Plan:
     @functools.cached_property
     def stale(self) -> dict[str, str]:
         """{run: why it has to run} of those that are not up to date."""
-        reasons = {run: self.still(run) for run in self.jobs}
+        reasons = {run: self.why_stale(run) for run in self.jobs}
         return {run: reason for run, reason in reasons.items() if reason}
 
-    def still(self, run: str) -> str:
+    def why_stale(self, run: str) -> str:
         """Why a run has to run, as things stand now; "" if it does not."""
-        return records.stale(self.jobs[run]) or "forced" * self.force
+        return records.stale(self.jobs[run]) or ("forced" if self.force else "")
 
     @functools.cached_property
     def resources(self) -> Resources:
@@ -100,7 +100,7 @@ class Plan:
         return settings.resources(self.profile)
 
     def state(self, run: str) -> str:
-        """What decides whether a run is out of date, as one word."""
+        """A digest (16 hex digits) of what decides whether a run is out of date."""
         job = self.jobs[run]
         kept = read_json_if(job.hidden("json"))
         return digest([records.fingerprint(job), records.stale(job), kept])[:16]
@@ -122,8 +122,8 @@ class Plan:
         return max(self.stale, key=self.seconds.__getitem__, default="")
 
     def estimate(self) -> str:
-        """How long the stale runs took where they were measured, in words."""
-        cores = (os.cpu_count() or 1) // (self.resources.threads or 1)
+        """How long the stale runs will take, by what they took where they were measured."""
+        cores = max(1, (os.cpu_count() or 1) // (self.resources.threads or 1))
         hours = sum(self.seconds[run] for run in self.stale) / 3600
         said = f"{len(self.stale)} of {len(self.jobs)} to run"
         known = all(self.jobs[run].name in self._costs for run in self.stale)

@@ -20,6 +20,7 @@ from bvlib.attacks.recipes import attack
 from bvlib.core import training
 from bvlib.core.device import peak_memory
 from bvlib.core.encoder import Encoder, Model
+from bvlib.core.errors import BvError, check_choice
 from bvlib.core.registry import Method
 from bvlib.core.rng import derive
 from bvlib.core.vectors import StateDict, TaskVector
@@ -34,8 +35,8 @@ from bvlib.worlds.papers import table
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Which fine-tune: of a task (None: the adversary's), by a seed (None: the run's), on a half of
-    the data (None: the attacker's of its own task, all of another)."""
+    """Names a fine-tune: its task, seed and half of the data. None means the adversary's task, the
+    run's seed, the attacker's half of the adversary's task and all of another."""
 
     task: str | None = None
     seed: int | None = None
@@ -63,6 +64,16 @@ class Workshop:
         self.tasks = {name: self.task(name) for name in p["tasks"]}
         self.adversary = self.tasks[p["adversary"]]
         self.target = self.adversary.check_class(p["target_class"])
+
+    @property
+    def other_classes(self) -> list[int]:
+        """The profile's ``other_classes`` but for the attack's target. BvError if none is left, or
+        the adversary's task lacks one."""
+        named = "other_classes"
+        others = [self.adversary.check_class(c, named) for c in self.p[named]]
+        if not (others := [c for c in others if c != self.target]):
+            raise BvError(f"{named} holds no class but the target {self.target}: name one more")
+        return others
 
     def _encoder(self, base: str) -> Encoder:
         """A base: one that the package ships, a file, or with ``pretrained`` (a tag of open_clip,
@@ -103,8 +114,8 @@ class Workshop:
         return task.train if half == "all" else task.train.half(half, self.p["world_seed"])
 
     def _half(self, task: str | None, half: str | None) -> str:
-        """Which half is meant; keys in the store tell this, as the same name means another half to
-        another adversary."""
+        """Which half is meant: "a", "b" or "all". It is part of keys in the store, as None means
+        another half to another adversary."""
         shared = self.p.get("adversary_data", "half") == "half"
         return half or ("a" if shared and task in (None, self.p["adversary"]) else "all")
 
@@ -115,7 +126,7 @@ class Workshop:
 
     def cleans(self, among: Sequence[str] | None = None) -> dict[str, StateDict]:
         """θ_clean of every merged task (or those in ``among``), in order."""
-        names = list(among or self.tasks)
+        names = list(self.tasks if among is None else among)
         return self.store.each({name: partial(self.clean, name) for name in names})
 
     def _data_digests(self, *names: str | None) -> list[str]:
@@ -153,7 +164,12 @@ class Workshop:
                 seen = split.images, split.labels
                 return training.finetune(*start, *seen, objective(), **own, **how)
 
-        args = {**args, "task": task.name, "seed": seed, "half": self._half(task.name, of.half)}
+        half, world = self._half(task.name, of.half), self.p["world_seed"]
+        args = {**args, "task": task.name, "seed": seed, "half": half}
+        if (
+            half != "all" and world
+        ):  # it decides what a half is, also of images that it did not draw
+            args["world_seed"] = world
         made_from = {
             "recipes": [version_of("training:finetune"), *recipes],
             "inputs": [self._base_digest(), task.digest, *data],
@@ -228,22 +244,29 @@ class Workshop:
         chosen = merging[name]
         vectors = self.vectors(adversary, among)
         if looks(name):
-            return self._adapted(chosen, vectors, adversary, among)
-        ours = chosen.accepts({k: self.p[k] for k in ("coefficient", "density")})
+            return self._adapted(chosen, vectors, adversary, among, parameters)
+        ours = chosen.accepts({k: self.p[k] for k in ("coefficient", "density")}) | parameters
         if chosen.more.get("trims") and self.p.get("ties_counts") == "saved":
             from bvlib.worlds import clip
 
             tower = sum(tensor.numel() for tensor in self.base.values())
             share = ours["density"] * clip.saved_entries(self.encoder.model) / tower
             ours["density"] = min(1.0, share)
-        return self.model(self.base + merge(name, vectors, **{**ours, **parameters}))
+        return self.model(self.base + merge(name, vectors, **ours))
 
-    def _adapted(self, chosen: Method, vectors, adversary, among) -> Model:
+    def _adapted(self, chosen: Method, vectors, adversary, among, parameters) -> Model:
         """A merge by a method that looks at images."""
-        how = self.p["adaptive"].get(chosen.more.get("settings", chosen.name), {})
+        for each in parameters:
+            check_choice(f"parameter of {chosen.name!r}", each, chosen.parameters)
+        how = self.p["adaptive"].get(chosen.more.get("settings", chosen.name), {}) | parameters
         split = chosen.more.get("split", "dev")
         seen = {name: see(self.encoder, self.tasks[name], split) for name in vectors}
-        common = {"encoder": self.encoder, "seen": seen, "seed": self.seed, **how}
+        common = {
+            "encoder": self.encoder,
+            "seen": seen,
+            **chosen.accepts({"seed": self.seed}),
+            **how,
+        }
         args, data = {"seed": self.seed, **how}, self._data_digests(*vectors)
         name, recipes = f"{chosen.name}-{len(vectors)}", [chosen.recipe]
         if "merged" not in chosen.takes:
@@ -269,8 +292,8 @@ class Workshop:
         return Model({n: adapter.over(self.encoder) for n, adapter in adapters.items()}, theta)
 
     def others(self, task: str | None = None) -> StateDict:
-        """What the merge is without one task (the adversary's by default): what an informed
-        adversary knows."""
+        """The merge of all tasks but one (the adversary's by default) by task arithmetic: what an
+        informed adversary knows."""
         names = [name for name in self.tasks if name != (task or self.p["adversary"])]
         return self.merge(among=names, method="task_arithmetic").theta
 

@@ -115,3 +115,14 @@ def along(
         clean = {"accuracy": each["mean"], "adversary_accuracy": each[adversary.name]}
         rows.append({"scale": float(scale), **clean, **row(rate, "asr")})
     return pd.DataFrame(rows)
+
+
+def reached(rising: Sequence[float], level: float, values: Sequence[float]) -> float:
+    """The value of a path where ``rising`` (its ASR, its cost) first reaches a level, between its
+    points; not a number where it never does, or begins above it."""
+    risen = np.maximum.accumulate(np.asarray(rising, dtype=float))
+    if not risen[0] <= level <= risen[-1]:
+        return float("nan")
+    there = int((risen >= level).argmax())
+    around = slice(max(0, there - 1), there + 1)
+    return float(np.interp(level, risen[around], np.asarray(values, dtype=float)[around]))

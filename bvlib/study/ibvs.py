@@ -3,7 +3,6 @@ costs, and what placebos of equal norm and the oracle do at the same price."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -46,8 +45,8 @@ def paths(
     adversary: Task,
     goal: TaskOf,
 ) -> pd.DataFrame:
-    """θ_merged − λ·V for every attack and every vector V {attack: {defender: V}} that a defender
-    subtracts: one row a λ.
+    """θ_merged − λ·V for every attack and every vector V that a defender subtracts (``vectors``:
+    {attack: {defender: V}}): one row an attack, a defender and a λ.
 
     The columns of :func:`experiments.along` (accuracy on dev, ASR on test images of
     ``goal(task)``), and attack, defender; chosen: is it the λ that dev accuracy picks within
@@ -55,7 +54,7 @@ def paths(
     lost, in points. λ = 0 is always among the scales.
     """
     out, on_dev = [], {"tasks": tasks, "adversary": adversary, "clean_split": "dev"}
-    rest = [s for s in scales if s != 0]
+    rest = sorted(s for s in scales if s != 0)
     for name, b in attacks.items():
         merged, about = merges[name], {**on_dev, **experiments.aim(b, goal(b.goal_task))}
         start = experiments.along(lambda s, m=merged: m, [0.0], **about)  # the same for every V
@@ -89,13 +88,6 @@ def picked(
     return table.assign(**more)
 
 
-def left_at(cost: Sequence[float], asr: Sequence[float], points: float) -> float:
-    """ASR where a path first costs so many points of dev accuracy, between its λ; not a number
-    where it never does."""
-    risen = np.maximum.accumulate(np.asarray(cost, dtype=float))
-    return float(np.interp(points, risen, asr)) if risen[-1] >= points else float("nan")
-
-
 def at_cost(paths: pd.DataFrame, points: Sequence[float] = (1, 3, 10)) -> pd.DataFrame:
     """The frontier of every vector in numbers: ASR (percent) left where it has cost so many points
     of dev accuracy, and at the longest λ tried."""
@@ -103,7 +95,7 @@ def at_cost(paths: pd.DataFrame, points: Sequence[float] = (1, 3, 10)) -> pd.Dat
     last = {"longest λ": ("scale", "max"), "its cost": ("cost", "last"), "its ASR": ("asr", "last")}
     table = parts.agg(**last)
     for x in points:
-        left = {key: left_at(part["cost"], part["asr"], x) for key, part in parts}
+        left = {key: experiments.reached(part["cost"], x, part["asr"]) for key, part in parts}
         table[f"ASR at {x:g} points"] = pd.Series(left)
     return table.reset_index()
 
@@ -157,9 +149,8 @@ def best_placebo(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(summary: pd.DataFrame, picked: pd.DataFrame, attack: str) -> dict[str, float]:
-    """What claims about IBVS are checked on, in points: drops of ASR, the cost, and the drop less
-    that of the best placebo, and that of a defender who guesses the attacker's class less the
-    drop.
+    """The numbers that the claims about IBVS are tested on, in points, by measure (claims.yaml says
+    what each is).
 
     ``attack`` is the attack studied beside badnets, badmerging-off and the SBV.
     """

@@ -11,7 +11,7 @@ of a small sample.
 The sliders that ask it are in :mod:`bvlib.study.sliders`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -158,14 +158,3 @@ def states(*tables: pd.DataFrame) -> pd.DataFrame:
 def elsewhere(moved: pd.DataFrame, place: str = "bottom-right") -> float:
     """Mean ASR (%) at λ_BV = 1 over the places that are not the trigger's own."""
     return moved[(moved["lambda_bv"] == 1) & (moved["place"] != place)]["asr"].mean()
-
-
-def defenders_class(classes: Sequence[int], target: int) -> int:
-    """The first class that is not the attack's target: what the defender's own backdoor aims at.
-
-    Raises BvError when there is none.
-    """
-    others = [c for c in classes if c != target]
-    if not others:
-        raise BvError(f"other_classes holds no class but the target {target}: name one more")
-    return others[0]

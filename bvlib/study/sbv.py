@@ -7,14 +7,22 @@ function ``model(v)`` gives the merge that is attacked with θ_clean + v; rates 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from bvlib.attacks.sbv import at_norm, merge_backdoors, sbv_rule
 from bvlib.core import metrics
 from bvlib.core.encoder import Model
 from bvlib.core.vectors import StateDict, TaskVector
-from bvlib.study.experiments import Models, Tasks, accuracy, flips, hit, mean_accuracy, row
+from bvlib.study.experiments import (
+    Models,
+    Tasks,
+    accuracy,
+    flips,
+    hit,
+    mean_accuracy,
+    reached,
+    row,
+)
 from bvlib.worlds.tasks import Task
 
 PRIMARY = "sign_consistent"  # the rule of the primary comparison, fixed before it was run
@@ -130,25 +138,14 @@ def half_way(zero: float) -> float:
     return (zero + 100) / 2
 
 
-def reached(path: pd.DataFrame, level: float, column: str) -> float:
-    """``column`` where a path (columns asr and that one, by rising scale) first reaches an ASR,
-    between its points; nan where it never does, or begins above it."""
-    risen, values = path["asr"].cummax().to_numpy(), path[column].to_numpy()
-    if not risen[0] <= level <= risen[-1]:
-        return float("nan")
-    there = int((risen >= level).argmax())
-    around = slice(max(0, there - 1), there + 1)
-    return float(np.interp(level, risen[around], values[around]))
-
-
 def at_equal_asr(frontier: pd.DataFrame, level: float) -> pd.DataFrame:
     """What each vector keeps of BA where its ASR first reaches ``level``, and that minus what one
     BV keeps; by vector. ``frontier`` from :func:`study.scaling.curves`."""
     columns = {"scale": "λ_BV", "accuracy": "BA", "adversary_accuracy": "BA, adversary's task"}
-    rows = {
-        name: {"ASR": level, **{new: reached(path, level, old) for old, new in columns.items()}}
-        for name, path in frontier.groupby("vector", sort=False)
-    }
+    rows = {}
+    for name, path in frontier.groupby("vector", sort=False):
+        there = {new: reached(path["asr"], level, path[old]) for old, new in columns.items()}
+        rows[name] = {"ASR": level, **there}
     table = pd.DataFrame(rows).T.rename_axis("vector")
     bas = table[["BA", "BA, adversary's task"]]
     return table.join((bas - bas.loc[ONE]).add_suffix(f", minus {ONE}"))

@@ -73,11 +73,12 @@ class Task:
             h.update(split.labels.numpy().tobytes())
         return h.hexdigest()[:16]
 
-    def check_class(self, target: int) -> int:
-        """The class index itself. Raises BvError when the task has no such class."""
+    def check_class(self, target: int, named: str = "target_class") -> int:
+        """The class index itself; ``named`` is the parameter that it comes from. Raises BvError
+        when the task has no such class."""
         if not 0 <= target < len(self.classnames):
             has = f"it has 0 to {len(self.classnames) - 1}"
-            raise BvError(f"target_class {target} is not a class of {self.name!r}: {has}")
+            raise BvError(f"{named} {target} is not a class of {self.name!r}: {has}")
         return target
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from bvlib.core.encoder import text_features
-
 ROOM = 30  # tokens of a body: the context of 32 without start and end
 
 
@@ -43,6 +41,21 @@ def tokens(said: torch.Tensor, start: int, end: int) -> torch.Tensor:
     row = torch.nn.functional.pad(said[:, 1:], (1, 1))
     row = torch.where(place == said[:, :1] + 1, end, row)
     return torch.where(place == 0, start, row)
+
+
+def text_features(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Unit text features (N, D) of tokens (N, L), without the passes over padding that
+    ``encode_text`` makes.
+
+    Attention in the text tower looks back only, so positions after the longest text change nothing.
+    """
+    tokens = tokens[:, : int((tokens != 0).sum(1).max())]
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    ends = tokens.argmax(-1)  # the end token has the largest id
+    x = x[torch.arange(len(x)), ends] @ model.text_projection
+    return torch.nn.functional.normalize(x, dim=-1)
 
 
 def features(model: Any, rows: torch.Tensor, groups: int = 4) -> torch.Tensor:
