@@ -283,7 +283,7 @@ def test_a_run_that_another_call_ended_first_did_not_fail(tmp_path):
     names = ["a", "b", "c", "d"]
     plan = SimpleNamespace(
         stale=dict.fromkeys(names, "no record"),
-        still={**dict.fromkeys(names, "no record"), "b": ""}.get,
+        why_stale={**dict.fromkeys(names, "no record"), "b": ""}.get,
         seconds=dict.fromkeys(names, 60),
         runs=[1, 2],
         title=str,
