@@ -89,8 +89,8 @@ def plugin(clone: Path) -> dict[str, object]:
     tables = (clone / "runs").glob("smoke/*/tables/main_in_full.csv")
     rows = sum("median" in line for path in tables for line in path.read_text().splitlines())
     again = run(clone, [*SMOKE, *few, "methods=[ties]"])
-    told = [line for line in again.stdout.splitlines() if "up to date" in line]
-    said = f"{rows} rows of median in 06's table; then, without it: {told}"
+    told = [line.strip() for line in again.stdout.splitlines() if "up to date" in line]
+    said = f"{rows} rows of median in 06's table; then, without it: {' / '.join(told)}"
     return {"edit": "a plugin's merging method", "exit": done.returncode, "said": said}
 
 

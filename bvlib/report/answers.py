@@ -68,11 +68,10 @@ def sides(measures: Mapping[str, float | None]) -> list[str]:
         if claim.expected == "not published":
             there = "a test of ours"
         asked = f"the claim asks for {'more' if above else 'less'} than {claim.bound:g}"
+        note = f" Note: {claim.note}." if claim.note else ""
         lines.append(
             f"- *{claim.statement.rstrip('.')}* ({there}). {_measured(claim.measure)}: here "
-            f"{value:.1f} {unit(claim.measure)}; {asked}: {'yes' if agrees else '**no**'}."
-            + f" Note: {claim.note}."
-            * bool(claim.note)
+            f"{value:.1f} {unit(claim.measure)}; {asked}: {'yes' if agrees else '**no**'}.{note}"
         )
     if lines:
         lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]

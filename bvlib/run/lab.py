@@ -217,7 +217,7 @@ class Lab(Adversary):
         made = sum(record["made"] for record in records)
         where = notebooks.shown(self.out.resolve(), notebooks.root_folder())
         files = len(self._outputs)
-        made = f"{made} of {len(records)} models and triggers were made now, the others were there"
+        made = f"{made} of {len(records)} stored results were made now, the others were there"
         print(f"{files} files in {where}; {made}")
 
     def _common(self) -> dict[str, Any]:
