@@ -73,9 +73,9 @@ def colours(*roles: str) -> list[str]:
     return [ROLES[role] for role in roles]
 
 
-def interval(table: pd.DataFrame, value: str) -> dict:
-    """How bars of a column show the interval of its columns low and high."""
-    reach = [table[value] - table["low"], table["high"] - table[value]]
+def interval(table: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> dict:
+    """How bars of a column show the interval that two other columns hold."""
+    reach = [table[value] - table[low], table[high] - table[value]]
     return {"xerr": reach, "error_kw": {"ecolor": "black", "lw": 0.8}}
 
 
@@ -131,8 +131,15 @@ def heatmap(
     plt.setp(ax.get_xticklabels(), rotation=35, ha="right")
 
 
-def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float = 0.9):
-    """A sheet of images (N, H, W, 3), uint8 or float in [0, 1], with short titles."""
+def pictures(
+    images,
+    titles: Sequence[str] = (),
+    columns: int = 8,
+    side: float = 0.9,
+    names: Sequence[str] = (),
+):
+    """A sheet of images (N, H, W, 3), uint8 or float in [0, 1], with short titles, or with
+    ``names`` of its rows."""
     rows = max(1, -(-len(images) // columns))
     fig, axes = grid(columns, rows, side, side * (1.22 if len(titles) else 1.0))
     for ax, i in zip(np.ravel(axes), range(rows * columns)):
@@ -141,6 +148,8 @@ def pictures(images, titles: Sequence[str] = (), columns: int = 8, side: float =
             ax.imshow(np.asarray(images[i]), interpolation="nearest")
             if i < len(titles):
                 ax.set_title(textwrap.fill(titles[i], 13), fontsize=7, pad=2)
+    for ax, name in zip(np.ravel(axes)[::columns], names):
+        ax.text(-0.1, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=8)
     return fig
 
 

@@ -58,8 +58,8 @@ def accuracies(table: pd.DataFrame, title: str) -> Figure:
 def triggers(table: pd.DataFrame, kinds: Mapping, examples: torch.Tensor) -> Figure:
     """Images (N, 3, H, W) with each kind of trigger pasted, a row a kind of column ``row``."""
     pasted = torch.cat([kinds[name].paste(examples).cpu() for name in table["row"]])
-    titles = [name if i == 0 else "" for name in table["row"] for i in range(len(examples))]
-    return figures.pictures(pasted.permute(0, 2, 3, 1), titles, columns=len(examples))
+    look = {"columns": len(examples), "names": list(table["row"])}
+    return figures.pictures(pasted.permute(0, 2, 3, 1), **look)
 
 
 def five_rows(table: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:

@@ -99,10 +99,11 @@ def sbv(table: pd.DataFrame) -> Figure:
     names = table["vector"] + table["differ by"].map(lambda by: "" if by == "-" else f" ({by})")
     y, roles = range(len(table))[::-1], {ONE: "second", SPARSE: "second", PLACEBO: "placebo"}
     look = {"color": colours(*(roles.get(n, "attack") for n in table["vector"])), "height": 0.65}
-    spread = figures.interval(table, "ASR norm-matched")
-    axes[0].barh(y, table["ASR norm-matched"], **look, **spread)
+    matched = figures.interval(table, "ASR norm-matched")
+    axes[0].barh(y, table["ASR norm-matched"], **look, **matched)
     axes[0].set(yticks=list(y), yticklabels=names, title="at the norm of one BV")
-    axes[1].barh(y, table["ASR as it is"], **look)
+    as_is = figures.interval(table, "ASR as it is", "low as it is", "high as it is")
+    axes[1].barh(y, table["ASR as it is"], **look, **as_is)
     axes[1].set(title="as it is")
     for ax in axes:
         ax.axvline(table["zero line"].iloc[0], **figures.ZERO)

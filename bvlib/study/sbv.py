@@ -115,11 +115,12 @@ def compare(
     rows = []
     for (name, by), vector in vectors.items():
         models = model(vector), model(at_norm(single, vector.norm()))
-        as_is, one = (hit(merged, backdoor, goal).percent for merged in models)
+        as_is, one = (hit(merged, backdoor, goal) for merged in models)
         matched = hit(model(at_norm(vector, single.norm())), backdoor, goal)
         found = {"vector": name, "differ by": by, "norm": vector.norm()}
         found |= {"density": vector.density(), "cosine with one BV": vector.cosine(single)}
-        found |= {"ASR as it is": as_is, "ASR of one BV of that norm": one}
+        found |= row(as_is, "ASR as it is", "low as it is", "high as it is")
+        found["ASR of one BV of that norm"] = one.percent
         found["BA as it is"] = mean_accuracy(models[0], tasks)
         rows.append({**found, **row(matched, "ASR norm-matched"), "zero line": zero})
     return pd.DataFrame(rows)
