@@ -11,16 +11,16 @@ import pandas as pd
 from bvlib.core.metrics import seed_interval
 from bvlib.files.safe import file_sha256, write_text
 from bvlib.report.page import claims_page, claims_table
-from bvlib.report.reference import committed, rows_path
+from bvlib.report.reference import reported, rows_path
 from bvlib.report.summary import summary
 from bvlib.report.tables import seeds_in_words
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
 PROFILES = {
-    "first_look": "mini, new base",
-    "mini": "mini, old base",
-    "real32": "real32 (real images)",
+    "mini": "mini",
+    "old_base": "mini, old base",
+    "real32": "real32, old base",
 }
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
 ROWS = [  # what is shown, its headline in notebook 01, its colour
@@ -38,7 +38,7 @@ BEGIN, END = "<!-- claims: written by bv publish -->", "<!-- /claims -->"
 def summaries() -> dict[str, dict[str, Any]]:
     """{profile: the summary of its committed runs} for those of :data:`PROFILES` that are
     committed."""
-    return {profile: summary(runs) for profile in PROFILES if (runs := committed(profile))}
+    return {profile: summary(runs) for profile in PROFILES if (runs := reported(profile))}
 
 
 def asr_rows(of: dict[str, dict[str, Any]]) -> pd.DataFrame:

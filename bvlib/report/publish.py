@@ -2,16 +2,16 @@
 running anything.
 
 Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks.
-From all reporting seeds (below 100): the tidy rows ``seeds.csv``, each table and each figure's
-data stacked in ``by_seed/``, the report, and rows and tables with what ``reference.SECONDS``
-names, a second base or adversary, in a file and a folder of its name. ``expected.json`` is what
-`bv report --check` compares later runs with. The overview over all profiles is drawn anew, see
-:mod:`bvlib.report.overview`.
+What a notebook drew that was not run stays as it was, and awaits redraw. From all seeds below 100:
+the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report,
+and rows and tables with what ``reference.SECONDS`` names, a second base or adversary, in a file and
+a folder of its name. ``expected.json`` is what `bv report --check` compares later runs with. The
+overview over all profiles is drawn anew, see :mod:`bvlib.report.overview`.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from bvlib.files.safe import read_json, write_text
 from bvlib.report import overview, reference, results, summary
 from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import settings
-from bvlib.run.notebooks import every, out_folder, shown
+from bvlib.run.notebooks import available, out_folder, shown
 from bvlib.run.records import Say
 
 DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
@@ -34,8 +34,9 @@ def publish(
     """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
     whatever is left out.
 
-    MissingData when seed 0 was not run; BvError when a seed was run by other recipes than seed 0,
-    or when seeds that are committed were not run (unless `replace`). Nothing is written then.
+    MissingData when seed 0 was not run; BvError when a notebook of another seed was run by other
+    recipes than that of seed 0, or when seeds that are committed were not run (unless `replace`).
+    Nothing is written then.
     """
     folder, zero = reference.folder(profile), out_folder(profile, 0)
     content = settings.load(profile)
@@ -52,27 +53,30 @@ def publish(
     )
     for parameters, run in kinds:
         others = [out_folder(profile, seed, parameters) for seed in run]
-        _check_source([zero, *others], mend, whole=not parameters)
+        _check_source([zero, *others], mend)
         lost = sorted(set(reference.committed(profile, parameters)) - set(run))
         if lost and not replace:
             way = f"{_way(profile, lost, parameters)}, or publish without them by --replace"
             raise BvError(f"committed seeds {_listed(lost)} were not run here: {way}")
     reference.write_expected(profile, tolerance)  # before the old tolerances go
-    _copy(zero, folder)
+    stays = _copy(zero, folder)
     for parameters, run in kinds:
         path = reference.rows_path(profile, parameters)
-        if run:
+        if not run:
+            path.unlink(missing_ok=True)
+            shutil.rmtree(folder / path.stem, ignore_errors=True)
+        else:
             rows = results.per_seed(profile, parameters)
             rows = rows[rows["seed"].isin(run)].assign(**parameters)
             write_csv(path, rows[[*parameters, *results.COLUMNS]])
             stacked = run if parameters or len(run) > 1 else []  # of one seed: they are in tables/
-            stack_tables(
-                profile, stacked, folder / (path.stem if parameters else "by_seed"), parameters
-            )
+            target = folder / (path.stem if parameters else "by_seed")
+            stack_tables(profile, stacked, target, parameters, set() if parameters else stays)
         if missing := [seed for seed in seeds if seed not in run]:
             left = f"{path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
             say(f"{left}: {_way(profile, missing, parameters)}")
-    told = summary.as_markdown({**summary.gather(profile, seeds), "reference": None})
+    chosen = [seed for seed in seeds if seed in reference.REPORTING] or seeds
+    told = summary.as_markdown({**summary.gather(profile, chosen), "reference": None})
     write_text(folder / "report.md", told)
     overview.write(say)
     return folder
@@ -92,15 +96,23 @@ def _listed(seeds: Sequence[int]) -> str:
 
 
 def stack_tables(
-    profile: str, seeds: Sequence[int], folder: Path, parameters: Mapping[str, Any] | None = None
+    profile: str,
+    seeds: Sequence[int],
+    folder: Path,
+    parameters: Mapping[str, Any] | None = None,
+    stays: Collection[str] = (),
 ) -> None:
     """Write each table and each figure's data of the runs with these parameters as
-    ``folder/<name>.csv``, in place of what was there.
+    ``folder/<name>.csv``, in place of what was there but the names in ``stays``.
 
     The seed is the first column, cells are as they stand. Columns that one seed lacks are left
     blank for it.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.glob("*.csv"):
+        if old.stem not in stays:
+            old.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
     tables: dict[str, list[pd.DataFrame]] = {}
     for seed in seeds:
         run = out_folder(profile, seed, parameters)
@@ -121,41 +133,43 @@ def _drawn(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ended]
 
 
-def _copy(run: Path, folder: Path) -> None:
-    """Figures, tables and executed notebooks of one run, in place of those that were there."""
+def _copy(run: Path, folder: Path) -> set[str]:
+    """Figures, tables and executed notebooks of one run, in place of what its notebooks gave
+    before; returns what stays of others (names without ending)."""
+    again, stays = {path.stem for path in run.glob("[0-9]*.json")}, set()
     made = {folder: _drawn(run / "figures"), folder / "tables": _drawn(run / "tables")}
     made[folder / "notebooks"] = sorted(run.glob("[0-9]*.ipynb"))
     for target, paths in made.items():
         target.mkdir(parents=True, exist_ok=True)
+        by = {path.stem: read_json(path).get("notebook") for path in target.glob("*.json")}
+        by |= {path.stem: path.stem for path in target.glob("*.ipynb")}
+        others = {stem for stem, of in by.items() if of in available() and of not in again}
+        stays |= others
         for old in target.glob("*.*"):
-            if old.is_file() and old.name != "expected.json":
+            if old.is_file() and by.get(old.stem) and old.stem not in others:
                 old.unlink()
         for path in paths:
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
                 _tidy(target / path.name, run)
+    return stays
 
 
-def _check_source(folders: Sequence[Path], again: str, whole: bool = True) -> None:
-    """BvError unless the runs hold the same notebooks as the first (some of them, if not `whole`),
-    drawn by recipes of the same versions.
-
-    Long notebooks, which run by name only, may be missing.
-    """
+def _check_source(folders: Sequence[Path], again: str) -> None:
+    """BvError unless the notebooks of these runs were drawn by recipes of the same versions as
+    those of the first. A run may hold fewer or more."""
 
     def sources(run: Path) -> dict[str, list[str]]:
         paths = run.glob("[0-9]*.json")
         return {path.stem: read_json(path).get("recipes", []) for path in paths}
 
-    long = {each.name for each in every() if each.long}
     first = sources(folders[0])
     for run in folders[1:]:
         other = sources(run)
-        both = first.keys() & other.keys()
-        names = (first.keys() | other.keys() if whole else other.keys()) - (long - both)
-        if differing := sorted(name for name in names if first.get(name) != other.get(name)):
+        both = sorted(first.keys() & other.keys())
+        if differing := [name for name in both if first[name] != other[name]]:
             which = f"{shown(run)} and {folders[0].name} differ in the recipes of {differing[0]}"
-            raise BvError(f"{which}, or one lacks it: bring all up to date first, {again}")
+            raise BvError(f"{which}: bring both up to date first, {again}")
 
 
 def _tidy(path: Path, run: Path) -> None:

@@ -17,6 +17,7 @@ from bvlib.worlds import WEIGHTS
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
+REPORTING = range(10, 100)  # seeds that nothing was chosen on; from 100 on choices are made
 # quantity of a headline number that is no accuracy by its unit, else an ASR
 OF_UNIT = {"index": "index", "% of own effect": "transfer"}
 
@@ -49,6 +50,15 @@ def committed(
     except (KeyError, ValueError, TypeError, AttributeError):
         mend = "take it from git again, or run `bv publish`"
         raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
+
+
+def reported(
+    profile: str, parameters: Mapping[str, Any] | None = None
+) -> dict[int, list[dict[str, Any]]]:
+    """Those of the :func:`committed` runs that claims are read from: seeds of :data:`REPORTING`,
+    or all if there is none. What lies below serves for pictures and reruns."""
+    found = committed(profile, parameters)
+    return {seed: run for seed, run in found.items() if seed in REPORTING} or found
 
 
 def expected_path(profile: str) -> Path:

@@ -15,7 +15,7 @@ from bvlib.core.metrics import seed_interval
 from bvlib.files.safe import write_text
 from bvlib.report.claims import CLAIMS, Claim, check, finite, unit
 from bvlib.report.forms import as_json, as_markdown, as_text, names_of
-from bvlib.report.reference import SECONDS, awaiting, committed
+from bvlib.report.reference import SECONDS, awaiting, reported
 from bvlib.report.results import PARTS, cold_seconds, collect, runs
 from bvlib.run import notebooks, settings
 
@@ -35,7 +35,7 @@ def gather(profile: str, seeds: Sequence[int] | None = None, own: bool = True) -
     runs are wanted and there are none.
     """
     settings.load(profile)
-    reference = committed(profile)
+    reference = reported(profile)
     if not own and not reference:
         mend = f"`bv publish --profile {profile}`"
         raise MissingData(f"nothing committed of profile {profile}: {mend}")
@@ -99,8 +99,8 @@ def second(
         return None
     found = _of(runs(profile, {parameter: value}), seeds) if own else {}
     if not found:
-        found = _of(committed(profile, {parameter: value}), None if own else seeds)
-        first = committed(profile)
+        found = _of(reported(profile, {parameter: value}), None if own else seeds)
+        first = reported(profile)
     complete = all(first.get(seed) for seed in found)
     same = summary({seed: first[seed] for seed in found}) if complete else {"headline": {}}
     means = {name: entry["mean"] for name, entry in same["headline"].items()}
