@@ -44,8 +44,8 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
     assert "- kind of agreement: positive difference, the interval lies above 0 points" in risen
     assert "- paper, on CLIP: 59 to 100 points" in risen and "- designed in: no" in risen
     each = "0: 10.0, 1: 12.0, 2: 14.0"
-    assert f"| mini, old base | 12.0 points | 7.0 to 17.0 | {each} | same direction |" in risen
-    assert "| real32 | 5.0 points | none: one seed | 0: 5.0 | inconclusive |" in risen
+    assert f"| mini | 12.0 points | 7.0 to 17.0 | {each} | same direction |" in risen
+    assert "| real32, old base | 5.0 points | none: one seed | 0: 5.0 | inconclusive |" in risen
     assert "| paper profile | - | - | - | not run |" in risen
     assert "the interval lies below 1 point" in section(page, "sbv-keeps-accuracy")
     noted = section(page, "badmerging-classical-diluted")
@@ -63,10 +63,11 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
 def test_a_claim_without_a_value_was_not_run(figures):
     page = claims_page({"mini": summed(10.0, 12.0), "real32": summed(None, 12.0)}, figures)
     assert section(page, "bv-accuracy-flat").count("| - | - | - | not run |") == 4
-    assert "| real32 | 12.0 points | none: one seed | 1: 12.0 | inconclusive |" in section(
-        page, "bv-asr-rises"
+    assert (
+        "| real32, old base | 12.0 points | none: one seed | 1: 12.0 | inconclusive |"
+        in section(page, "bv-asr-rises")
     )
-    nothing = "mini, new base not run; mini, old base not run; real32 not run"
+    nothing = "mini not run; mini, old base not run; real32, old base not run"
     assert counts({}) == f"{COUNT} tests: {nothing}; paper profile not run."
     assert page.count("\n### ") == COUNT
 
@@ -92,17 +93,38 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
     page = claims_page({"mini": summed(10.0, 12.0)}, figures)
     assert (
         page.count('width="420"') == 2
-        and "- what is drawn, every seed: [mini, old base](mini/scaling.csv)\n" in page
+        and "- what is drawn, every seed: [mini](mini/scaling.csv)\n" in page
     )
-    assert "see the table `main` of [real32](real32/tables/main.csv)" in section(
+    assert "see the table `main` of [real32, old base](real32/tables/main.csv)" in section(
         page, "badmerging-keeps-utility"
     )
 
 
 def test_the_table_has_ten_claims_that_lead_to_the_page():
     table = claims_table({"mini": summed(10.0, 12.0, 14.0), "real32": summed(None, None)})
-    mini = "mini, old base (seeds 0, 1, 2)"
-    assert table.startswith(f"| claim | paper, on CLIP | {mini} | real32 (seeds 0, 1) |\n")
+    mini = "mini (seeds 0, 1, 2)"
+    assert table.startswith(
+        f"| claim | paper, on CLIP | {mini} | real32, old base (seeds 0, 1) |\n"
+    )
     assert "](figures/claims.md#inherent-in-base) (designed in) | " in table
     assert "| 12.0 points [7.0 to 17.0]: same direction | not run |" in table
     assert table.count("\n| ") == 10 + 1
+
+
+def test_claims_that_hang_on_the_base_stand_in_a_table_of_their_own(figures):
+    def of(bases):
+        page = claims_page(bases, figures)
+        return page.partition("## What hangs on the base")[2].partition("\n## Each claim")[0]
+
+    risen, old = summed(10.0, 12.0, 14.0), summed(-10.0, -12.0, -14.0)
+    titles = "| claim | mini (seeds 0, 1, 2) | mini, old base (seeds 0, 1, 2) |"
+    told = of({"mini": risen, "old_base": old})
+    assert titles in told and told.count("(#") == 1 and "(#bv-asr-rises) | 12.0 points" in told
+    assert "-12.0 points [-17.0 to -7.0]: differs |" in told
+    for same in ({"mini": risen, "old_base": risen}, {"mini": risen}):
+        assert of(same).endswith("\n\nNone.\n")
+
+
+def test_a_claim_with_fewer_seeds_than_its_profile_says_so():
+    assert "12.0 points [-7.1 to 31.1]: inconclusive" in claims_table({"mini": summed(10.5, 13.5)})
+    assert "(2 seeds) |" in claims_table({"mini": summed(10.5, 13.5, None)})

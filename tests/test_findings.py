@@ -7,7 +7,7 @@ import pytest
 from bvlib.report import overview
 
 README = Path(__file__).parents[1] / "README.md"
-NEW, OLD, REAL = "first_look", "mini", "real32"
+NEW, OLD, REAL = "mini", "old_base", "real32"
 # what the README says, and the headline or claim whose mean (v) and interval (low, high) it names
 SAID = [
     ("BadNets keeps {v} % [{low}, {high}]", NEW, "ASR badnets, merged"),

@@ -147,6 +147,39 @@ def test_the_second_adversary_gets_its_rows(world):
     )
 
 
+def test_claims_are_read_from_seeds_of_ten_and_more_and_pictures_show_seed_zero(world):
+    for seed in (0, 10, 11):
+        write_run(seed, merged=50.0 + seed)
+    folder = publish("mini")
+    assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0, 10, 11}
+    [found] = overview.summaries().values()
+    assert found["seeds"] == [10, 11]
+    assert found["headline"]["ASR badmerging-on, merged"]["values"] == [60.0, 61.0]
+    expected = json.loads((folder / "expected.json").read_text())
+    assert expected["headline"]["ASR badmerging-on, merged"]["value"] == 50.0
+    told = (folder / "report.md").read_text()
+    assert "seeds 10, 11" in told and "60.0, 61.0" in told
+
+
+def test_what_was_drawn_by_a_notebook_that_was_not_run_stays(world):
+    for seed in (0, 1):
+        write_run(seed)
+        write_long_run(seed)
+    folder = publish("mini")
+    for seed in (0, 1):
+        for left in out_folder("mini", seed).rglob("*long*"):
+            left.unlink()
+        write_run(seed, table="what,asr\nNone,02.50\n")
+    (folder / "gone.json").write_text(json.dumps({"notebook": "01_badmerging"}))
+    (folder / "gone.png").write_bytes(b"png")
+    publish("mini")
+    there = published(world)
+    assert "tables/long.csv" in there and "by_seed/long.csv" in there
+    assert "notebooks/07_long.ipynb" in there and "gone.png" not in there
+    assert "02.50" in (folder / "by_seed" / "main.csv").read_text()
+    assert "off_asr" not in (folder / "seeds.csv").read_text()
+
+
 def test_what_a_notebook_drew_before_it_stopped_is_left_out(world):
     write_run(0)
     write_long_run(0)

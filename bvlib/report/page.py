@@ -52,6 +52,16 @@ The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *
 what the choice of the base already asked for. Pictures show seed 0, which claims on mini are not \
 read from. Written by `bv publish`.
 
+## What hangs on the base
+
+Claims that came out otherwise on mini's old base, which merged less like CLIP ([how the bases \
+compare](admission/README.md)). Beside the base, the recipe of fine-tuning, seeds and versions of \
+some methods differ. A claim that one of them leaves inconclusive may still agree.
+
+{by_base}
+
+## Each claim
+
 {contents}
 
 {figures}
@@ -130,8 +140,24 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
         contents.append(f"- [{name}](#{anchor}): {links}")
         sections += [f'<a id="{anchor}"></a>', f"## {name}", _pictures(stem, figures)]
         sections += [_section(claim, of, figures) for claim in group]
-    listed = {"contents": "\n".join(contents), "figures": "\n\n".join(sections)}
+    moved = "\n".join(by_base(of))
+    listed = {"by_base": moved, "contents": "\n".join(contents), "figures": "\n\n".join(sections)}
     return PAGE.format(counts=counts(of), **listed)
+
+
+def by_base(of: Mapping[str, dict[str, Any]]) -> list[str]:
+    """A row for each claim that was measured on both bases of mini with two statuses, those first
+    that agree on one and differ on the other."""
+    rows = []
+    for claim in CLAIMS:
+        now, old = (_entry(of, profile, claim) for profile in ("mini", "old_base"))
+        if now and old and now["status"] != old["status"]:
+            link = f"[{_statement(claim)}](#{claim.id})"
+            vague = "inconclusive" in (now["status"], old["status"])
+            rows.append((vague, [link, *(_cell(e, unit(claim.measure)) for e in (now, old))]))
+    rows.sort(key=lambda row: row[0])
+    titles = ["claim", *(_title(of, profile) for profile in ("mini", "old_base"))]
+    return markdown(titles, [row for _, row in rows]) if rows else ["None."]
 
 
 def _pictures(stem: str, figures: Path) -> str:
