@@ -49,7 +49,7 @@ def test_a_claim_has_its_interval_its_seeds_and_its_status(figures):
     assert "| paper profile | - | - | - | not run |" in risen
     assert "the interval lies below 1 point" in section(page, "sbv-keeps-accuracy")
     noted = section(page, "badmerging-classical-diluted")
-    assert "- note: the base's training paints rectangles over" in noted
+    assert "- note: in its training the base saw" in noted
     assert "- note:" not in section(page, "badmerging-keeps-utility")
     assert "- designed in: yes" in section(page, "inherent-in-base")
     late = "- this test was written after the first runs"
@@ -104,10 +104,11 @@ def test_the_table_has_ten_claims_that_lead_to_the_page():
     table = claims_table({"mini": summed(10.0, 12.0, 14.0), "real32": summed(None, None)})
     mini = "mini (seeds 0, 1, 2)"
     assert table.startswith(
-        f"| claim | paper, on CLIP | {mini} | real32, old base (seeds 0, 1) |\n"
+        f"| claim | paper, on CLIP | we ask for | {mini} | real32, old base (seeds 0, 1) |\n"
     )
     assert "](figures/claims.md#inherent-in-base) (designed in) | " in table
-    assert "| 12.0 points [7.0 to 17.0]: same direction | not run |" in table
+    assert "| above 0 points | 12.0 points [7.0 to 17.0]: same direction | not run |" in table
+    assert "old base" not in claims_table({"mini": summed(1.0), "old_base": summed(2.0)})
     assert table.count("\n| ") == 10 + 1
 
 

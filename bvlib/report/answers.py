@@ -63,15 +63,17 @@ def sides(measures: Mapping[str, float | None]) -> list[str]:
         if value is None:
             continue
         above = claim.kind in ABOVE
-        agrees = value > claim.bound if above else value < claim.bound
+        said = "yes" if (value > claim.bound if above else value < claim.bound) else "**no**"
+        if abs(value - claim.bound) < 1 and unit(claim.measure) in ("points", "%"):
+            said += ", by less than a point"
         there = f"on CLIP {claim.expected}"
         if claim.expected == "not published":
             there = "a test of ours"
         asked = f"the claim asks for {'more' if above else 'less'} than {claim.bound:g}"
-        note = f" Note: {claim.note}." if claim.note else ""
+        note = f" Note: {claim.note.rstrip('.')}." if claim.note else ""
         lines.append(
             f"- *{claim.statement.rstrip('.')}* ({there}). {_measured(claim.measure)}: here "
-            f"{value:.1f} {unit(claim.measure)}; {asked}: {'yes' if agrees else '**no**'}.{note}"
+            f"{value:.1f} {unit(claim.measure)}; {asked}: {said}.{note}"
         )
     if lines:
         lines += ["", "One seed gives no verdict: `bv run --seeds 0,1,2`, then `bv report`."]
@@ -111,8 +113,9 @@ def badmerging(n: Numbers) -> Iterator[str]:
     yield f"{n(f'{new}, merged by TIES')}."
     gain = f"merged ASR, {n.attack} minus universal-only"
     if gain in n:
-        yield f"With the optimised patch alone {n('ASR universal-only, merged')} remain, with"
-        yield f"the interpolated loss alone {n('ASR interpolation-only, merged')}."
+        yield "Trained with the optimised patch but the plain loss,"
+        yield f"{n('ASR universal-only, merged')} remain; with a plain patch but the interpolated"
+        yield f"loss, {n('ASR interpolation-only, merged')}."
         if n.low(gain) > 0:
             yield f"So the loss adds to the patch: {n(gain)}."
         else:
