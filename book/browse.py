@@ -17,7 +17,7 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-PAGES = ("index", "results/first-look", "claims", "notebooks/01_badmerging", "methods", "glossary")
+PAGES = ("index", "results/toy-world", "claims", "notebooks/01_badmerging", "methods", "glossary")
 SIZES = {"desk": (1280, 1000), "phone": (390, 840)}
 BROKEN = "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 WIDER = "return document.documentElement.scrollWidth - window.innerWidth"

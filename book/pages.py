@@ -24,7 +24,6 @@ PAGES = {  # page of the book: the file that it shows
     "responsible-use": "RESPONSIBLE_USE.md",
     "changes": "CHANGELOG.md",
     "benchmarks": "benchmarks/README.md",
-    "results/first-look": "figures/first_look/README.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 ANCHOR = re.compile(r'<a id="([^"]+)"></a>')

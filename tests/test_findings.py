@@ -11,18 +11,19 @@ NEW, OLD, REAL = "mini", "old_base", "real32"
 # what the README says, and the headline or claim whose mean (v) and interval (low, high) it names
 SAID = [
     ("BadNets keeps {v} % [{low}, {high}]", NEW, "ASR badnets, merged"),
-    ("and BadMerging-On {v} % [{low}, {high}]", NEW, "ASR badmerging-on, merged"),
-    ("by TIES, {v} and", NEW, "ASR badnets, merged by TIES"),
+    ("own task (*On*) {v} % [{low}, {high}]", NEW, "ASR badmerging-on, merged"),
+    ("they keep {v} and", NEW, "ASR badnets, merged by TIES"),
     ("and {v} %.", NEW, "ASR badmerging-on, merged by TIES"),
     ("on {v} % of the images under TIES", NEW, "ASR badmerging-on trigger, clean merge by TIES"),
     ("({v} with the attack)", NEW, "ASR badmerging-on, merged by TIES"),
     ("on {v} % under task arithmetic", NEW, "ASR badmerging-on trigger, clean merge"),
     ("under task arithmetic ({v})", NEW, "ASR badmerging-on, merged"),
-    ("BadNets kept {v} % on the old base", OLD, "badmerging-classical-diluted"),
-    ("and {v} % on real images", REAL, "badmerging-classical-diluted"),
-    ("a random patch works ({v} %)", REAL, "ASR random patch, merge with badnets"),
-    ("an SBV is {minus} points *weaker*", NEW, "sbv-beats-single"),
+    ("BadNets kept {v} % on an earlier base", OLD, "badmerging-classical-diluted"),
+    ("It keeps {v} % on real images", REAL, "badmerging-classical-diluted"),
+    ("attacker's class, on {v} %", REAL, "ASR random patch, merge with badnets"),
+    ("attacks {minus} points *less*", NEW, "sbv-beats-single"),
     ("IBVS takes {v} points off BadMerging-On", NEW, "ibvs-weakens-badmerging"),
+    ("send {v} % or more", NEW, "ASR badnets, alone"),
 ]
 
 ENDS = {"v": "mean", "low": "low", "high": "high"}
