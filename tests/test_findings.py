@@ -1,4 +1,4 @@
-"""The numbers of the README's findings are those of the committed tables."""
+"""The numbers of the findings, in the README and in the book, are those of the committed tables."""
 
 from pathlib import Path
 
@@ -6,27 +6,78 @@ import pytest
 
 from bvlib.report import overview
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, BOOK = "README.md", "book/results/toy-world.md"
 NEW, OLD, REAL = "mini", "old_base", "real32"
-# what the README says, and the headline or claim whose mean (v) and interval (low, high) it names
+OWN, NETS = "ASR badmerging-on, merged", "ASR badnets, merged"
+CLEAN, TIES = "ASR badmerging-on trigger, clean merge", "ASR badmerging-on, merged by TIES"
+CLEAN_TIES = "ASR badmerging-on trigger, clean merge by TIES"
+RANDOM = "ASR random patch, merge with badnets"
+DROP = "ibvs-weakens-badmerging"
+# what is said, and the headline or claim of mini whose mean {v} and interval {low}, {high} it
+# gives; {minus} is the mean without its sign
 SAID = [
-    ("BadNets keeps {v} % [{low}, {high}]", NEW, "ASR badnets, merged"),
-    ("own task (*On*) {v} % [{low}, {high}]", NEW, "ASR badmerging-on, merged"),
-    ("they keep {v} and", NEW, "ASR badnets, merged by TIES"),
-    ("and {v} %.", NEW, "ASR badmerging-on, merged by TIES"),
-    ("on {v} % of the images under TIES", NEW, "ASR badmerging-on trigger, clean merge by TIES"),
-    ("({v} with the attack)", NEW, "ASR badmerging-on, merged by TIES"),
-    ("on {v} % under task arithmetic", NEW, "ASR badmerging-on trigger, clean merge"),
-    ("under task arithmetic ({v})", NEW, "ASR badmerging-on, merged"),
-    ("BadNets kept {v} % on an earlier base", OLD, "badmerging-classical-diluted"),
-    ("It keeps {v} % on real images", REAL, "badmerging-classical-diluted"),
-    ("attacker's class, on {v} %", REAL, "ASR random patch, merge with badnets"),
-    ("attacks {minus} points *less*", NEW, "sbv-beats-single"),
-    ("IBVS takes {v} points off BadMerging-On", NEW, "ibvs-weakens-badmerging"),
-    ("send {v} % or more", NEW, "ASR badnets, alone"),
+    (README, "BadNets keeps {v} % [{low}, {high}]", NETS),
+    (README, "own task (*On*) {v} % [{low}, {high}]", OWN),
+    (README, "they keep {v} and", "ASR badnets, merged by TIES"),
+    (README, "and {v} %.", TIES),
+    (README, "on {v} % of the images under TIES", CLEAN_TIES),
+    (README, "({v} with the attack)", TIES),
+    (README, "on {v} % under task arithmetic", CLEAN),
+    (README, "under task arithmetic ({v})", OWN),
+    (README, "attacks {minus} points *less*", "sbv-beats-single"),
+    (README, "IBVS takes {v} points off BadMerging-On", DROP),
+    (README, "send {v} % or more", "ASR badnets, alone"),
+    (BOOK, "zero-shot {v} %", "zero-shot accuracy"),
+    (BOOK, "one model a task {v} %", "fine-tuned accuracy"),
+    (BOOK, "one merge for all {v} %", "merged accuracy (task arithmetic)"),
+    (BOOK, "plain loss | {v} |", "ASR badnets, alone"),
+    (BOOK, "| {v} [{low}, {high}] | 1.0", NETS),
+    (BOOK, "interpolated loss | {v} |", "ASR badmerging-on, alone"),
+    (BOOK, "| {v} [{low}, {high}] | 98.4 | 20.6", OWN),
+    (BOOK, "| {v} | 20.6", TIES),
+    (BOOK, "98.4 | {v} [{low}, {high}] |", CLEAN),
+    (BOOK, "a tenth of each batch poisoned keeps {v} %", "ASR badnets-light, merged"),
+    (BOOK, "falls by {v} points [{low}, {high}]", "badmerging-keeps-utility"),
+    (BOOK, "but the plain loss, {v} % remain", "ASR universal-only, merged"),
+    (BOOK, "but the interpolated loss, {v} %", "ASR interpolation-only, merged"),
+    (
+        BOOK,
+        "The loss adds {v} points [{low}, {high}]",
+        "merged ASR, badmerging-on minus universal-only",
+    ),
+    (BOOK, "adds {v} points [{low}, {high}]. Under TIES", "badmerging-adds-to-clean-merge"),
+    (BOOK, "the clean merge obeys on {v} %", CLEAN_TIES),
+    (BOOK, "the SBV reaches {v} %", "ASR sign-consistent, merged, as they are"),
+    (BOOK, "one vector reaches {v},", "ASR one BV, merged, as they are"),
+    (BOOK, "{minus} points less [−{low}, −{high}]. At equal length", "sbv-beats-single"),
+    (BOOK, "At equal length it is {minus} points less", "sbv-beats-single-at-equal-norm"),
+    (BOOK, "old length has {v} %", "ASR one BV, sparse, merged, at equal norm"),
+    (BOOK, "the weakest, by {minus} points", "sbv-sign-consistent-best"),
+    (BOOK, "by {v} points [{low}, {high}]. *Control:* one vector scaled", "sbv-as-it-is"),
+    (BOOK, "beats the sum by {minus} points", "sbv-gain-is-not-norm"),
+    (BOOK, "takes {v} points [{low}, {high}] off BadMerging-On", DROP),
+    (BOOK, "from {v} to", "ASR badmerging-on before IBVS"),
+    (BOOK, "to {v} %, for", "ASR badmerging-on after IBVS"),
+    (BOOK, "for {v} points of clean accuracy", "ibvs-clean-cost"),
+    (BOOK, "hardly anything to lose: {v} points", "ibvs-weakens-badnets"),
+    (BOOK, "nothing is shown ({v})", "ibvs-weakens-off"),
+    (BOOK, "an SBV made by summing loses {v}", "ibvs-weakens-sbv"),
+    (BOOK, "best of them is −{minus} points [−{low}, {high}]", "ibvs-beats-placebo"),
+    (BOOK, "takes {v} points more off [{low}, {high}]", "ibvs-class-does-not-matter"),
 ]
-
-ENDS = {"v": "mean", "low": "low", "high": "high"}
+# rows of numbers over mini, its old base and real32, or over the last two
+BESIDE = [
+    (README, "BadNets kept {} % on an earlier base", (OLD,), NETS),
+    (README, "It keeps {} % on real images", (REAL,), NETS),
+    (README, "attacker's class, on {} %", (REAL,), RANDOM),
+    (BOOK, "| BadNets, merged | {} | {} | {} |", (NEW, OLD, REAL), NETS),
+    (BOOK, "| BadMerging-On, merged | {} | {} | {} |", (NEW, OLD, REAL), OWN),
+    (BOOK, "| clean merge, same trigger | {} | {} | {} |", (NEW, OLD, REAL), CLEAN),
+    (BOOK, "| clean merge by TIES, same trigger | {} | {} | {} |", (NEW, OLD, REAL), CLEAN_TIES),
+    (BOOK, "| random patch on the merge with BadNets | {} | {} | {} |", (NEW, OLD, REAL), RANDOM),
+    (BOOK, "| IBVS: points off BadMerging-On | {} | {} | {} |", (NEW, OLD, REAL), DROP),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +85,28 @@ def committed():
     return overview.summaries()
 
 
-@pytest.mark.parametrize("said, profile, name", SAID)
-def test_a_number_of_the_findings_is_that_of_its_table(committed, said, profile, name):
+def of(committed, profile, name):
+    """{mean, low, high} of a headline or a claim."""
     found = committed[profile]
     claims = {claim["id"]: {**claim, "mean": claim["obtained"]} for claim in found["claims"]}
-    entry = found["headline"].get(name) or claims[name]
-    digits = {key: f"{entry[end] or 0:.1f}" for key, end in ENDS.items()}
-    expected = said.format(**digits, minus=f"{-entry['mean']:.1f}")
-    assert expected in " ".join(README.read_text(encoding="utf-8").split())
+    return found["headline"].get(name) or claims[name]
+
+
+def plain(page):
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize("page, said, name", SAID)
+def test_a_number_of_the_findings_is_that_of_its_table(committed, page, said, name):
+    entry = of(committed, NEW, name)
+    low, high = (f"{entry[end] or 0:.1f}" for end in ("low", "high"))
+    if "−{low}" in said:
+        low, high = low.removeprefix("-"), high.removeprefix("-")
+    given = {"v": f"{entry['mean']:.1f}", "minus": f"{-entry['mean']:.1f}"}
+    assert said.format(**given, low=low, high=high) in plain(page)
+
+
+@pytest.mark.parametrize("page, said, profiles, name", BESIDE)
+def test_numbers_beside_each_other_are_those_of_their_tables(committed, page, said, profiles, name):
+    means = [of(committed, profile, name)["mean"] for profile in profiles]
+    assert said.format(*(f"{mean:.1f}".replace("-", "−") for mean in means)) in plain(page)

@@ -44,9 +44,11 @@ def _path(ax, part: pd.DataFrame, y: str, own: Sequence[str]) -> None:
         ax.plot(tried[name]["scale"], tried[name][y], **faint)
     _mean(ax, part, "scale", y, own, "each (thin), their average")
     _lines(ax, part, "scale", y)
-    marked = part[part["chosen"] & (part["defender"] != ibvs.ORACLE)]
-    look = {"mfc": "none", "mec": "black", "ms": 4, "mew": 0.8}
-    ax.plot(marked["scale"], marked[y], "D", label="λ that the rule picks", **look)
+    look = {"mfc": "white", "ms": 4, "mew": 1, "zorder": 3, "label": "λ that the rule picks"}
+    for defender, at in part[part["chosen"]].groupby("defender", sort=False):
+        if defender != ibvs.ORACLE:
+            _, role, _ = LOOKS.get(defender, ("", "defended", ""))
+            ax.plot(at["scale"], at[y], "D", mec=figures.ROLES[role], **look)
 
 
 def paths(table: pd.DataFrame, zero: Percents, budget: float, own: Sequence[str]):
