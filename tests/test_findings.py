@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bvlib.report import overview
@@ -32,11 +33,11 @@ SAID = [
     (BOOK, "one model a task {v} %", "fine-tuned accuracy"),
     (BOOK, "one merge for all {v} %", "merged accuracy (task arithmetic)"),
     (BOOK, "plain loss | {v} |", "ASR badnets, alone"),
-    (BOOK, "| {v} [{low}, {high}] | 1.0", NETS),
+    (BOOK, "| {v} [{low}, {high}] | 0.9", NETS),
     (BOOK, "interpolated loss | {v} |", "ASR badmerging-on, alone"),
-    (BOOK, "| {v} [{low}, {high}] | 98.4 | 20.6", OWN),
+    (BOOK, "| {v} [{low}, {high}] | 98.5 | 20.6", OWN),
     (BOOK, "| {v} | 20.6", TIES),
-    (BOOK, "98.4 | {v} [{low}, {high}] |", CLEAN),
+    (BOOK, "98.5 | {v} [{low}, {high}] |", CLEAN),
     (BOOK, "a tenth of each batch poisoned keeps {v} %", "ASR badnets-light, merged"),
     (BOOK, "falls by {v} points [{low}, {high}]", "badmerging-keeps-utility"),
     (BOOK, "but the plain loss, {v} % remain", "ASR universal-only, merged"),
@@ -110,3 +111,21 @@ def test_a_number_of_the_findings_is_that_of_its_table(committed, page, said, na
 def test_numbers_beside_each_other_are_those_of_their_tables(committed, page, said, profiles, name):
     means = [of(committed, profile, name)["mean"] for profile in profiles]
     assert said.format(*(f"{mean:.1f}".replace("-", "−") for mean in means)) in plain(page)
+
+
+def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
+    table = pd.read_csv(ROOT / "figures/mini/by_seed/defence_frontier_at.csv")
+    table = table[(table["attack"] == "badmerging-on") & table["seed"].between(10, 99)]
+    left = table.pivot(index="defender", columns="seed", values="ASR at 1 points")
+    best = left[left.index.str.startswith("placebo")].min()
+    tried = {each: left.loc[each] for each in ("another task", "class seven")}
+    for each in tried.values():
+        assert (each < best).all() and len(each) == 5
+    means = [best.mean(), *(each.mean() for each in tried.values())]
+    said = (
+        "the best placebo leaves {:.1f} % of BadMerging-On. A vector made on *another task* leaves "
+        '{:.1f}, that of the class "seven" {:.1f}'
+    )
+    assert said.format(*means) in plain(BOOK)
+    others = left.loc[["class eight", "class nine"]].mean(axis=1)
+    assert 'Those of "eight" and "nine" leave {:.0f} and {:.0f}'.format(*others) in plain(BOOK)
