@@ -142,7 +142,9 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():
     lines = sides({"badnets_merged_asr": 29.9, "badmerging_minus_badnets": -1.0, "unknown": 3.0})
     assert "single model)). ASR of BadNets after" in lines[0] and ".*" not in lines[1]
-    assert "here 29.9 %; the claim asks for less than 30: yes, by less than a point. Note:" in lines[0]
+    assert (
+        "here 29.9 %; the claim asks for less than 30: yes, by less than a point. Note:" in lines[0]
+    )
     assert lines[1].endswith("here -1.0 points; the claim asks for more than 0: **no**.")
     assert "gives no verdict" in lines[-1] and len(lines) == 4
     assert "(a test of ours). " in sides({"sbv_ba_cost": 1.0})[0]

@@ -66,12 +66,21 @@ SAID = [
     (BOOK, "an SBV made by summing loses {v}", "ibvs-weakens-sbv"),
     (BOOK, "best of them is −{minus} points [−{low}, {high}]", "ibvs-beats-placebo"),
     (BOOK, "takes {v} points more off [{low}, {high}]", "ibvs-class-does-not-matter"),
+    (BOOK, "on the untouched base has {v} %", "ASR inherent trigger, clean merge"),
+    (BOOK, "a random patch {v}. Of what", "ASR random patch, clean merge"),
+    (BOOK, "the clean merge flips {v} % as well", "inherent-is-the-core"),
+    (BOOK, "ways to merge it is {v} % [{low}, {high}]", "inherent-is-the-core-any-merge"),
+    (BOOK, "obeys the patch on {v} % before", "ASR at λ_BV = 0"),
+    (BOOK, "removes {v} % [−{low}, {high}]", "transfer across place, by subtraction"),
+    (BOOK, "another seed {v} % [−{low}, {high}]", "transfer across seed, by subtraction"),
 ]
 # rows of numbers over mini, its old base and real32, or over the last two
 BESIDE = [
     (README, "BadNets kept {} % on an earlier base", (OLD,), NETS),
     (README, "It keeps {} % on real images", (REAL,), NETS),
-    (README, "attacker's class, on {} %", (REAL,), RANDOM),
+    (README, "obeys even a random patch, on {} %", (REAL,), RANDOM),
+    (BOOK, "it was {} and", (OLD,), "transfer-removal-place-over-class"),
+    (BOOK, "and {}. *Control.*", (OLD,), "transfer-removal-seed-over-class"),
     (BOOK, "| BadNets, merged | {} | {} | {} |", (NEW, OLD, REAL), NETS),
     (BOOK, "| BadMerging-On, merged | {} | {} | {} |", (NEW, OLD, REAL), OWN),
     (BOOK, "| clean merge, same trigger | {} | {} | {} |", (NEW, OLD, REAL), CLEAN),
@@ -129,3 +138,15 @@ def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
     assert said.format(*means) in plain(BOOK)
     others = left.loc[["class eight", "class nine"]].mean(axis=1)
     assert 'Those of "eight" and "nine" leave {:.0f} and {:.0f}'.format(*others) in plain(BOOK)
+
+
+def test_what_needs_no_poisoned_model_is_that_of_the_figure():
+    table = pd.read_csv(ROOT / "figures/mini/by_seed/effort.csv")
+    table = table[(table["model"] == "clean merge") & table["seed"].between(10, 99)]
+    asr = table[table["question"] == "optimised on"].groupby("value")["asr"].mean()
+    said = "models sends {:.1f} % of the images to the attacker's class on a merge of six clean"
+    assert said.format(asr["the others' merge"]) in plain(BOOK)
+    assert f"another base {asr['small-b, another base']:.1f}," in plain(BOOK)
+    rows = pd.read_csv(ROOT / "figures/mini/seeds.csv").query("seed in (10, 11, 12)")
+    merged = pd.to_numeric(rows.loc[rows["name"] == "ASR badmerging-on, merged", "value"]).mean()
+    assert f"reaches {merged:.1f} % on these seeds" in plain(BOOK)

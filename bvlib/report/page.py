@@ -100,7 +100,8 @@ def claims_table(of: Mapping[str, dict[str, Any]]) -> str:
 def _asked(claim: Claim) -> str:
     """On which side of its bound the interval of a claim has to lie: "below 30 %"."""
     side = "above" if claim.kind in ABOVE else "below"
-    return f"{side} {claim.bound:g} {unit(claim.measure)}"
+    what = unit(claim.measure)
+    return f"{side} {claim.bound:g} {'point' if (claim.bound, what) == (1, 'points') else what}"
 
 
 def counts(of: Mapping[str, dict[str, Any]]) -> str:
