@@ -27,7 +27,7 @@ SAID = [
     (README, "on {v} % under task arithmetic", CLEAN),
     (README, "under task arithmetic ({v})", OWN),
     (README, "attacks {minus} points *less*", "sbv-beats-single"),
-    (README, "IBVS takes {v} points off BadMerging-On", DROP),
+    (README, "(IBVS), takes {v} points off BadMerging-On", DROP),
     (README, "send {v} % or more", "ASR badnets, alone"),
     (BOOK, "zero-shot {v} %", "zero-shot accuracy"),
     (BOOK, "one model a task {v} %", "fine-tuned accuracy"),
