@@ -25,6 +25,7 @@ PAGES = {  # page of the book: the file that it shows
     "changes": "CHANGELOG.md",
     "benchmarks": "benchmarks/README.md",
 }
+TABLES = r'href=\"../tables/', r'href=\"../mini/tables/'
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 
@@ -36,6 +37,9 @@ def write() -> None:
         (BOOK / f"{page}.md").write_text(text, encoding="utf-8")
     shutil.rmtree(BOOK / "notebooks", ignore_errors=True)
     shutil.copytree(NOTEBOOKS, BOOK / "notebooks")
+    for path in (BOOK / "notebooks").glob("*.ipynb"):  # figures/ lies at the root of the pages
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(*TABLES), encoding="utf-8")
     (BOOK / "methods.md").write_text(methods(), encoding="utf-8")
 
 

@@ -103,6 +103,8 @@ def test_executed_notebooks_name_no_folder_of_the_machine(folder):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r'["\s](/(tmp|home|work|root|Users)/|[A-Z]:\\\\)', text), path.name
         assert f"runs/{folder.name}/seed-0" in text
+        for link in re.findall(r'href=\\"([^"\\]+\.csv)\\"', text):
+            assert (path.parent / link).is_file(), f"{path.name}: {link}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -182,6 +182,7 @@ def _tidy(path: Path, run: Path) -> None:
             del cell["outputs"]
     text = json.dumps(content, indent=1, ensure_ascii=False)
     text = text.replace(str(run), f"runs/{run.parent.name}/{run.name}")
-    # links of `notebooks/`, from `figures/<profile>/notebooks/`
+    # links of `notebooks/` and of the run, from `figures/<profile>/notebooks/`
     text = text.replace("](../figures/", "](../../")
+    text = text.replace(r'href=\"tables/', r'href=\"../tables/')
     path.write_text(text + "\n", encoding="utf-8")
