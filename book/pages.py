@@ -25,7 +25,7 @@ PAGES = {  # page of the book: the file that it shows
     "changes": "CHANGELOG.md",
     "benchmarks": "benchmarks/README.md",
 }
-TABLES = r'href=\"../tables/', r'href=\"../mini/tables/'
+TABLES = r"href=\"../tables/", r"href=\"../mini/tables/"
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 

@@ -184,5 +184,5 @@ def _tidy(path: Path, run: Path) -> None:
     text = text.replace(str(run), f"runs/{run.parent.name}/{run.name}")
     # links of `notebooks/` and of the run, from `figures/<profile>/notebooks/`
     text = text.replace("](../figures/", "](../../")
-    text = text.replace(r'href=\"tables/', r'href=\"../tables/')
+    text = text.replace(r"href=\"tables/", r"href=\"../tables/")
     path.write_text(text + "\n", encoding="utf-8")
