@@ -115,7 +115,7 @@ def test_the_table_has_ten_claims_that_lead_to_the_page():
 def test_claims_that_hang_on_the_base_stand_in_a_table_of_their_own(figures):
     def of(bases):
         page = claims_page(bases, figures)
-        return page.partition("## What hangs on the base")[2].partition("\n## Each claim")[0]
+        return page.partition("## What depends on the base")[2].partition("\n## Each claim")[0]
 
     risen, old = summed(10.0, 12.0, 14.0), summed(-10.0, -12.0, -14.0)
     titles = "| claim | mini (seeds 0, 1, 2) | mini, old base (seeds 0, 1, 2) |"

@@ -54,7 +54,7 @@ SAID = [
     (BOOK, "{minus} points less [−{low}, −{high}]. At equal length", "sbv-beats-single"),
     (BOOK, "At equal length it is {minus} points less", "sbv-beats-single-at-equal-norm"),
     (BOOK, "old length has {v} %", "ASR one BV, sparse, merged, at equal norm"),
-    (BOOK, "the weakest, by {minus} points", "sbv-sign-consistent-best"),
+    (BOOK, "rule stays {minus} points below", "sbv-sign-consistent-best"),
     (BOOK, "by {v} points [{low}, {high}]. *Control:* one vector scaled", "sbv-as-it-is"),
     (BOOK, "beats the sum by {minus} points", "sbv-gain-is-not-norm"),
     (BOOK, "takes {v} points [{low}, {high}] off BadMerging-On", DROP),

@@ -17,7 +17,7 @@ def evading(objective: Objective, vector: TaskVector) -> Objective:
     ``vector`` is the adversary's own guess of what the defender will subtract (for IBVS an
     injected backdoor vector). Under task arithmetic a subtraction of λ from the merge is one of λ
     / λ_merge from the adversary's model, so 2 covers λ up to 0.6 at a merging coefficient of 0.3.
-    Our construction: the paper's adaptive attack, if there is one, is not public.
+    Our construction: of an adaptive attack in the paper we know nothing.
     """
 
     def under(step: Step) -> torch.Tensor:

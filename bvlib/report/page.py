@@ -52,7 +52,7 @@ The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *
 what the choice of the base already asked for. Pictures show seed 0, which claims on mini are not \
 read from. Written by `bv publish`.
 
-## What hangs on the base
+## What depends on the base
 
 Claims that came out otherwise on mini's old base, which merged less like CLIP ([how the bases \
 compare](admission/README.md)). Beside the base, the recipe of fine-tuning, seeds and versions of \

@@ -1,7 +1,7 @@
 """Backdoor transfer: what one backdoor's vector does to another backdoor's trigger.
 
 *Backdoor Vectors* (arXiv 2510.08016) compares backdoors so, along patch place, seed, target class
-and task. Its formula is not public; :func:`normalised` is our reading.
+and task. Its formula is not known to us; :func:`normalised` is our reading.
 """
 
 import itertools
