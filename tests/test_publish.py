@@ -180,6 +180,25 @@ def test_what_was_drawn_by_a_notebook_that_was_not_run_stays(world):
     assert "off_asr" not in (folder / "seeds.csv").read_text()
 
 
+def test_an_executed_notebook_has_the_prose_of_now_where_its_code_is_the_same(world):
+    def notebook(prose, code):
+        v4 = nbformat.v4
+        return v4.new_notebook(cells=[v4.new_markdown_cell(prose), v4.new_code_cell(code)])
+
+    def shown():
+        executed = publish("mini") / "notebooks" / "01_badmerging.ipynb"
+        return [cell.source for cell in nbformat.read(executed, 4).cells]
+
+    write_run(0)
+    executed = notebook("old words", "x = 1")
+    given = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["injected-parameters"]})
+    executed.cells.insert(1, given)
+    nbformat.write(executed, out_folder("mini", 0) / "01_badmerging.ipynb")
+    for code, words in (("x = 1", "new words"), ("x = 2", "old words")):
+        nbformat.write(notebook("new words", code), notebooks_folder() / "01_badmerging.ipynb")
+        assert shown() == [words, "seed = 0", "x = 1"]
+
+
 def test_what_a_notebook_drew_before_it_stopped_is_left_out(world):
     write_run(0)
     write_long_run(0)

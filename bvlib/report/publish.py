@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from bvlib.core.errors import BvError
-from bvlib.files.safe import read_json, write_text
+from bvlib.files.safe import read_json, read_json_if, write_text
 from bvlib.report import overview, reference, results, summary
 from bvlib.report.tables import read_cells, with_front, write_csv
 from bvlib.run import settings
-from bvlib.run.notebooks import available, out_folder, shown
+from bvlib.run.notebooks import available, notebooks_folder, out_folder, shown
 from bvlib.run.records import Say
 
 DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
@@ -172,10 +172,24 @@ def _check_source(folders: Sequence[Path], again: str) -> None:
             raise BvError(f"{which}: bring both up to date first, {again}")
 
 
+def _take_prose(executed: Sequence[dict], now: Mapping[str, Any]) -> None:
+    """Give an executed notebook the prose that it has now, where its code is what it was."""
+    ran = [c for c in executed if "injected-parameters" not in c["metadata"].get("tags", [])]
+    if [*map(_code, ran)] == [*map(_code, now["cells"])]:
+        for cell, new in zip(ran, now["cells"]):
+            cell["source"] = new["source"]
+
+
+def _code(cell: Mapping[str, Any]) -> str | None:
+    """The code of a cell, None for prose."""
+    return "".join(cell["source"]) if cell["cell_type"] == "code" else None
+
+
 def _tidy(path: Path, run: Path) -> None:
     """Take out of an executed notebook what names folders of the machine: what went to stderr, and
     the run's own folder."""
     content = read_json(path)
+    _take_prose(content["cells"], read_json_if(notebooks_folder() / path.name) or content)
     for cell in content["cells"]:
         cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
         if cell["cell_type"] != "code":
