@@ -63,7 +63,8 @@ def sides(measures: Mapping[str, float | None]) -> list[str]:
         if value is None:
             continue
         above = claim.kind in ABOVE
-        said = "yes" if (value > claim.bound if above else value < claim.bound) else "**no**"
+        met = value > claim.bound if above else value < claim.bound
+        said = "yes" if met else "**no**"
         if abs(value - claim.bound) < 1 and unit(claim.measure) in ("points", "%"):
             said += ", by less than a point"
         there = f"on CLIP {claim.expected}"

@@ -25,8 +25,6 @@ from bvlib.run import settings
 from bvlib.run.notebooks import available, notebooks_folder, out_folder, shown
 from bvlib.run.records import Say
 
-DEVELOPMENT = 100  # seeds from here on are for choosing: what they gave is never published
-
 
 def publish(
     profile: str, tolerance: float | None = None, replace: bool = False, say: Say = print
@@ -40,7 +38,7 @@ def publish(
     """
     folder, zero = reference.folder(profile), out_folder(profile, 0)
     content = settings.load(profile)
-    seeds = [seed for seed in results.runs(profile) if seed < DEVELOPMENT]
+    seeds = [seed for seed in results.runs(profile) if seed < reference.REPORTING.stop]
     if 0 not in seeds:
         raise reference.missing_seed_zero(profile)
     kinds: list[tuple[dict[str, Any], list[int]]] = [({}, seeds)]  # parameters, their seeds
@@ -75,8 +73,8 @@ def publish(
         if missing := [seed for seed in seeds if seed not in run]:
             left = f"{path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
             say(f"{left}: {_way(profile, missing, parameters)}")
-    chosen = [seed for seed in seeds if seed in reference.REPORTING] or seeds
-    told = summary.as_markdown({**summary.gather(profile, chosen), "reference": None})
+    own = summary.gather(profile, reference.counted(seeds))
+    told = summary.as_markdown({**own, "reference": None})
     write_text(folder / "report.md", told)
     overview.write(say)
     return folder

@@ -1,7 +1,7 @@
 """What is committed in `figures/<profile>/`: the reference runs of several seeds, and the seed-0
 values that a rerun must meet."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from bvlib.worlds import WEIGHTS
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
 SECONDS = {"base": "second_base", "adversary": "second_adversary"}
-REPORTING = range(10, 100)  # seeds that nothing was chosen on; from 100 on choices are made
+# Seeds that claims are read from. From 100 on are those on which choices are made: what they gave
+# is never published.
+REPORTING = range(10, 100)
 # quantity of a headline number that is no accuracy by its unit, else an ASR
 OF_UNIT = {"index": "index", "% of own effect": "transfer"}
 
@@ -52,13 +54,18 @@ def committed(
         raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
 
 
+def counted(seeds: Collection[int]) -> list[int]:
+    """The seeds that claims are read from: those of :data:`REPORTING`, or all if there is none.
+    What lies below serves for pictures and reruns."""
+    return [seed for seed in seeds if seed in REPORTING] or list(seeds)
+
+
 def reported(
     profile: str, parameters: Mapping[str, Any] | None = None
 ) -> dict[int, list[dict[str, Any]]]:
-    """Those of the :func:`committed` runs that claims are read from: seeds of :data:`REPORTING`,
-    or all if there is none. What lies below serves for pictures and reruns."""
+    """Those of the :func:`committed` runs that claims are read from, see :func:`counted`."""
     found = committed(profile, parameters)
-    return {seed: run for seed, run in found.items() if seed in REPORTING} or found
+    return {seed: found[seed] for seed in counted(found)}
 
 
 def expected_path(profile: str) -> Path:
