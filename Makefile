@@ -72,7 +72,7 @@ test: $(STAMP)
 	@echo "Done: quick tests passed (the slow ones: make check)"
 
 check: $(WORKFLOW) $(COURSE)
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu" --durations=20
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
 	echo "A cold mini run of $(COLD), in $$dir" && \
 	export BVLIB_RUNS="$$dir/runs" BVLIB_STORE="$$dir/store" && \

@@ -357,7 +357,8 @@ def test_drift_from_the_committed_values(world):
     )
 
     write_run(world, 0, headline={"undefined": 3.0}, measures={"sbv_minus_single": 9.0})
-    lines = reference.drift("tiny")
+    lines, left_out = reference.drift("tiny")
+    assert left_out == {}
     assert (
         len(lines) == 2
         and "clean_accuracy: missing" in lines[0]
@@ -370,3 +371,18 @@ def test_drift_from_the_committed_values(world):
     assert "clean_accuracy" not in kept["headline"]
     reference.write_expected("tiny", tolerance=1.0)
     assert json.loads(path.read_text())["measures"]["sbv_minus_single"]["tolerance"] == 1.0
+
+
+def test_what_was_not_run_is_named_and_the_rest_compared(world):
+    both = {"headline": {"clean_accuracy": 70.0}, "measures": {"sbv_minus_single": 9.0}}
+    write_run(world, 0, **both)
+    reference.write_expected("tiny")
+    rows = commit(world, {0: 70.0})  # a headline number of 01, a measure of 03
+    rows.write_text(rows.read_text().replace(",CA,", ",clean_accuracy,"))
+    write_run(world, 0, headline={"clean_accuracy": 60.0})
+    result = bv("--check")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("not compared: 03_sbv (not run)\n")
+    assert result.stderr == (
+        "bv: drift: headline clean_accuracy: 60.00, committed 70.00 % (tolerance 1)\n"
+    )

@@ -126,7 +126,7 @@ def _made(plan: points.Plan) -> Iterator[tuple[str, str]]:
 @click.option("--json", "form", flag_value="json", help="for scripts")
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
-@flag("--check", help="compare seed 0 with the committed values; exit 1 on drift")
+@flag("--check", help="compare what seed 0 ran with the committed values; exit 1 on drift")
 @flag("--reference", help="only the committed runs, without your own")
 def report(profile: str, seeds: list[int] | None, form: str, check: bool, reference: bool) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
@@ -137,7 +137,10 @@ def report(profile: str, seeds: list[int] | None, form: str, check: bool, refere
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")
     if check:
-        lines = [f"drift: {line}" for line in drift(profile)]
+        drifted, left_out = drift(profile)
+        lines = [f"drift: {line}" for line in drifted]
+        for notebook, why in left_out.items():
+            click.echo(f"not compared: {notebook} ({why})")
         told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
         click.echo(told)
         end_with(lines)
