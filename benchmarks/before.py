@@ -1,14 +1,19 @@
 """A cold run by the code before issue "From laptop to cluster" and by this code: what is no longer
-computed twice, and what both cores side by side give.
+computed twice, what both cores side by side give, and what the recipes of today give.
 
-Three ways, each in a scratch clone, with the same base, images and settings:
+Four ways, each in a scratch clone, the first three with the same base, images and settings:
 
 - before: the last commit before predictions were kept, one notebook after the other, two threads;
 - in turn: this code, one notebook after the other, two threads;
-- side by side: this code through the workflow, one thread each.
+- side by side: this code through the workflow, one thread each;
+- as shipped: the same with the base and the settings that the profile has now: `make reproduce`.
 
-python benchmarks/before.py             # 00, 01, 02: half an hour and more on two idle cores
-python benchmarks/before.py 00 --profile smoke     # a rehearsal
+python benchmarks/before.py --ways before "side by side" "as shipped"     # nearly two hours, idle
+python benchmarks/before.py 00 01 02                                      # 50 minutes
+python benchmarks/before.py 00 --profile smoke                            # a rehearsal
+
+A run of some notebooks goes to a file of its own, `before_00_01_02`; one of other profiles is not
+kept.
 
 Needs the extra `workflow`, and a clone with its history.
 """
@@ -22,14 +27,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from report import write
 
-from bvlib.run import settings
+from bvlib.run import notebooks, settings
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "0ecb330"
 NAMES = {"toy": "small", "toy-b": "small-b"}  # the bases of that time, by their names now
+WAYS = ["before", "in turn", "side by side", "as shipped"]
 SAME = ("sizes", "trigger", "train", "coefficient", "trigger_size", "alpha", "density")
 
 
@@ -77,10 +84,12 @@ def made(scratch: Path) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("notebooks", nargs="*", default=["00", "01", "02"])
+    parser.add_argument("notebooks", nargs="*", help="such as 00 01; all that run by default")
     parser.add_argument("--profile", default="mini")
+    parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     asked = parser.parse_args()
-    one_by_one = [[name] for name in asked.notebooks]
+    default = [each.name for each in notebooks.every() if not each.long]
+    one_by_one = [[name] for name in asked.notebooks or default]
     with tempfile.TemporaryDirectory(prefix="bvlib-before-") as folder:
         old, new = clone(Path(folder, "old"), BEFORE), clone(Path(folder, "new"), "HEAD")
         as_before(new, old, asked.profile)
@@ -88,16 +97,20 @@ def main() -> None:
             "before": (old, [asked.notebooks], 2),
             "in turn": (new, one_by_one, 2),
             "side by side": (new, [asked.notebooks], 1),
+            "as shipped": (clone(Path(folder, "shipped"), "HEAD"), [asked.notebooks], 1),
         }
         rows = []
-        for name, (code, calls, threads) in ways.items():
+        for name in asked.ways:
+            code, calls, threads = ways[name]
             scratch = Path(folder, name.replace(" ", "-"))
             took = seconds(code, scratch, calls, asked.profile, threads)
             rows.append({"way": name, "seconds": took, **made(scratch)})
+            rows[-1]["times faster"] = rows[0]["seconds"] / took
             print(rows[-1], flush=True)
-    for row in rows:
-        row["times faster"] = rows[0]["seconds"] / row["seconds"]
-    write("before", rows)
+    if asked.profile == "mini":
+        write("_".join(["before", *asked.notebooks]), rows)
+    else:
+        print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
