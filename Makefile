@@ -76,7 +76,7 @@ check: $(WORKFLOW) $(COURSE)
 	@dir=`mktemp -d "$${TMPDIR:-/tmp}/bvlib-check.XXXXXX"` && \
 	echo "A cold mini run of $(COLD), in $$dir" && \
 	export BVLIB_RUNS="$$dir/runs" BVLIB_STORE="$$dir/store" && \
-	{ $(BIN)/bv run --profile mini $(COLD) && $(BIN)/bv report --profile mini --check || { \
+	{ $(BIN)/bv run --profile mini $(COLD) && $(BIN)/bv report --profile mini --check $(COLD) || { \
 	  echo "make check failed: see $$dir"; exit 1; }; } && \
 	rm -rf "$$dir/store" && \
 	echo "Done: slow tests passed and the cold run agrees with the committed values; its notebooks are in $$dir/runs/mini/"

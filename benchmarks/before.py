@@ -8,12 +8,12 @@ Four ways, each in a scratch clone, the first three with the same base, images a
 - side by side: this code through the workflow, one thread each;
 - as shipped: the same with the base and the settings that the profile has now: `make reproduce`.
 
-python benchmarks/before.py --ways before "side by side" "as shipped"     # nearly two hours, idle
-python benchmarks/before.py 00 01 02                                      # 50 minutes
-python benchmarks/before.py 00 --profile smoke                            # a rehearsal
+python benchmarks/before.py --ways before "side by side" "as shipped"   # 45 to 90 minutes, idle
+python benchmarks/before.py 00 01 02                                    # 50 minutes
+python benchmarks/before.py 00 --profile smoke                          # a rehearsal
 
-A run of some notebooks goes to a file of its own, `before_00_01_02`; one of other profiles is not
-kept.
+"times faster" is against the first way. A run of some notebooks goes to a file of its own, such as
+`before_00_01_02`; only those of mini are kept.
 
 Needs the extra `workflow`, and a clone with its history.
 """
@@ -83,7 +83,7 @@ def made(scratch: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("notebooks", nargs="*", help="such as 00 01; all that run by default")
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)

@@ -121,26 +121,37 @@ def _made(plan: points.Plan) -> Iterator[tuple[str, str]]:
 
 
 @main.command()
+@click.argument("names", metavar="[NOTEBOOKS]...", nargs=-1)
 @options.PROFILE
 @options.SEEDS
 @click.option("--json", "form", flag_value="json", help="for scripts")
 @click.option("--markdown", "form", flag_value="markdown", help="as Markdown tables")
 @click.option("--text", "form", flag_value="text", default="text", help="for a terminal (default)")
-@flag("--check", help="compare what seed 0 ran with the committed values; exit 1 on drift")
+@flag("--check", help="compare seed 0 with the committed values; exit 1 on drift")
 @flag("--reference", help="only the committed runs, without your own")
-def report(profile: str, seeds: list[int] | None, form: str, check: bool, reference: bool) -> None:
+def report(
+    names: tuple[str, ...],
+    profile: str,
+    seeds: list[int] | None,
+    form: str,
+    check: bool,
+    reference: bool,
+) -> None:
     """Show what your runs gave beside the committed reference: headline numbers, claims with their
-    status, seconds."""
+    status, seconds.
+
+    --check compares all notebooks that run by default, or the NOTEBOOKS that are named.
+    """
     from bvlib.report import summary
     from bvlib.report.reference import drift
 
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")
+    if names and not check:
+        raise BvError(f"notebooks are named for --check only: leave {' '.join(names)} out")
     if check:
-        drifted, left_out = drift(profile)
-        lines = [f"drift: {line}" for line in drifted]
-        for notebook, why in left_out.items():
-            click.echo(f"not compared: {notebook} ({why})")
+        only = [each.name for each in notebooks.find(names)] if names else ()
+        lines = [f"drift: {line}" for line in drift(profile, only)]
         told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
         click.echo(told)
         end_with(lines)

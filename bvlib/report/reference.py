@@ -144,10 +144,10 @@ def awaiting(profile: str) -> dict[str, list[str]]:
     return found
 
 
-def drift(profile: str) -> tuple[list[str], dict[str, str]]:
+def drift(profile: str, only: Collection[str] = ()) -> list[str]:
     """One line for each seed-0 value that is missing or further from the committed one than its
-    tolerance, and {notebook: why its values were not compared}: it was not run, or awaits being
-    drawn again.
+    tolerance; values of notebooks that await being drawn again are not compared. With ``only``,
+    those of the notebooks of these names alone are.
 
     MissingData if there is no run of seed 0 or nothing is committed.
     """
@@ -156,17 +156,13 @@ def drift(profile: str) -> tuple[list[str], dict[str, str]]:
         where = notebooks.shown(expected_path(profile))
         mend = f"write it with `bv publish --profile {profile}`"
         raise MissingData(f"nothing committed at {where}: {mend}")
-    obtained, lines, left_out = _seed_zero(profile), [], {}
+    obtained, lines, waiting = _seed_zero(profile), [], awaiting(profile)
     reference = numbers(committed(profile).get(0, []))
     of = {(part, name): notebook for notebook, part, name, *_ in reference}
-    ran = {run["notebook"] for run in runs(profile)[0]}
-    why = dict.fromkeys({*of.values()} - ran, "not run")
-    why |= dict.fromkeys(awaiting(profile), "awaits being drawn again")
     for part in PARTS:
         for name, entry in expected.get(part, {}).items():
             notebook = of.get((part, name))
-            if notebook in why:
-                left_out[notebook] = why[notebook]
+            if notebook in waiting or (only and notebook not in only):
                 continue
             want, got = entry["value"], obtained[part].get(name, {}).get("value")
             committed_as = f"committed {_shown(want)} {entry['unit']}"
@@ -175,7 +171,7 @@ def drift(profile: str) -> tuple[list[str], dict[str, str]]:
             elif not _near(want, got, entry["tolerance"]):
                 within = f"(tolerance {entry['tolerance']:g})"
                 lines.append(f"{part} {name}: {_shown(got)}, {committed_as} {within}")
-    return lines, dict(sorted(left_out.items()))
+    return lines
 
 
 def _shown(value: float | None) -> str:
