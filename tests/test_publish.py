@@ -10,13 +10,17 @@ from click.testing import CliRunner
 from helpers import write_profile
 
 from bvlib.cli import main
+from bvlib.core import versions
 from bvlib.core.errors import BvError, MissingData
 from bvlib.report import overview, reference
 from bvlib.report.page import claims_page, claims_table
 from bvlib.report.publish import publish
+from bvlib.run import settings
 from bvlib.run.notebooks import notebooks_folder, out_folder
+from bvlib.worlds import WEIGHTS
 
 SECOND = {"base": "toy-b"}
+NOW = (versions.recipe("training:finetune"),)
 README = f"# Title\n\n{overview.BEGIN}\nold\n{overview.END}\n\nmore\n"
 
 
@@ -38,7 +42,7 @@ def write_run(
     merged=60.0,
     profile="mini",
     parameters=None,
-    recipes=("training:finetune/1",),
+    recipes=NOW,
     table="what,asr\nNone,01.50\n",
 ):
     """One notebook's outputs by hand: result, executed copy, a figure, a table."""
@@ -46,7 +50,14 @@ def write_run(
     for part in ("figures", "tables"):
         (out / part).mkdir(parents=True, exist_ok=True)
         (out / part / "main.json").write_text(
-            json.dumps({"notebook": name, "recipes": list(recipes), "parameters": {}})
+            json.dumps(
+                {
+                    "notebook": name,
+                    "recipes": list(recipes),
+                    "parameters": (content := settings.load(profile)),
+                    "base": json.loads((WEIGHTS / f"{content['base']}.json").read_text())["sha256"],
+                }
+            )
         )
     (out / "figures" / "main.png").write_bytes(b"png")
     (out / "figures" / "main.csv").write_text("x\n1\n")
@@ -70,7 +81,8 @@ def write_run(
             }
         )
     )
-    nbformat.write(nbformat.v4.new_notebook(), out / f"{name}.ipynb")
+    for folder in (out, notebooks_folder()):
+        nbformat.write(nbformat.v4.new_notebook(), folder / f"{name}.ipynb")
 
 
 def write_long_run(seed, name="07_long", asr=80.0):
@@ -128,7 +140,7 @@ def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
     assert "ASR long" not in expected["headline"] and "off_asr" not in expected["measures"]
     write_long_run(0, asr=1.0)
     assert reference.drift("mini") == []
-    write_run(1, recipes=("training:finetune/2",))
+    write_run(1, recipes=("training:finetune/99",))
     with pytest.raises(BvError, match="differ in the recipes of 01_badmerging"):
         publish("mini")
 
@@ -141,10 +153,8 @@ def test_the_second_adversary_gets_its_rows(world):
     rows = pd.read_csv(folder / "second_adversary.csv")
     assert set(rows["adversary"]) == {"letters"} and 20.0 in set(rows["value"])
     assert "Headline with a second adversary (letters)" in (folder / "report.md").read_text()
-    assert (
-        pd.read_csv(folder / "second_adversary" / "main.csv").columns[0] == "seed"
-        and not (folder / "by_seed").exists()
-    )
+    for stacked in ("second_adversary", "by_seed"):
+        assert pd.read_csv(folder / stacked / "main.csv").columns[0] == "seed"
 
 
 def test_claims_are_read_from_seeds_of_ten_and_more_and_pictures_show_seed_zero(world):
@@ -208,13 +218,14 @@ def test_what_a_notebook_drew_before_it_stopped_is_left_out(world):
     assert (folder / "main.csv").is_file() and not list(folder.rglob("*long*"))
 
 
-def test_one_seed_is_copied_without_tables_by_seed(world):
+def test_one_seed_is_copied(world):
     with pytest.raises(MissingData, match="no run of profile mini with seed 0"):
         publish("mini")
     write_run(0)
     said = []
     folder = publish("mini", say=said.append)
     assert published(world) == [
+        "by_seed/main.csv",
         "expected.json",
         "main.csv",
         "main.json",
@@ -235,6 +246,7 @@ def test_one_seed_is_copied_without_tables_by_seed(world):
         "name",
         "value",
         "unit",
+        "made",
     ]
 
 
@@ -247,10 +259,65 @@ def test_several_seeds_are_stacked_as_they_stand(world):
         folder / "by_seed" / "main.csv"
     ).read_text() == 'seed,what,asr,new\n0,None,01.50,\n1,None,01.51,\n2,"a, b",100,x\n'
     told = (folder / "report.md").read_text()
-    assert "seeds 0, 1, 2" in told and "60.0, 60.0, 60.0" in told and "reference" not in told
+    assert "committed reference: seeds 0, 1, 2" in told and "60.0, 60.0, 60.0" in told
     assert (
         json.loads((folder / "expected.json").read_text())["headline"]["undefined"]["value"] is None
     )
+
+
+def forget(seed, name="01_badmerging", parameters=None):
+    """As in a new clone: this run is not here."""
+    (out_folder("mini", seed, parameters) / f"{name}.json").unlink()
+
+
+def test_a_study_is_published_in_pieces(world):
+    for seed in (0, 1):
+        write_run(seed, 60.0 + seed)
+    folder = publish("mini")
+    for seed in (0, 1):
+        forget(seed)
+    write_run(2, 62.0)
+    write_long_run(0)
+    publish("mini")
+    rows = pd.read_csv(folder / "seeds.csv")
+    merged = rows[rows["name"] == "ASR badmerging-on, merged"]
+    assert dict(zip(merged["seed"], merged["value"])) == {0: 60.0, 1: 61.0, 2: 62.0}
+    assert set(rows[rows["name"] == "off_asr"]["seed"]) == {0}
+    assert [*rows["seed"]] == sorted(rows["seed"])
+    stacked = pd.read_csv(folder / "by_seed" / "main.csv")
+    assert [*stacked["seed"]] == [0, 1, 2]
+    assert (folder / "main.png").is_file() and (folder / "tables" / "long.csv").is_file()
+    told = (folder / "report.md").read_text()
+    assert "60.0, 61.0, 62.0" in told
+    expected = json.loads((folder / "expected.json").read_text())
+    assert expected["headline"]["ASR badmerging-on, merged"]["value"] == 60.0
+
+    once = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for seed in (0, 1):
+        write_run(seed, 60.0 + seed)
+    publish("mini")  # in pieces or at once: the same
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == once
+
+
+def test_a_piece_takes_the_place_of_the_committed_one(world):
+    for seed in (0, 1):
+        write_run(seed, 60.0)
+    publish("mini")
+    forget(0)
+    write_run(1, 70.0)
+    folder = publish("mini")
+    rows = pd.read_csv(folder / "seeds.csv").query("name == 'ASR badmerging-on, merged'")
+    assert [*rows["value"]] == [60.0, 70.0]
+
+
+@pytest.mark.parametrize("seed, lacks", [(1, "seed 0, of 07_long"), (0, "seed 0: make")])
+def test_seed_zero_of_each_notebook_comes_first(world, seed, lacks):
+    if seed:
+        write_run(0)
+        publish("mini")
+        write_long_run(1)
+    with pytest.raises(MissingData, match=f"no run of profile mini with {lacks}"):
+        publish("mini")
 
 
 def test_committed_seeds_are_not_dropped_silently(world):
@@ -258,19 +325,63 @@ def test_committed_seeds_are_not_dropped_silently(world):
         write_run(seed)
     folder = publish("mini")
     for seed in (1, 2):
-        (out_folder("mini", seed) / "01_badmerging.json").unlink()
+        forget(seed)
+    write_run(0, recipes=("training:finetune/99",))
     before = published(world)
     with pytest.raises(
         BvError,
-        match="committed seeds 1,2 were not run here: `bv run --profile mini --seeds 1,2`, or "
-        ".*--replace",
+        match="committed seeds 1,2 of 01_badmerging were made in another way: `bv run --profile "
+        "mini --seeds 1,2`, or .*--replace",
     ):
         publish("mini")
     assert published(world) == before
     assert CliRunner().invoke(main, ["publish", "--replace"]).exit_code == 0
-    assert (
-        set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0} and not (folder / "by_seed").exists()
-    )
+    assert set(pd.read_csv(folder / "seeds.csv")["seed"]) == {0}
+    assert set(pd.read_csv(folder / "by_seed" / "main.csv")["seed"]) == {0}
+
+
+def test_rows_of_an_earlier_form_stay_until_their_notebook_is_run(world):
+    for seed in (0, 1):
+        write_run(seed)
+    folder = publish("mini")
+    old = pd.read_csv(folder / "seeds.csv", dtype=str).drop(columns="made")
+    old.to_csv(folder / "seeds.csv", index=False)
+    forget(1)
+    with pytest.raises(BvError, match="committed seeds 1 of 01_badmerging were made in another"):
+        publish("mini")
+    forget(0)
+    write_long_run(0)
+    publish("mini")
+    assert set(pd.read_csv(folder / "seeds.csv")["notebook"]) == {"01_badmerging", "07_long"}
+
+
+@pytest.mark.parametrize(
+    "part, other",
+    [
+        ("recipes", ["training:finetune/0"]),
+        ("parameters", {"alpha": 6.0, "seed": 1}),
+        ("base", "ff"),
+        ("data", {"digits": "ff"}),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_seed_are_not_alike(part, other):
+    from bvlib.report import pieces
+
+    one = {
+        "notebook": "01_x",
+        "recipes": ["training:finetune/1"],
+        "parameters": {"alpha": 5.0, "seed": 0},
+        "base": "aa",
+        "data": {"digits": "aa"},
+        "seconds": 1.0,
+    }
+    again = {**one, "parameters": {"alpha": 5.0, "seed": 1}, "seconds": 2.0}
+    pieces.check_alike({0: [one], 1: [again]}, "so")
+    assert pieces.made(one) == pieces.made(again)
+    changed = {**again, part: other}
+    assert pieces.made(changed) != pieces.made(one)
+    with pytest.raises(BvError, match=f"seed-1 and seed-0 differ in the {part} of 01_x: .*, so"):
+        pieces.check_alike({0: [one], 1: [changed]}, "so")
 
 
 def test_seeds_of_other_code_are_not_mixed(world):
@@ -290,14 +401,17 @@ def test_the_second_base_gets_its_rows(world):
     write_run(7, 0.0, parameters=SECOND)  # a seed that the first base lacks
     folder = publish("mini")
     rows = pd.read_csv(folder / "second_base.csv")
-    assert rows.columns.to_list() == ["base", "seed", "notebook", "part", "name", "value", "unit"]
+    assert rows.columns.to_list() == ["base", *reference.COLUMNS]
     assert set(rows["base"]) == {"toy-b"} and set(rows["seed"]) == {0, 1}
     assert "Headline on a second base (toy-b)" in (folder / "report.md").read_text()
-    (out_folder("mini", 1, SECOND) / "01_badmerging.json").unlink()
+    forget(1, parameters=SECOND)
+    publish("mini")
+    assert set(pd.read_csv(folder / "second_base.csv")["seed"]) == {0, 1}
+    write_run(0, parameters=SECOND, recipes=("training:finetune/99",))
     with pytest.raises(
         BvError,
-        match="committed seeds 1 were not run here: `bv run --profile mini --seeds 1 -p "
-        "base=toy-b`",
+        match="committed seeds 1 of 01_badmerging were made in another way: `bv run --profile mini "
+        "--seeds 1 -p base=toy-b`",
     ):
         publish("mini")
     publish("mini", replace=True)

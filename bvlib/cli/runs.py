@@ -162,13 +162,14 @@ def report(
 @main.command()
 @options.PROFILE
 @click.option("--tolerance", type=float, help="drift that `bv report --check` allows")
-@flag("--replace", help="also when that drops seeds which are committed now")
+@flag("--replace", help="also when that drops committed seeds, made in another way than yours")
 def publish(profile: str, tolerance: float | None, replace: bool) -> None:
-    """Copy the runs' figures, tables and notebooks to figures/PROFILE, to be committed with
+    """Put the runs' figures, tables and notebooks into figures/PROFILE, to be committed with
     expected.json.
 
-    Seed 0 gives the figures, all seeds the report; the overview over all profiles and the README's
-    claims are written anew.
+    Seed 0 gives the figures, all seeds the report. Seeds and notebooks that are committed and were
+    not run here stay, so a study may be published in pieces. The overview over all profiles and the
+    README's claims are written anew.
     """
     from bvlib.report.publish import publish as copy
 

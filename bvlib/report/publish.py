@@ -2,16 +2,17 @@
 running anything.
 
 Copied from the run of seed 0: figures (png, csv, json), tables (csv, json) and executed notebooks.
-What a notebook drew that was not run stays as it was, and awaits redraw. From all seeds below 100:
-the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the report,
-and rows and tables with what ``reference.SECONDS`` names, a second base or adversary, in a file and
-a folder of its name. ``expected.json`` is what `bv report --check` compares later runs with. The
-overview over all profiles is drawn anew, see :mod:`bvlib.report.overview`.
+What a notebook drew that was not run stays as it was, and may await redraw. From all seeds below
+100: the tidy rows ``seeds.csv``, each table and each figure's data stacked in ``by_seed/``, the
+report, and rows and tables with what ``reference.SECONDS`` names, a second base or adversary, in a
+file and a folder of its name. ``expected.json`` is what `bv report --check` compares later runs
+with. The overview over all profiles is drawn anew, see :mod:`bvlib.report.overview`.
 """
 
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +20,122 @@ import pandas as pd
 
 from bvlib.core.errors import BvError
 from bvlib.files.safe import read_json, read_json_if, write_text
-from bvlib.report import overview, reference, results, summary
-from bvlib.report.tables import read_cells, with_front, write_csv
+from bvlib.report import overview, pieces, reference, results, summary
+from bvlib.report.tables import write_csv
 from bvlib.run import settings
-from bvlib.run.notebooks import available, notebooks_folder, out_folder, shown
+from bvlib.run.notebooks import available, notebooks_folder, out_folder
 from bvlib.run.records import Say
 
 
 def publish(
     profile: str, tolerance: float | None = None, replace: bool = False, say: Say = print
 ) -> Path:
-    """Replace ``figures/<profile>/`` by the runs' results and return it; `say` gets a line for
+    """Put the runs' results into ``figures/<profile>/`` and return it; `say` gets a line for
     whatever is left out.
 
-    MissingData when seed 0 was not run; BvError when a notebook of another seed was run by other
-    recipes than that of seed 0, or when seeds that are committed were not run (unless `replace`).
-    Nothing is written then.
+    Committed seeds that were not run here stay where they were made in the same way, see
+    :func:`bvlib.report.pieces.beside`, so that a study may be run and published in pieces.
+    MissingData when a notebook has no seed 0, here or committed; BvError when seeds of a notebook
+    were run in different ways, or when committed ones could not stay (unless `replace`). Nothing is
+    written then.
     """
-    folder, zero = reference.folder(profile), out_folder(profile, 0)
+    folder, stale = reference.folder(profile), reference.awaiting(profile)
     content = settings.load(profile)
-    seeds = [seed for seed in results.runs(profile) if seed < reference.REPORTING.stop]
-    if 0 not in seeds:
+    seconds = [{p: content[key]} for p, key in reference.SECONDS.items() if key in content]
+    first = _Kind.of(profile, {}, stale, replace)
+    seeds = {seed for seed, _ in first.all}
+    made = [first, *(_Kind.of(profile, p, stale, replace, seeds) for p in seconds)]
+    if lacking := {name for _, name in first.new} - {name for seed, name in first.all if not seed}:
+        raise reference.missing_seed_zero(profile, sorted(lacking))
+    if not first.all:
         raise reference.missing_seed_zero(profile)
-    kinds: list[tuple[dict[str, Any], list[int]]] = [({}, seeds)]  # parameters, their seeds
-    for parameter, key in reference.SECONDS.items():
-        if key in content:
-            again = {parameter: content[key]}
-            kinds.append((again, [s for s in results.runs(profile, again) if s in seeds]))
-    mend = _way(profile, seeds) + "".join(
-        f", then with{_words(p)}" for p, run in kinds if p and run
-    )
-    for parameters, run in kinds:
-        others = [out_folder(profile, seed, parameters) for seed in run]
-        _check_source([zero, *others], mend)
-        lost = sorted(set(reference.committed(profile, parameters)) - set(run))
-        if lost and not replace:
-            way = f"{_way(profile, lost, parameters)}, or publish without them by --replace"
-            raise BvError(f"committed seeds {_listed(lost)} were not run here: {way}")
-    reference.write_expected(profile, tolerance)  # before the old tolerances go
-    stays = _copy(zero, folder)
-    for parameters, run in kinds:
-        path = reference.rows_path(profile, parameters)
-        if not run:
-            path.unlink(missing_ok=True)
-            shutil.rmtree(folder / path.stem, ignore_errors=True)
-        else:
-            rows = results.per_seed(profile, parameters)
-            rows = rows[rows["seed"].isin(run)].assign(**parameters)
-            write_csv(path, rows[[*parameters, *results.COLUMNS]])
-            stacked = run if parameters or len(run) > 1 else []  # of one seed: they are in tables/
-            target = folder / (path.stem if parameters else "by_seed")
-            stack_tables(profile, stacked, target, parameters, set() if parameters else stays)
-        if missing := [seed for seed in seeds if seed not in run]:
-            left = f"{path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
-            say(f"{left}: {_way(profile, missing, parameters)}")
-    own = summary.gather(profile, reference.counted(seeds))
-    told = summary.as_markdown({**own, "reference": None})
-    write_text(folder / "report.md", told)
+    if any(seed == 0 for seed, _ in first.new):
+        _copy(out_folder(profile, 0), folder)
+    of = {path.stem: read_json(path).get("notebook") for path in folder.glob("**/*.json")}
+    for kind in made:
+        kind.write(folder, of)
+        if gone := sorted({name for _, name in kind.old - kind.all} & set(stale)):
+            say(f"rows of {', '.join(gone)} left out: they await being drawn again")
+        run = {seed for seed, _ in kind.all}
+        if missing := sorted(seeds - run):
+            left = f"{kind.path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
+            say(f"{left}: {_way(profile, missing, kind.parameters)}")
+    reference.write_expected(profile, tolerance)
+    write_text(folder / "report.md", summary.as_markdown(summary.gather(profile, own=False)))
     overview.write(say)
     return folder
+
+
+@dataclass
+class _Kind:
+    """The runs of a profile with its default parameters, or with what ``reference.SECONDS`` names:
+    the committed pairs of seed and notebook, those that were run here, those that stay."""
+
+    profile: str
+    parameters: Mapping[str, Any]
+    rows: pd.DataFrame  # old and new, as they will be committed
+    old: set[pieces.Pair]
+    new: set[pieces.Pair]
+    stays: set[pieces.Pair]
+
+    @classmethod
+    def of(
+        cls,
+        profile: str,
+        parameters: Mapping[str, Any],
+        stale: Collection[str],
+        replace: bool,
+        only: Collection[int] = range(reference.REPORTING.stop),
+    ) -> "_Kind":
+        """Of the seeds in ``only``. BvError where some were run in different ways, or would be lost
+        without `replace`."""
+        found = results.runs(profile, parameters)
+        found = {seed: run for seed, run in found.items() if seed in only}
+        pieces.check_alike(found, _way(profile, list(found), parameters))
+        how = {(seed, run["notebook"]): pieces.made(run) for seed in found for run in found[seed]}
+        new = results.per_seed(profile, parameters)
+        new = new[new["seed"].isin(found)].assign(**parameters)
+        new["made"] = [how[pair] for pair in zip(new["seed"], new["notebook"])]
+        new["value"] = ["" if pd.isna(each) else f"{each:.6g}" for each in new["value"]]
+        path = reference.rows_path(profile, parameters)
+        old = reference.rows(path, parameters)
+        stays = pieces.beside(old, new, stale)
+        kept = [pair in stays for pair in zip(old["seed"].astype(int), old["notebook"])]
+        lost = pieces.pairs(old) - stays - set(how)
+        lost = {(seed, name) for seed, name in lost if name in {ran for _, ran in how}}
+        if lost and not replace:
+            seeds, names = sorted({s for s, _ in lost}), sorted({name for _, name in lost})
+            way = f"{_way(profile, seeds, parameters)}, or publish without them by --replace"
+            which = f"committed seeds {_listed(seeds)} of {', '.join(names)}"
+            raise BvError(f"{which} were made in another way: {way}")
+        both = pd.concat([old[kept], new]).astype({"seed": int})
+        both = both.sort_values(["seed", "notebook"], kind="stable")
+        return cls(profile, parameters, both, pieces.pairs(old), set(how), stays)
+
+    @property
+    def all(self) -> set[pieces.Pair]:
+        """What will be committed."""
+        return self.new | self.stays
+
+    @property
+    def path(self) -> Path:
+        """The file of the rows."""
+        return reference.rows_path(self.profile, self.parameters)
+
+    def write(self, folder: Path, of: Mapping[str, str]) -> None:
+        """Write the rows and the tables by seed."""
+        target = folder / (self.path.stem if self.parameters else "by_seed")
+        if not self.all:
+            self.path.unlink(missing_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            return
+        write_csv(self.path, self.rows[[*self.parameters, *reference.COLUMNS]])
+        runs = {seed: out_folder(self.profile, seed, self.parameters) for seed, _ in self.new}
+        drawn = {
+            seed: [*_drawn(run / "figures"), *_drawn(run / "tables")] for seed, run in runs.items()
+        }
+        drawn = {seed: [p for p in found if p.suffix == ".csv"] for seed, found in drawn.items()}
+        pieces.stack(target, drawn, self.stays, of)
 
 
 def _way(profile: str, seeds: Sequence[int], parameters: Mapping[str, Any] | None = None) -> str:
@@ -93,36 +151,6 @@ def _listed(seeds: Sequence[int]) -> str:
     return ",".join(map(str, seeds))
 
 
-def stack_tables(
-    profile: str,
-    seeds: Sequence[int],
-    folder: Path,
-    parameters: Mapping[str, Any] | None = None,
-    stays: Collection[str] = (),
-) -> None:
-    """Write each table and each figure's data of the runs with these parameters as
-    ``folder/<name>.csv``, in place of what was there but the names in ``stays``.
-
-    The seed is the first column, cells are as they stand. Columns that one seed lacks are left
-    blank for it.
-    """
-    for old in folder.glob("*.csv"):
-        if old.stem not in stays:
-            old.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for seed in seeds:
-        run = out_folder(profile, seed, parameters)
-        drawn = [*_drawn(run / "figures"), *_drawn(run / "tables")]
-        # of a figure and a table of one name: the table
-        for path in {path.name: path for path in drawn if path.suffix == ".csv"}.values():
-            table = with_front({"seed": seed}, read_cells(path))
-            tables.setdefault(path.name, []).append(table)
-    for name, found in tables.items():
-        write_csv(folder / name, pd.concat(found))
-
-
 def _drawn(folder: Path) -> list[Path]:
     """Figures or tables of a run, sorted, without those of notebooks that have not come to their
     end."""
@@ -131,10 +159,10 @@ def _drawn(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ended]
 
 
-def _copy(run: Path, folder: Path) -> set[str]:
+def _copy(run: Path, folder: Path) -> None:
     """Figures, tables and executed notebooks of one run, in place of what its notebooks gave
-    before; returns what stays of others (names without ending)."""
-    again, stays = {path.stem for path in run.glob("[0-9]*.json")}, set()
+    before."""
+    again = {path.stem for path in run.glob("[0-9]*.json")}
     made = {folder: _drawn(run / "figures"), folder / "tables": _drawn(run / "tables")}
     made[folder / "notebooks"] = sorted(run.glob("[0-9]*.ipynb"))
     for target, paths in made.items():
@@ -142,7 +170,6 @@ def _copy(run: Path, folder: Path) -> set[str]:
         by = {path.stem: read_json(path).get("notebook") for path in target.glob("*.json")}
         by |= {path.stem: path.stem for path in target.glob("*.ipynb")}
         others = {stem for stem, of in by.items() if of in available() and of not in again}
-        stays |= others
         for old in target.glob("*.*"):
             if old.is_file() and by.get(old.stem) and old.stem not in others:
                 old.unlink()
@@ -150,24 +177,6 @@ def _copy(run: Path, folder: Path) -> set[str]:
             shutil.copyfile(path, target / path.name)
             if path.suffix == ".ipynb":
                 _tidy(target / path.name, run)
-    return stays
-
-
-def _check_source(folders: Sequence[Path], again: str) -> None:
-    """BvError unless the notebooks of these runs were drawn by recipes of the same versions as
-    those of the first. A run may hold fewer or more."""
-
-    def sources(run: Path) -> dict[str, list[str]]:
-        paths = run.glob("[0-9]*.json")
-        return {path.stem: read_json(path).get("recipes", []) for path in paths}
-
-    first = sources(folders[0])
-    for run in folders[1:]:
-        other = sources(run)
-        both = sorted(first.keys() & other.keys())
-        if differing := [name for name in both if first[name] != other[name]]:
-            which = f"{shown(run)} and {folders[0].name} differ in the recipes of {differing[0]}"
-            raise BvError(f"{which}: bring both up to date first, {again}")
 
 
 def _take_prose(executed: Sequence[dict], now: Mapping[str, Any]) -> None:

@@ -1,18 +1,24 @@
 """What is committed in `figures/<profile>/`: the reference runs of several seeds, and the seed-0
 values that a rerun must meet."""
 
-from collections.abc import Collection, Mapping
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bvlib.core.errors import BvError, MissingData
 from bvlib.core.versions import raised
 from bvlib.files.safe import read_json, read_json_if, write_json
+from bvlib.report import results
 from bvlib.report.claims import ACCURACIES, MEASURES, TOLERANCES, finite
 from bvlib.report.results import PARTS, collect, from_rows, numbers, runs
 from bvlib.report.tables import read_cells
 from bvlib.run import notebooks, settings
 from bvlib.worlds import WEIGHTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # what a profile may name to be run once more: parameter -> key of the profile, and stem of the
 # committed file
@@ -20,6 +26,7 @@ SECONDS = {"base": "second_base", "adversary": "second_adversary"}
 # Seeds that claims are read from. From 100 on are those on which choices are made: what they gave
 # is never published.
 REPORTING = range(10, 100)
+COLUMNS = [*results.COLUMNS, "made"]  # of the committed rows; for the last see report.pieces
 # quantity of a headline number that is no accuracy by its unit, else an ASR
 OF_UNIT = {"index": "index", "% of own effect": "transfer"}
 
@@ -36,22 +43,31 @@ def rows_path(profile: str, parameters: Mapping[str, Any] | None = None) -> Path
     return folder(profile) / f"{stem}.csv"
 
 
+def rows(path: Path, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """The committed rows of a file, with :data:`COLUMNS`, cells as text: those with these
+    parameters, none without a file. ``made`` is blank where it is not known. BvError if the file is
+    damaged."""
+    import pandas as pd  # here, so that `bv report` of nothing new answers at once
+
+    if not path.is_file():
+        return pd.DataFrame(columns=[*(parameters or {}), *COLUMNS])
+    try:
+        found = read_cells(path)
+        for name, value in (parameters or {}).items():
+            found = found[found[name] == value]
+        from_rows(found)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        mend = "take it from git again, or run `bv publish`"
+        raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
+    return found if "made" in found else found.assign(made="")
+
+
 def committed(
     profile: str, parameters: Mapping[str, Any] | None = None
 ) -> dict[int, list[dict[str, Any]]]:
     """{seed: results} of the committed reference runs, or of those with a second base or adversary,
     from :func:`rows_path`. Empty if there is none, BvError if it is damaged."""
-    path = rows_path(profile, parameters)
-    if not path.is_file():
-        return {}
-    try:
-        rows = read_cells(path)
-        for name, value in (parameters or {}).items():
-            rows = rows[rows[name] == value]
-        return from_rows(rows)
-    except (KeyError, ValueError, TypeError, AttributeError):
-        mend = "take it from git again, or run `bv publish`"
-        raise BvError(f"{notebooks.shown(path)} is damaged: {mend}") from None
+    return from_rows(rows(rows_path(profile, parameters), parameters))
 
 
 def counted(seeds: Collection[int]) -> list[int]:
@@ -78,34 +94,35 @@ def _read_expected(profile: str) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _seed_zero(profile: str) -> dict[str, dict[str, Any]]:
-    """{part: {name: {value, unit}}} of seed 0, without those of long notebooks, which are in
-    seeds.csv alone: no default run has them."""
+def _values(found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{part: {name: {value, unit}}} of the results of one seed, without those of long notebooks: no
+    default run has them."""
     long = {each.name for each in notebooks.every() if each.long}
-    found = [run for run in runs(profile).get(0, []) if run["notebook"] not in long]
-    if not found:
-        raise missing_seed_zero(profile)
+    usual = [run for run in found if run["notebook"] not in long]
     values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    whole = {"notebook": "all", **{part: collect(found, part) for part in PARTS}}
+    whole = {"notebook": "all", **{part: collect(usual, part) for part in PARTS}}
     for _, part, name, value, of_unit in numbers([whole]):
         [plain] = [round(each, 4) for each in finite([value])] or [None]
         values[part][name] = {"value": plain, "unit": of_unit}
     return values
 
 
-def missing_seed_zero(profile: str) -> MissingData:
-    """The error for a profile whose seed 0 was not run. It is returned, not raised."""
-    way = f"make it with `bv run --profile {profile}`"
-    return MissingData(f"no run of profile {profile} with seed 0: {way}")
+def missing_seed_zero(profile: str, names: Collection[str] = ()) -> MissingData:
+    """The error for a profile, or for notebooks of it, whose seed 0 was not run. It is returned,
+    not raised."""
+    which = " ".join(name[:2] for name in names)
+    way = f"make it with `bv run {which}".rstrip() + f" --profile {profile}`"
+    of = f", of {', '.join(names)}" if names else ""
+    return MissingData(f"no run of profile {profile} with seed 0{of}: {way}")
 
 
 def write_expected(profile: str, tolerance: float | None = None) -> None:
-    """Commit the seed-0 values of a profile: writes expected.json.
+    """Commit the seed-0 values of a profile, those of its committed rows: writes expected.json.
 
     Tolerances (in the unit of the value) that are already there stay, unless `tolerance` is given;
-    new values get that of :func:`tolerance_of`. MissingData without a run of seed 0.
+    new values get that of :func:`tolerance_of`.
     """
-    old, new = _read_expected(profile), _seed_zero(profile)
+    old, new = _read_expected(profile), _values(committed(profile).get(0, []))
     for part, entries in new.items():
         for name, entry in entries.items():
             known = old.get(part, {}).get(name, {})
@@ -156,7 +173,10 @@ def drift(profile: str, only: Collection[str] = ()) -> list[str]:
         where = notebooks.shown(expected_path(profile))
         mend = f"write it with `bv publish --profile {profile}`"
         raise MissingData(f"nothing committed at {where}: {mend}")
-    obtained, lines, waiting = _seed_zero(profile), [], awaiting(profile)
+    own = runs(profile).get(0)
+    if not own:
+        raise missing_seed_zero(profile)
+    obtained, lines, waiting = _values(own), [], awaiting(profile)
     reference = numbers(committed(profile).get(0, []))
     of = {(part, name): notebook for notebook, part, name, *_ in reference}
     for part in PARTS:

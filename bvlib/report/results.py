@@ -71,11 +71,10 @@ def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> pd.Da
 def from_rows(rows: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
     """{seed: results} of tidy rows whose cells are text, without records and intervals over images.
 
-    Of a name that two notebooks give, the first is kept. ValueError, KeyError or AttributeError for
-    rows of another form.
+    ValueError, KeyError or AttributeError for rows of another form.
     """
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    for row in rows.drop_duplicates(["seed", "part", "name"]).itertuples():
+    for row in rows.itertuples():
         empty = {"notebook": row.notebook, **{part: {} for part in PARTS}}
         run = found.setdefault(int(row.seed), {}).setdefault(row.notebook, empty)
         [value] = finite([float(row.value or "nan")]) or [None]

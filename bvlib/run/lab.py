@@ -227,9 +227,10 @@ class Lab(Adversary):
             "notebook": self.notebook,
             "parameters": {k: v for k, v in self.p.items() if k != "out"},
             "recipes": sorted({*USED, self._recipe}),
+            "base": self._base_digest(),
+            "data": {task.name: task.digest for task in self.tasks.values()},
             "environment": environment(self.store.device),
         }
 
     def _provenance(self, caption: str) -> dict[str, Any]:
-        data = {task.name: task.digest for task in self.tasks.values()}
-        return {**self._common(), "caption": caption, "base": self._base_digest(), "data": data}
+        return {**self._common(), "caption": caption}

@@ -1,0 +1,101 @@
+"""Publishing in pieces: what of the committed runs stays beside those that were run here.
+
+A committed row tells in its column ``made`` what it was made by. It stays where its notebook was
+not run here, and beside rows of other seeds that were made in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bvlib.core.errors import BvError
+from bvlib.files.digests import digest
+from bvlib.files.safe import read_json
+from bvlib.report.tables import read_cells, with_front, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Pair = tuple[int, str]  # a seed and a notebook
+PARTS = ("recipes", "parameters", "base", "data")  # of a result: what decides it, beside the seed
+
+
+def made(result: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that tell by what a notebook's result was made, whatever its seed."""
+    return digest(_parts(result))[:16]
+
+
+def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {part: result.get(part) for part in PARTS}
+    settings = {k: v for k, v in (parts["parameters"] or {}).items() if k != "seed"}
+    return parts | {"parameters": settings}
+
+
+def check_alike(runs: Mapping[int, Iterable[Mapping[str, Any]]], mend: str) -> None:
+    """BvError unless each notebook was run by the same recipes, settings, base and data for all
+    seeds of ``runs``, {seed: results}."""
+    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    for seed, results in runs.items():
+        for result in results:
+            name, parts = result["notebook"], _parts(result)
+            at, known = first.setdefault(name, (seed, parts))
+            if differing := [part for part in PARTS if known[part] != parts[part]]:
+                which = f"seed-{seed} and seed-{at} differ in the {differing[0]} of {name}"
+                raise BvError(f"{which}: bring both up to date first, {mend}")
+
+
+def pairs(rows: pd.DataFrame) -> set[Pair]:
+    """The seeds and notebooks that rows are of."""
+    return {(int(seed), name) for seed, name in zip(rows["seed"], rows["notebook"])}
+
+
+def beside(old: pd.DataFrame, new: pd.DataFrame, stale: Collection[str]) -> set[Pair]:
+    """The pairs of the committed rows ``old`` that stay beside the rows ``new``.
+
+    A pair of ``new`` takes the place of the old one. Another seed of a notebook in ``new`` stays
+    where it was made in the same way, and a notebook that is not in ``new`` unless it is
+    ``stale``, that is, awaits being drawn again.
+    """
+    now = dict(zip(new["notebook"], new["made"]))
+    was = dict(zip(zip(old["seed"].astype(int), old["notebook"]), old["made"]))
+    alike = {(seed, name) for (seed, name), how in was.items() if now.get(name, how) == how}
+    return {pair for pair in alike - pairs(new) if pair[1] in now or pair[1] not in stale}
+
+
+def stack(
+    folder: Path,
+    drawn: Mapping[int, Iterable[Path]],
+    stays: Collection[Pair],
+    of: Mapping[str, str],
+) -> None:
+    """Stack each table and each figure's data over seeds, as ``folder/<name>.csv``.
+
+    ``drawn`` are the CSV files of each seed that was run here, with the cards beside them. What
+    ``folder`` has of the pairs in ``stays`` stays, as does what notebooks drew that were not run
+    here; ``of`` names the notebook of each. The seed is the first column, cells are as they stand.
+    Columns that one seed lacks are left blank for it.
+    """
+    import pandas as pd
+
+    tables: dict[str, list[tuple[int, pd.DataFrame]]] = {}
+    by: dict[str, str] = {}
+    for seed, paths in drawn.items():
+        # of a figure and a table of one name: the table, which comes last
+        for path in {path.name: path for path in paths}.values():
+            by[path.name] = read_json(path.with_suffix(".json"))["notebook"]
+            found = with_front({"seed": seed}, read_cells(path))
+            tables.setdefault(path.name, []).append((seed, found))
+    ran = set(by.values())
+    for path in sorted(folder.glob("*.csv")):
+        notebook = by.get(path.name, of.get(path.stem))
+        if notebook is not None and notebook not in ran:
+            continue
+        for seed, part in read_cells(path).groupby("seed", sort=False):
+            if (int(seed), notebook) in stays:
+                tables.setdefault(path.name, []).append((int(seed), part))
+        path.unlink()
+    for name, found in tables.items():
+        parts = [part for _, part in sorted(found, key=lambda each: each[0])]
+        write_csv(folder / name, pd.concat(parts))
