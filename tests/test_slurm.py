@@ -53,13 +53,14 @@ def tables(folder):
     }
 
 
-def test_a_sweep_on_slurm_gives_the_tables_of_a_local_one(folder):
-    code, said = ended(start(folder, "here", "--jobs", "2"))
-    assert code == 0, said
+def test_a_sweep_gives_the_same_tables_with_one_job_with_two_and_on_slurm(folder):
+    for where, jobs in (("alone", "1"), ("here", "2")):
+        code, said = ended(start(folder, where, "--jobs", jobs))
+        assert code == 0, said
     code, said = ended(start(folder, "there", "--on", str(folder / "mine")))
     assert code == 0 and "4 run, 0 up to date" in said, said
-    first, second = tables(folder / "here"), tables(folder / "there")
-    assert first == second and len(first) > 2
+    alone, here, there = (tables(folder / where) for where in ("alone", "here", "there"))
+    assert alone == here == there and len(here) > 2
 
 
 def test_a_cancelled_job_runs_again_on_the_next_call(folder):
