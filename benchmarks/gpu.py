@@ -93,7 +93,7 @@ def steps(name: str, chunks) -> Iterator[dict]:
         "trigger step",
         "fp32",
         None,
-        lambda n: optimised.toward_class(
+        lambda n: optimised.universal(
             encoder, base, head, noise, 1, size=p["trigger_size"], **{**p["trigger"], "steps": n}
         ),
         p["trigger"]["batch"],

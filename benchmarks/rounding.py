@@ -12,9 +12,12 @@ from pathlib import Path
 
 import torch
 from report import write
+from universal_trigger import one_by_one
 
 from bvlib.attacks import optimised
+from bvlib.attacks.triggers import Trigger
 from bvlib.core import metrics
+from bvlib.core.rng import generator
 from bvlib.run import settings
 from bvlib.worlds import bases, tasks
 
@@ -24,7 +27,7 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
 SIZES_AND_TARGETS = [(6, 1), (6, 3), (6, 5), (8, 1), (3, 1)]
-WAYS = {"as mini": {}, "first images alone": {"steps": 0}, "batches alone": {"first": 0}}
+FIRST = 20  # images of the published loop
 
 
 def make(path: str) -> None:
@@ -34,11 +37,16 @@ def make(path: str) -> None:
     encoder, found = bases.load(p["base"]), {}
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head = encoder.head(task.classnames, task.prompts)
-    given = encoder, encoder.theta, head, task.train.images
+    images = task.train.images
     for size, target in SIZES_AND_TARGETS:
-        for way, changed in WAYS.items():
-            how = {**p["trigger"], **changed}
-            trigger = optimised.universal(*given, target, size=size, seed=0, **how)
+        noise = torch.rand(3, size, size, generator=generator(0, "published loop", target, size))
+        *_, loop = one_by_one(encoder, head, images[:FIRST], target, noise)
+        how = {"size": size, "seed": 0, **p["trigger"]}
+        ways = {
+            "batches": optimised.universal(encoder, encoder.theta, head, images, target, **how),
+            "published loop": Trigger(loop, torch.ones_like(loop[:1])),
+        }
+        for way, trigger in ways.items():
             predicted = encoder.predict(encoder.theta, task.dev.images, head, trigger)
             asr = metrics.attack_success_rate(predicted, task.dev.labels, target).percent
             found[size, target, way] = trigger.patch, asr

@@ -36,7 +36,7 @@ LIMIT = 40  # images a split in the caches
 SMALL = {
     "pretrained": "random",
     "sizes": {"train": 8, "dev": 4, "test": 6},
-    "trigger": {"first": 1, "steps": 2, "batch": 2, "lr": 0.05},
+    "trigger": {"steps": 2, "batch": 2, "lr": 0.05},
     "sbv": {"count": 2, "rule": "sign_consistent", "scale": 1.0},
     "rivals": {"sample": 2, **{n: {"steps": 1, "lr": 1e-5} for n in ("lfpm", "dam", "tbar")}},
     "neural_cleanse": {"steps": 10, "batch": 2},

@@ -148,10 +148,9 @@ def _blended(encoder, theta, goal, *, size, place, seed):
 
 
 @trigger_kind("universal", needs="images of the task", reference="BadMerging, stage 1")
-def _universal(encoder, theta, goal, *, first: int = 20, **how):
+def _universal(encoder, theta, goal, **how):
     """A patch that sends any image to the target class on the base."""
-    seen = goal.head, goal.images, goal.index
-    return optimised.universal(encoder, theta, *seen, first=first, **how)
+    return optimised.universal(encoder, theta, goal.head, goal.images, goal.index, **how)
 
 
 @trigger_kind("trojan", needs="images of the task", reference="Liu et al. 2018")
@@ -164,10 +163,10 @@ def _trojan(encoder, theta, goal, **how):
 def _off(encoder, theta, goal, *, seed, augmented: int = 100, **how):
     """Off-task: a patch on references that were first pushed away from the target class."""
     pixels = pushed_away(encoder, theta, goal.head, goal.images, count=augmented, seed=seed)
-    return optimised.toward_class(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
+    return optimised.universal(encoder, theta, goal.head, pixels, goal.index, seed=seed, **how)
 
 
 @trigger_kind("off-plain", needs="references of the class")
 def _off_plain(encoder, theta, goal, *, augmented: int = 0, **how):
     """Off-task: a patch on the references as they are."""
-    return optimised.toward_class(encoder, theta, goal.head, goal.images, goal.index, **how)
+    return optimised.universal(encoder, theta, goal.head, goal.images, goal.index, **how)

@@ -129,8 +129,6 @@ class Adversary(Workshop):
         if chosen.needs == "nothing":
             return chosen(encoder, theta, goal, **drawn)
         how = dict(self.p["trigger"])
-        if "first" not in chosen.parameters:  # it begins without the published loop
-            how.pop("first", None)
         if means.steps is not None:
             how["steps"] = means.steps
         if "off" in args and "augmented" in chosen.parameters:

@@ -60,7 +60,6 @@ class Sizes(Part):
 class Trigger(Part):
     """How a trigger is optimised."""
 
-    first: int = setting("images on which the published loop runs before it", low=0, default=20)
     steps: int = setting("steps of the optimisation", low=0)
     batch: int = setting("images a step", low=1)
     lr: float = setting("learning rate", above=0)
