@@ -52,7 +52,6 @@ def as_before(now: Path, before: Path, profile: str) -> None:
     place = f"bvlib/run/profiles/{profile}.yaml"
     old = yaml.safe_load((before / place).read_text(encoding="utf-8"))
     told = {key: old[key] for key in SAME} | {"base": NAMES[old["base"]]}
-    told["trigger"] = {"first": 0, **told["trigger"]}
     new = {**settings.load(profile), **told, "other_base": NAMES[old["other_base"]]}
     (now / place).write_text(yaml.safe_dump(new), encoding="utf-8")
 
