@@ -12,6 +12,7 @@ from helpers import write_profile
 from bvlib.cli import main
 from bvlib.core import versions
 from bvlib.core.errors import BvError, MissingData
+from bvlib.files.safe import read_json_if
 from bvlib.report import overview, reference
 from bvlib.report.page import claims_page, claims_table
 from bvlib.report.publish import publish
@@ -37,6 +38,13 @@ def world(tmp_path, monkeypatch):
     return tmp_path
 
 
+def how(profile, recipes=NOW, parameters=None):
+    """By what a run is made, as its result and its cards tell."""
+    content = {**settings.load(profile), **(parameters or {})}
+    base = (read_json_if(WEIGHTS / f"{content['base']}.json") or {}).get("sha256")
+    return {"recipes": list(recipes), "parameters": content, "base": base}
+
+
 def write_run(
     seed,
     merged=60.0,
@@ -44,21 +52,14 @@ def write_run(
     parameters=None,
     recipes=NOW,
     table="what,asr\nNone,01.50\n",
+    data="aa",
 ):
     """One notebook's outputs by hand: result, executed copy, a figure, a table."""
+    made = how(profile, recipes, parameters) | {"data": {"digits": data}}
     out, name = out_folder(profile, seed, parameters), "01_badmerging"
     for part in ("figures", "tables"):
         (out / part).mkdir(parents=True, exist_ok=True)
-        (out / part / "main.json").write_text(
-            json.dumps(
-                {
-                    "notebook": name,
-                    "recipes": list(recipes),
-                    "parameters": (content := settings.load(profile)),
-                    "base": json.loads((WEIGHTS / f"{content['base']}.json").read_text())["sha256"],
-                }
-            )
-        )
+        (out / part / "main.json").write_text(json.dumps({"notebook": name, **made}))
     (out / "figures" / "main.png").write_bytes(b"png")
     (out / "figures" / "main.csv").write_text("x\n1\n")
     (out / "tables" / "main.csv").write_text(table)
@@ -76,7 +77,7 @@ def write_run(
                     for k, v in headline.items()
                 },
                 "measures": {"badmerging_minus_badnets": merged - 30},
-                "recipes": list(recipes),
+                **made,
                 "seconds": 1.0,
             }
         )
@@ -89,15 +90,14 @@ def write_long_run(seed, name="07_long", asr=80.0):
     """The outputs of a long notebook, and the notebook itself."""
     out = out_folder("mini", seed)
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    (out / "tables" / "long.json").write_text(
-        json.dumps({"notebook": name, "recipes": [], "parameters": {}})
-    )
+    (out / "tables" / "long.json").write_text(json.dumps({"notebook": name, **how("mini")}))
     (out / "tables" / "long.csv").write_text(f"asr\n{asr}\n")
     (out / f"{name}.json").write_text(
         json.dumps(
             {
                 "headline": {"ASR long": {"value": asr, "low": None, "high": None, "unit": "%"}},
                 "measures": {"off_asr": asr},
+                **how("mini"),
                 "seconds": 1.0,
             }
         )
@@ -140,8 +140,8 @@ def test_a_long_notebook_may_lack_in_a_seed_and_is_not_compared_by_check(world):
     assert "ASR long" not in expected["headline"] and "off_asr" not in expected["measures"]
     write_long_run(0, asr=1.0)
     assert reference.drift("mini") == []
-    write_run(1, recipes=("training:finetune/99",))
-    with pytest.raises(BvError, match="differ in the recipes of 01_badmerging"):
+    write_run(1, data="bb")
+    with pytest.raises(BvError, match="differ in the data of 01_badmerging"):
         publish("mini")
 
 
@@ -187,7 +187,7 @@ def test_what_was_drawn_by_a_notebook_that_was_not_run_stays(world):
     assert "tables/long.csv" in there and "by_seed/long.csv" in there
     assert "notebooks/07_long.ipynb" in there and "gone.png" not in there
     assert "02.50" in (folder / "by_seed" / "main.csv").read_text()
-    assert "off_asr" not in (folder / "seeds.csv").read_text()
+    assert set(pd.read_csv(folder / "seeds.csv").query("name == 'off_asr'")["seed"]) == {0, 1}
 
 
 def test_an_executed_notebook_has_the_prose_of_now_where_its_code_is_the_same(world):
@@ -310,6 +310,44 @@ def test_a_piece_takes_the_place_of_the_committed_one(world):
     assert [*rows["value"]] == [60.0, 70.0]
 
 
+def test_what_awaits_redraw_stays_and_is_told(world, monkeypatch):
+    for seed in (0, 1):
+        write_run(seed)
+        write_run(seed, parameters=SECOND)
+    folder = publish("mini")
+    second = (folder / "second_base.csv").read_bytes()
+    for seed in (0, 1):
+        forget(seed)
+        forget(seed, parameters=SECOND)
+    monkeypatch.setitem(versions.VERSIONS, "training:finetune", 99)
+    write_long_run(0)
+    long = out_folder("mini", 0) / "07_long.json"
+    now = {**json.loads(long.read_text()), "recipes": ["training:finetune/99"]}
+    long.write_text(json.dumps(now))
+    publish("mini")
+    rows = pd.read_csv(folder / "seeds.csv")
+    assert set(zip(rows["notebook"], rows["seed"])) == {
+        ("01_badmerging", 0),
+        ("01_badmerging", 1),
+        ("07_long", 0),
+    }
+    assert "training:finetune is at 99" in (folder / "report.md").read_text()
+    assert (folder / "second_base.csv").read_bytes() == second
+    assert "ASR badnets, merged" in (folder / "expected.json").read_text()
+
+
+def test_a_run_that_was_overtaken_is_left_out_and_said(world):
+    write_run(0)
+    folder = publish("mini")
+    before = (folder / "seeds.csv").read_text()
+    write_run(0, 10.0, recipes=("training:finetune/1",))
+    write_long_run(0)
+    said = []
+    publish("mini", say=said.append)
+    old = "01_badmerging of seed 0 left out: since it was run, training:finetune is at 2"
+    assert said[0] == old and (folder / "seeds.csv").read_text().startswith(before)
+
+
 @pytest.mark.parametrize("seed, lacks", [(1, "seed 0, of 07_long"), (0, "seed 0: make")])
 def test_seed_zero_of_each_notebook_comes_first(world, seed, lacks):
     if seed:
@@ -326,11 +364,11 @@ def test_committed_seeds_are_not_dropped_silently(world):
     folder = publish("mini")
     for seed in (1, 2):
         forget(seed)
-    write_run(0, recipes=("training:finetune/99",))
+    write_run(0, data="bb")
     before = published(world)
     with pytest.raises(
         BvError,
-        match="committed seeds 1,2 of 01_badmerging were made in another way: `bv run --profile "
+        match="committed seeds 1,2 of 01_badmerging were made in another way: `bv run 01 --profile "
         "mini --seeds 1,2`, or .*--replace",
     ):
         publish("mini")
@@ -386,9 +424,9 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_alike(part, other):
 
 def test_seeds_of_other_code_are_not_mixed(world):
     write_run(0)
-    write_run(1, recipes=("training:finetune/0",))
+    write_run(1, data="bb")
     with pytest.raises(
-        BvError, match="seed-1 and seed-0 differ in the recipes of 01_badmerging.*--seeds 0,1`"
+        BvError, match="seed-1 and seed-0 differ in the data of 01_badmerging.*--seeds 0,1`"
     ):
         publish("mini")
     assert not (world / "figures").exists()
@@ -407,11 +445,11 @@ def test_the_second_base_gets_its_rows(world):
     forget(1, parameters=SECOND)
     publish("mini")
     assert set(pd.read_csv(folder / "second_base.csv")["seed"]) == {0, 1}
-    write_run(0, parameters=SECOND, recipes=("training:finetune/99",))
+    write_run(0, parameters=SECOND, data="bb")
     with pytest.raises(
         BvError,
-        match="committed seeds 1 of 01_badmerging were made in another way: `bv run --profile mini "
-        "--seeds 1 -p base=toy-b`",
+        match="committed seeds 1 of 01_badmerging were made in another way: `bv run 01 --profile "
+        "mini --seeds 1 -p base=toy-b`",
     ):
         publish("mini")
     publish("mini", replace=True)

@@ -382,6 +382,16 @@ def test_drift_from_the_committed_values(world):
         reference.drift("tiny")
 
 
+def test_a_value_that_two_notebooks_give_is_that_of_the_first(world):
+    for name in ("00_setup", "01_badmerging"):
+        write_run(world, 0, name, measures={"ca_minus_ba": 1.0})
+    commit_runs()
+    for name in ("00_setup", "01_badmerging"):
+        write_run(world, 0, name, measures={"ca_minus_ba": 50.0})
+    assert len(reference.drift("tiny", ["00_setup"])) == 1
+    assert reference.drift("tiny", ["01_badmerging"]) == []
+
+
 def test_only_some_notebooks_are_compared(world):
     both = {"headline": {"clean_accuracy": 70.0}, "measures": {"sbv_minus_single": 9.0}}
     write_run(world, 0, **both)

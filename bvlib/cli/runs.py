@@ -162,7 +162,7 @@ def report(
 @main.command()
 @options.PROFILE
 @click.option("--tolerance", type=float, help="drift that `bv report --check` allows")
-@flag("--replace", help="also when that drops committed seeds, made in another way than yours")
+@flag("--replace", help="also drop committed seeds that were made in another way")
 def publish(profile: str, tolerance: float | None, replace: bool) -> None:
     """Put the runs' figures, tables and notebooks into figures/PROFILE, to be committed with
     expected.json.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bvlib.core.errors import BvError
 from bvlib.files.digests import digest
-from bvlib.files.safe import read_json
 from bvlib.report.tables import read_cells, with_front, write_csv
 
 if TYPE_CHECKING:
@@ -51,17 +50,16 @@ def pairs(rows: pd.DataFrame) -> set[Pair]:
     return {(int(seed), name) for seed, name in zip(rows["seed"], rows["notebook"])}
 
 
-def beside(old: pd.DataFrame, new: pd.DataFrame, stale: Collection[str]) -> set[Pair]:
+def beside(old: pd.DataFrame, new: pd.DataFrame) -> set[Pair]:
     """The pairs of the committed rows ``old`` that stay beside the rows ``new``.
 
     A pair of ``new`` takes the place of the old one. Another seed of a notebook in ``new`` stays
-    where it was made in the same way, and a notebook that is not in ``new`` unless it is
-    ``stale``, that is, awaits being drawn again.
+    where it was made in the same way; a notebook that is not in ``new`` stays.
     """
     now = dict(zip(new["notebook"], new["made"]))
     was = dict(zip(zip(old["seed"].astype(int), old["notebook"]), old["made"]))
-    alike = {(seed, name) for (seed, name), how in was.items() if now.get(name, how) == how}
-    return {pair for pair in alike - pairs(new) if pair[1] in now or pair[1] not in stale}
+    alike = {pair for pair, how in was.items() if now.get(pair[1], how) == how}
+    return alike - pairs(new)
 
 
 def stack(
@@ -69,28 +67,26 @@ def stack(
     drawn: Mapping[int, Iterable[Path]],
     stays: Collection[Pair],
     of: Mapping[str, str],
+    ran: Collection[str],
 ) -> None:
     """Stack each table and each figure's data over seeds, as ``folder/<name>.csv``.
 
-    ``drawn`` are the CSV files of each seed that was run here, with the cards beside them. What
-    ``folder`` has of the pairs in ``stays`` stays, as does what notebooks drew that were not run
-    here; ``of`` names the notebook of each. The seed is the first column, cells are as they stand.
-    Columns that one seed lacks are left blank for it.
+    ``drawn`` are the CSV files of each seed that was run here, with the cards beside them, ``ran``
+    the notebooks that were. Tables that ``folder`` has of other notebooks stay, and of these ones
+    the pairs in ``stays``; ``of`` names the notebook of each table. The seed is the first column,
+    cells are as they stand. Columns that one seed lacks are left blank for it.
     """
     import pandas as pd
 
     tables: dict[str, list[tuple[int, pd.DataFrame]]] = {}
-    by: dict[str, str] = {}
     for seed, paths in drawn.items():
         # of a figure and a table of one name: the table, which comes last
         for path in {path.name: path for path in paths}.values():
-            by[path.name] = read_json(path.with_suffix(".json"))["notebook"]
             found = with_front({"seed": seed}, read_cells(path))
             tables.setdefault(path.name, []).append((seed, found))
-    ran = set(by.values())
     for path in sorted(folder.glob("*.csv")):
-        notebook = by.get(path.name, of.get(path.stem))
-        if notebook is not None and notebook not in ran:
+        notebook = of.get(path.stem, "")
+        if notebook and notebook not in ran:
             continue
         for seed, part in read_cells(path).groupby("seed", sort=False):
             if (int(seed), notebook) in stays:

@@ -31,33 +31,29 @@ def publish(
     profile: str, tolerance: float | None = None, replace: bool = False, say: Say = print
 ) -> Path:
     """Put the runs' results into ``figures/<profile>/`` and return it; `say` gets a line for
-    whatever is left out.
+    whatever is left out, as are runs that have been overtaken by recipes or settings.
 
-    Committed seeds that were not run here stay where they were made in the same way, see
-    :func:`bvlib.report.pieces.beside`, so that a study may be run and published in pieces.
-    MissingData when a notebook has no seed 0, here or committed; BvError when seeds of a notebook
-    were run in different ways, or when committed ones could not stay (unless `replace`). Nothing is
-    written then.
+    What is committed and was not run here stays, but for other seeds of the same notebook that were
+    made in another way, see :func:`bvlib.report.pieces.beside`. So a study may be run and published
+    in pieces. MissingData when a notebook has no seed 0, here or committed; BvError when seeds of a
+    notebook were run in different ways, or when committed ones could not stay (unless `replace`).
+    Nothing is written then.
     """
-    folder, stale = reference.folder(profile), reference.awaiting(profile)
-    content = settings.load(profile)
+    folder, content = reference.folder(profile), settings.load(profile)
     seconds = [{p: content[key]} for p, key in reference.SECONDS.items() if key in content]
-    first = _Kind.of(profile, {}, stale, replace)
+    first = _Kind.of(profile, {}, replace, say)
     seeds = {seed for seed, _ in first.all}
-    made = [first, *(_Kind.of(profile, p, stale, replace, seeds) for p in seconds)]
     if lacking := {name for _, name in first.new} - {name for seed, name in first.all if not seed}:
         raise reference.missing_seed_zero(profile, sorted(lacking))
     if not first.all:
         raise reference.missing_seed_zero(profile)
+    kinds = [first, *(_Kind.of(profile, p, replace, say, seeds) for p in seconds)]
     if any(seed == 0 for seed, _ in first.new):
-        _copy(out_folder(profile, 0), folder)
+        _copy(out_folder(profile, 0), {name for seed, name in first.new if not seed}, folder)
     of = {path.stem: read_json(path).get("notebook") for path in folder.glob("**/*.json")}
-    for kind in made:
+    for kind in kinds:
         kind.write(folder, of)
-        if gone := sorted({name for _, name in kind.old - kind.all} & set(stale)):
-            say(f"rows of {', '.join(gone)} left out: they await being drawn again")
-        run = {seed for seed, _ in kind.all}
-        if missing := sorted(seeds - run):
+        if missing := sorted(seeds - {seed for seed, _ in kind.all}):
             left = f"{kind.path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
             say(f"{left}: {_way(profile, missing, kind.parameters)}")
     reference.write_expected(profile, tolerance)
@@ -69,12 +65,11 @@ def publish(
 @dataclass
 class _Kind:
     """The runs of a profile with its default parameters, or with what ``reference.SECONDS`` names:
-    the committed pairs of seed and notebook, those that were run here, those that stay."""
+    the pairs of seed and notebook that were run here, and the committed ones that stay."""
 
     profile: str
     parameters: Mapping[str, Any]
     rows: pd.DataFrame  # old and new, as they will be committed
-    old: set[pieces.Pair]
     new: set[pieces.Pair]
     stays: set[pieces.Pair]
 
@@ -83,34 +78,30 @@ class _Kind:
         cls,
         profile: str,
         parameters: Mapping[str, Any],
-        stale: Collection[str],
         replace: bool,
+        say: Say,
         only: Collection[int] = range(reference.REPORTING.stop),
     ) -> "_Kind":
         """Of the seeds in ``only``. BvError where some were run in different ways, or would be lost
         without `replace`."""
-        found = results.runs(profile, parameters)
-        found = {seed: run for seed, run in found.items() if seed in only}
+        found = _up_to_date(profile, parameters, only, say)
         pieces.check_alike(found, _way(profile, list(found), parameters))
         how = {(seed, run["notebook"]): pieces.made(run) for seed in found for run in found[seed]}
-        new = results.per_seed(profile, parameters)
-        new = new[new["seed"].isin(found)].assign(**parameters)
+        new = results.rows_of(found).assign(**parameters)
         new["made"] = [how[pair] for pair in zip(new["seed"], new["notebook"])]
         new["value"] = ["" if pd.isna(each) else f"{each:.6g}" for each in new["value"]]
-        path = reference.rows_path(profile, parameters)
-        old = reference.rows(path, parameters)
-        stays = pieces.beside(old, new, stale)
+        old = reference.rows(reference.rows_path(profile, parameters), parameters)
+        stays = {pair for pair in pieces.beside(old, new) if pair[0] in only}
         kept = [pair in stays for pair in zip(old["seed"].astype(int), old["notebook"])]
         lost = pieces.pairs(old) - stays - set(how)
-        lost = {(seed, name) for seed, name in lost if name in {ran for _, ran in how}}
         if lost and not replace:
             seeds, names = sorted({s for s, _ in lost}), sorted({name for _, name in lost})
-            way = f"{_way(profile, seeds, parameters)}, or publish without them by --replace"
+            way = f"{_way(profile, seeds, parameters, names)}, or publish without them by --replace"
             which = f"committed seeds {_listed(seeds)} of {', '.join(names)}"
             raise BvError(f"{which} were made in another way: {way}")
         both = pd.concat([old[kept], new]).astype({"seed": int})
         both = both.sort_values(["seed", "notebook"], kind="stable")
-        return cls(profile, parameters, both, pieces.pairs(old), set(how), stays)
+        return cls(profile, parameters, both, set(how), stays)
 
     @property
     def all(self) -> set[pieces.Pair]:
@@ -123,24 +114,45 @@ class _Kind:
         return reference.rows_path(self.profile, self.parameters)
 
     def write(self, folder: Path, of: Mapping[str, str]) -> None:
-        """Write the rows and the tables by seed."""
-        target = folder / (self.path.stem if self.parameters else "by_seed")
-        if not self.all:
-            self.path.unlink(missing_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
+        """Write the rows and the tables by seed, if there are new ones."""
+        if not self.new:
             return
         write_csv(self.path, self.rows[[*self.parameters, *reference.COLUMNS]])
-        runs = {seed: out_folder(self.profile, seed, self.parameters) for seed, _ in self.new}
-        drawn = {
-            seed: [*_drawn(run / "figures"), *_drawn(run / "tables")] for seed, run in runs.items()
-        }
-        drawn = {seed: [p for p in found if p.suffix == ".csv"] for seed, found in drawn.items()}
-        pieces.stack(target, drawn, self.stays, of)
+        drawn: dict[int, list[Path]] = {}
+        for seed in {seed for seed, _ in self.new}:
+            run = out_folder(self.profile, seed, self.parameters)
+            ran = {name for at, name in self.new if at == seed}
+            both = [*_drawn(run / "figures", ran), *_drawn(run / "tables", ran)]
+            drawn[seed] = [path for path in both if path.suffix == ".csv"]
+        target = folder / (self.path.stem if self.parameters else "by_seed")
+        pieces.stack(target, drawn, self.stays, of, {name for _, name in self.new})
 
 
-def _way(profile: str, seeds: Sequence[int], parameters: Mapping[str, Any] | None = None) -> str:
+def _up_to_date(
+    profile: str, parameters: Mapping[str, Any], only: Collection[int], say: Say
+) -> dict[int, list[dict[str, Any]]]:
+    """{seed: results} of the runs of these seeds that are what the recipes and settings of now
+    would give; `say` gets a line for each that is not."""
+    now, found = {**settings.load(profile), **parameters}, {}
+    for seed, runs in results.runs(profile, parameters).items():
+        for run in runs if seed in only else ():
+            if reasons := reference.moved(run, now):
+                where = f"{run['notebook']} of seed {seed} left out"
+                say(f"{where}: since it was run, {', '.join(reasons)}")
+            else:
+                found.setdefault(seed, []).append(run)
+    return found
+
+
+def _way(
+    profile: str,
+    seeds: Sequence[int],
+    parameters: Mapping[str, Any] | None = None,
+    names: Sequence[str] = (),
+) -> str:
     """The command that makes these runs."""
-    return f"`bv run --profile {profile} --seeds {_listed(seeds)}{_words(parameters or {})}`"
+    which = " ".join(["bv run", *(name[:2] for name in names)])
+    return f"`{which} --profile {profile} --seeds {_listed(seeds)}{_words(parameters or {})}`"
 
 
 def _words(parameters: Mapping[str, Any]) -> str:
@@ -151,20 +163,20 @@ def _listed(seeds: Sequence[int]) -> str:
     return ",".join(map(str, seeds))
 
 
-def _drawn(folder: Path) -> list[Path]:
-    """Figures or tables of a run, sorted, without those of notebooks that have not come to their
-    end."""
-    ended = {None, *(path.stem for path in folder.parent.glob("[0-9]*.json"))}
+def _drawn(folder: Path, ran: Collection[str]) -> list[Path]:
+    """Figures or tables of a run, sorted: those of the notebooks ``ran``."""
     by = {card.stem: read_json(card)["notebook"] for card in folder.glob("*.json")}
-    return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ended]
+    return [path for path in sorted(folder.glob("*")) if by.get(path.stem) in ran]
 
 
-def _copy(run: Path, folder: Path) -> None:
-    """Figures, tables and executed notebooks of one run, in place of what its notebooks gave
-    before."""
-    again = {path.stem for path in run.glob("[0-9]*.json")}
-    made = {folder: _drawn(run / "figures"), folder / "tables": _drawn(run / "tables")}
-    made[folder / "notebooks"] = sorted(run.glob("[0-9]*.ipynb"))
+def _copy(run: Path, again: Collection[str], folder: Path) -> None:
+    """Figures, tables and executed notebooks of one run, of the notebooks ``again``, in place of
+    what these gave before."""
+    made = {
+        folder: _drawn(run / "figures", again),
+        folder / "tables": _drawn(run / "tables", again),
+    }
+    made[folder / "notebooks"] = [run / f"{name}.ipynb" for name in sorted(again)]
     for target, paths in made.items():
         target.mkdir(parents=True, exist_ok=True)
         by = {path.stem: read_json(path).get("notebook") for path in target.glob("*.json")}

@@ -94,12 +94,15 @@ def _read_expected(profile: str) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _values(found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{part: {name: {value, unit}}} of the results of one seed, without those of long notebooks: no
-    default run has them."""
+def _usual(found: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the results of long notebooks: no default run has them."""
     long = {each.name for each in notebooks.every() if each.long}
-    usual = [run for run in found if run["notebook"] not in long]
-    values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    return [run for run in found if run["notebook"] not in long]
+
+
+def _values(found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{part: {name: {value, unit}}} of the results of one seed, see :func:`_usual`."""
+    usual, values = _usual(found), {part: {} for part in PARTS}
     whole = {"notebook": "all", **{part: collect(usual, part) for part in PARTS}}
     for _, part, name, value, of_unit in numbers([whole]):
         [plain] = [round(each, 4) for each in finite([value])] or [None]
@@ -145,20 +148,24 @@ def awaiting(profile: str) -> dict[str, list[str]]:
     This is a status, not a fault: what they show was right for the versions that their cards name.
     """
     now, found = settings.load(profile), {}
-    base = (read_json_if(WEIGHTS / f"{now['base']}.json") or {}).get("sha256")
     for path in sorted([*folder(profile).glob("*.json"), *folder(profile).glob("tables/*.json")]):
         card = read_json(path)
-        if "recipes" not in card:
-            continue  # expected.json
-        kept = {key: card["parameters"].get(key) for key in now}
-        reasons = raised(card["recipes"])
-        reasons += [f"setting {key} has changed" for key in now if kept[key] != now[key]]
-        if kept.get("base") == now["base"] and base not in (None, card["base"]):
-            reasons.append(f"base {now['base']} has other weights")
-        if reasons:
+        if "recipes" in card and (reasons := moved(card, now)):  # not in expected.json
             known = found.setdefault(card["notebook"], [])
             known += [reason for reason in reasons if reason not in known]
     return found
+
+
+def moved(card: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What has changed, in the settings ``now``, since a run or a figure was made as its card
+    tells: the version of a recipe, a setting, the weights of the base."""
+    kept = {key: card["parameters"].get(key) for key in now}
+    base = (read_json_if(WEIGHTS / f"{now['base']}.json") or {}).get("sha256")
+    reasons = raised(card["recipes"])
+    reasons += [f"setting {key} has changed" for key in now if kept[key] != now[key]]
+    if kept.get("base") == now["base"] and base not in (None, card.get("base")):
+        reasons.append(f"base {now['base']} has other weights")
+    return reasons
 
 
 def drift(profile: str, only: Collection[str] = ()) -> list[str]:
@@ -177,8 +184,9 @@ def drift(profile: str, only: Collection[str] = ()) -> list[str]:
     if not own:
         raise missing_seed_zero(profile)
     obtained, lines, waiting = _values(own), [], awaiting(profile)
-    reference = numbers(committed(profile).get(0, []))
-    of = {(part, name): notebook for notebook, part, name, *_ in reference}
+    of: dict[tuple[str, str], str] = {}  # of a name that two give: the first, as in `collect`
+    for notebook, part, name, *_ in numbers(_usual(committed(profile).get(0, []))):
+        of.setdefault((part, name), notebook)
     for part in PARTS:
         for name, entry in expected.get(part, {}).items():
             notebook = of.get((part, name))

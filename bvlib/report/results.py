@@ -61,7 +61,11 @@ def numbers(found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str,
 
 def per_seed(profile: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Tidy rows (with :data:`COLUMNS`) of all seeds that were run with these parameters."""
-    found = runs(profile, parameters)
+    return rows_of(runs(profile, parameters))
+
+
+def rows_of(found: Mapping[int, Iterable[Mapping[str, Any]]]) -> pd.DataFrame:
+    """Tidy rows (with :data:`COLUMNS`) of {seed: results}."""
     rows = [(seed, *number) for seed in found for number in numbers(found[seed])]
     import pandas as pd  # here, so that `bv report` of nothing new answers at once
 
