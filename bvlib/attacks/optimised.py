@@ -14,9 +14,9 @@ def universal(
     """A universal adversarial patch: δ* = argmin E_x CE(h(f_θ(x ⊕ δ)), c) over images x, which is
     BadMerging's first stage.
 
-    ``images`` and ``how`` are those of :func:`minimise`, ``head`` (K, D), ``target`` the class c among
-    its K. The published loop climbs on one image after the other. It magnifies rounding so much
-    that its patch hangs on the kind of processor; averages over batches do not
+    ``images`` and ``how`` are those of :func:`minimise`; ``target`` is the class c among the K of
+    the ``head`` (K, D). The published loop climbs on one image after the other. It magnifies
+    rounding so much that its patch hangs on the kind of processor; averages over batches do not
     (``benchmarks/rounding.py``).
     """
 
