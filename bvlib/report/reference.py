@@ -47,7 +47,7 @@ def rows(path: Path, parameters: Mapping[str, Any] | None = None) -> pd.DataFram
     """The committed rows of a file, with :data:`COLUMNS`, cells as text: those with these
     parameters, none without a file. ``made`` is blank where it is not known. BvError if the file is
     damaged."""
-    import pandas as pd  # here, so that `bv report` of nothing new answers at once
+    import pandas as pd
 
     if not path.is_file():
         return pd.DataFrame(columns=[*(parameters or {}), *COLUMNS])
@@ -67,7 +67,8 @@ def committed(
 ) -> dict[int, list[dict[str, Any]]]:
     """{seed: results} of the committed reference runs, or of those with a second base or adversary,
     from :func:`rows_path`. Empty if there is none, BvError if it is damaged."""
-    return from_rows(rows(rows_path(profile, parameters), parameters))
+    path = rows_path(profile, parameters)  # without one `bv report` answers at once
+    return from_rows(rows(path, parameters)) if path.is_file() else {}
 
 
 def counted(seeds: Collection[int]) -> list[int]:
