@@ -334,6 +334,8 @@ def test_what_awaits_redraw_stays_and_is_told(world, monkeypatch):
     assert "training:finetune is at 99" in (folder / "report.md").read_text()
     assert (folder / "second_base.csv").read_bytes() == second
     assert "ASR badnets, merged" in (folder / "expected.json").read_text()
+    told = CliRunner().invoke(main, ["report", "--profile", "mini", "--check"]).stdout
+    assert "no drift from the committed values; not compared, as they await redraw: 01_bad" in told
 
 
 def test_a_run_that_was_overtaken_is_left_out_and_said(world):

@@ -143,7 +143,7 @@ def report(
     --check compares all notebooks that run by default, or the NOTEBOOKS that are named.
     """
     from bvlib.report import summary
-    from bvlib.report.reference import drift
+    from bvlib.report.reference import awaiting, drift
 
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")
@@ -153,6 +153,8 @@ def report(
         only = [each.name for each in notebooks.find(names)] if names else ()
         lines = [f"drift: {line}" for line in drift(profile, only)]
         told = f"{len(lines)} values drifted" if lines else "no drift from the committed values"
+        if waiting := [name for name in awaiting(profile) if not only or name in only]:
+            told += f"; not compared, as they await redraw: {', '.join(waiting)}"
         click.echo(told)
         end_with(lines)
     render = getattr(summary, f"as_{form}")
