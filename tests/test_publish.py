@@ -458,6 +458,21 @@ def test_the_second_base_gets_its_rows(world):
     assert set(pd.read_csv(folder / "second_base.csv")["seed"]) == {0}
 
 
+def test_another_second_base_takes_the_place_of_the_former_and_is_told(world):
+    write_run(0)
+    write_run(0, parameters=SECOND)
+    folder = publish("mini")
+    (folder / "second_base" / "of_another_notebook.csv").write_text("seed,x\n0,1\n")
+    write_profile(world / "profiles" / "mini.yaml", second_base="small-b")
+    said = []
+    write_run(0)
+    write_run(0, 20.0, parameters={"base": "small-b"})
+    publish("mini", say=said.append)
+    assert "second_base of toy-b left out: it is small-b now" in said
+    assert set(pd.read_csv(folder / "second_base.csv")["base"]) == {"small-b"}
+    assert [path.name for path in (folder / "second_base").iterdir()] == ["main.csv"]
+
+
 def test_the_overview_of_one_profile_and_of_two(world):
     for seed in (0, 1, 2):
         write_run(seed, 60.0 + seed)

@@ -52,7 +52,7 @@ def publish(
         _copy(out_folder(profile, 0), {name for seed, name in first.new if not seed}, folder)
     of = {path.stem: read_json(path).get("notebook") for path in folder.glob("**/*.json")}
     for kind in kinds:
-        kind.write(folder, of)
+        kind.write(folder, of, say)
         if missing := sorted(seeds - {seed for seed, _ in kind.all}):
             left = f"{kind.path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
             say(f"{left}: {_way(profile, missing, kind.parameters)}")
@@ -113,10 +113,17 @@ class _Kind:
         """The file of the rows."""
         return reference.rows_path(self.profile, self.parameters)
 
-    def write(self, folder: Path, of: Mapping[str, str]) -> None:
-        """Write the rows and the tables by seed, if there are new ones."""
+    def write(self, folder: Path, of: Mapping[str, str], say: Say) -> None:
+        """Write the rows and the tables by seed, if there are new ones; `say` gets a line when
+        those of a former second base or adversary go."""
         if not self.new:
             return
+        target = folder / (self.path.stem if self.parameters else "by_seed")
+        known = reference.rows(self.path)
+        for name, value in self.parameters.items():
+            if former := sorted({*known.get(name, ())} - {value}):
+                say(f"{self.path.stem} of {', '.join(former)} left out: it is {value} now")
+                shutil.rmtree(target, ignore_errors=True)
         write_csv(self.path, self.rows[[*self.parameters, *reference.COLUMNS]])
         drawn: dict[int, list[Path]] = {}
         for seed in {seed for seed, _ in self.new}:
@@ -124,7 +131,6 @@ class _Kind:
             ran = {name for at, name in self.new if at == seed}
             both = [*_drawn(run / "figures", ran), *_drawn(run / "tables", ran)]
             drawn[seed] = [path for path in both if path.suffix == ".csv"]
-        target = folder / (self.path.stem if self.parameters else "by_seed")
         pieces.stack(target, drawn, self.stays, of, {name for _, name in self.new})
 
 
