@@ -283,22 +283,28 @@ def test_of_predictions_only_the_last_are_kept(encoder, shapes, monkeypatch):
     assert images("dev") == len(shapes.dev)
 
 
-def test_the_last_block_for_the_class_token_alone_predicts_the_same(encoder, shapes):
-    from bvlib.core.tower import pooled
+def test_the_lean_tower_gives_what_open_clips_gives_features_and_gradients(encoder, shapes):
+    from bvlib.core.tower import lean
 
-    tower, pixels = pooled(encoder.model.visual), encoder.pixels(shapes.test.images)
-    with torch.no_grad():
-        whole = encoder.features(encoder.theta, pixels)
-        quick = encoder.features(encoder.theta, pixels, tower)
-    assert tower is not encoder.model.visual and next(tower.parameters()).is_meta
-    assert (whole - quick).abs().max() < 1e-5 * whole.abs().max()
+    whole = encoder.model.visual
+    quick = lean(whole)
+    assert quick is not whole and next(quick.parameters()).is_meta
+    pixels = encoder.pixels(shapes.test.images)
+
+    def found(tower):
+        theta = {k: v.requires_grad_(True) for k, v in encoder.theta.items()}
+        features = encoder.features(theta, pixels, tower)
+        return [features, *torch.autograd.grad(features.square().sum(), list(theta.values()))]
+
+    for a, b in zip(found(whole), found(quick), strict=True):
+        assert (a - b).abs().max() < 1e-4 * a.abs().max()
     other = torch.nn.Linear(2, 2)
-    assert pooled(other) is other
+    assert lean(other) is other
 
 
 def test_a_tower_that_pools_otherwise_is_taken_as_it_is(encoder):
-    from bvlib.core.tower import pooled
+    from bvlib.core.tower import lean
 
     tower = copying.deepcopy(encoder.model.visual)
     tower.pool_type = "avg"
-    assert pooled(tower) is tower
+    assert lean(tower) is tower

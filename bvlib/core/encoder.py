@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from bvlib.core.errors import BvError, check_choice
-from bvlib.core.tower import pooled
+from bvlib.core.tower import lean
 from bvlib.core.vectors import StateDict
 from bvlib.files import weights
 from bvlib.files.digests import digest
@@ -110,10 +110,10 @@ class Encoder:
         """Image features (N, D), not normalised, of pixels (N, 3, H, W) in [0, 1] under weights
         theta.
 
-        The last block computes no more than they need (:func:`pooled`). ``tower``: another module
+        The last block computes no more than they need (:func:`lean`). ``tower``: another module
         of these weights; ``model.visual`` where hooks on it are to see every token.
         """
-        tower = tower or self._pooled
+        tower = tower or self._lean
 
         def seen(part):
             bf16 = self.precision == "bf16"
@@ -179,8 +179,8 @@ class Encoder:
         return torch.cat(out) if out else torch.empty(0, dtype=torch.int64)
 
     @cached_property
-    def _pooled(self) -> Any:
-        return pooled(self.model.visual)
+    def _lean(self) -> Any:
+        return lean(self.model.visual)
 
 
 def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) -> None:

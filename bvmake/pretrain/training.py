@@ -20,7 +20,7 @@ from bvlib.core.device import default_device
 from bvlib.core.encoder import MEAN, STD, Encoder
 from bvlib.core.errors import BvError
 from bvlib.core.rng import derive
-from bvlib.core.tower import pooled
+from bvlib.core.tower import lean
 from bvlib.core.training import warmup_cosine
 from bvlib.files.weights import load_weights, save_weights
 from bvlib.worlds import bases, toy
@@ -66,7 +66,7 @@ class Trainer:
         self.device = device
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
         self.both = both.to(device).requires_grad_(True)
-        self.naming, self.visual = naming, pooled(self.model.visual)
+        self.naming, self.visual = naming, lean(self.model.visual)
         decayed = [p for p in both.parameters() if p.ndim >= 2]
         others = [p for p in both.parameters() if p.ndim < 2]
         groups = [
