@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from bvlib.files.safe import read_json
+from bvlib.files.weights import card_of
 from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES, WEAK
 from bvlib.report.paper_numbers import CLIP
 from bvlib.report.tables import markdown
+from bvlib.worlds import bases
 
 PAGE = """\
 # Admission of the bases
@@ -22,6 +24,14 @@ say. Written by `bv admit`.
 ## Criteria
 
 {criteria}
+## All bases side by side
+
+Mean over the tasks of dev accuracy (%): zero-shot, fine-tuned, merged (task arithmetic, \
+λ = {LAMBDA}), and the share of the gap that the merge recovers. The time of a training step is \
+in steps of the base of smoke.
+
+{bases}
+
 What is published for CLIP, on other tasks and images of 224 px, for orientation:
 
 {published}
@@ -67,7 +77,9 @@ def page(folder: Path) -> str:
         f"- {what}: {value:g} %, {source}" for of in CLIP.values() for what, value, source in of
     ]
     return PAGE.format(
+        LAMBDA=LAMBDA,
         criteria=criteria_table(folder),
+        bases=_bases(folder),
         published="\n".join(published),
         sections="\n".join(_section(*entry) for entry in _read(folder)),
     )
@@ -87,6 +99,40 @@ def criteria_table(folder: Path) -> str:
         rows.append([text, *outcomes, published.get(key, "not published")])
     titles = ["criterion", *columns, "CLIP ViT-B/32, published"]
     return "\n".join([*markdown(titles, rows), ""])
+
+
+def _bases(folder: Path) -> str:
+    """What came out on clean quantities for each base, and how it was made."""
+    rows = []
+    for _, found, tables in _read(folder):
+        accuracy = tables["tasks"][["zero_shot", "fine_tuned", "merged"]].mean()
+        obtained = tables["criteria"].set_index("id")["obtained"]
+        row = {
+            "base": found["base_name"],
+            "on": found["profile"],
+            **accuracy.rename(lambda name: name.replace("_", "-")),
+            "recovered": obtained["recovered"],
+            "step": f"{obtained['cost']:.2f}",
+            **_made(found["base_name"]),
+        }
+        rows.append(row)
+    return _table(pd.DataFrame(rows))
+
+
+def _made(base: str) -> dict[str, Any]:
+    """Tower and training of a base that is shipped, as its card tells."""
+    if base not in bases.shipped():
+        return {}
+    card = read_json(card_of(bases.file_of(base)))
+    tower, recipe = card["model"]["vision_cfg"], card["recipe"]
+    seen = recipe.get("images") or recipe["steps"] * recipe["batch"]
+    return {
+        "width × layers": f"{tower['width']} × {tower['layers']}",
+        "patch, px": str(tower["patch_size"]),
+        "images seen, million": seen / 1e6,
+        "trained on": card.get("device", "CPU"),
+        "hours": card["seconds"] / 3600,
+    }
 
 
 def _read(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, pd.DataFrame]]]:
