@@ -83,6 +83,25 @@ def test_the_smoke_recipe_gives_a_base_that_loads_and_the_same_file_twice(tmp_pa
     assert other.read_bytes() != path.read_bytes()
 
 
+def test_a_base_goes_on_from_another_one_and_its_card_tells(tmp_path):
+    first = pretrain.main("smoke", out=tmp_path / "first.safetensors", say=quiet)
+    kept = bases.load(str(first))
+    still = replace(RECIPE, lr=0.0, images=RECIPE.batch, start=str(first))
+    encoder, _ = pretrain.train(still, 1, say=quiet)
+    for name, tensor in kept.model.state_dict().items():
+        assert torch.equal(tensor, encoder.model.state_dict()[name]), name
+    more = pretrain.main("smoke", 1, tmp_path / "more.safetensors", str(first), say=quiet)
+    card = bases.load(str(more)).card
+    assert card["start"] == {"name": "first", "sha256": kept.card["sha256"]}
+    assert card["command"] == "bv pretrain --profile smoke --seed 1 --start first"
+    assert card["licence"] == "MIT" and "what the base first saw" in card["data"]
+    assert not replace(RECIPE, start="real32").open
+    with pytest.raises(BvError, match="base 'toy' has towers of another size than the recipe"):
+        pretrain.train(replace(RECIPE, start="toy"), 0, say=quiet)
+    with pytest.raises(BvError, match="did you mean 'toy'"):
+        pretrain.train(replace(RECIPE, start="toi"), 0, say=quiet)
+
+
 def test_half_precision_keeps_the_features_to_three_digits():
     encoder = bases.load("small")
     images = torch.from_numpy(toy.task_arrays("signs", "dev", 64, 1)[0])

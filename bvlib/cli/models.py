@@ -101,8 +101,9 @@ def admit(profile: str, base: str | None, seed: int | None, freeze: bool) -> Non
 @profile_option(default="toy", help="the recipe of the base to train")
 @click.option("--seed", type=int, default=0, show_default=True)
 @path_option("--out", help="the .safetensors file to write")
-def pretrain(profile: str, seed: int, out: Path | None) -> None:
-    """Train a base from nothing; a training that was stopped goes on where it was."""
+@click.option("--start", help="a base to go on from, in place of the recipe's")
+def pretrain(profile: str, seed: int, out: Path | None, start: str | None) -> None:
+    """Train a base; a training that was stopped goes on where it was."""
     from bvmake import pretrain as training
 
-    click.echo(f"wrote {training.main(profile, seed=seed, out=out, say=click.echo)}")
+    click.echo(f"wrote {training.main(profile, seed, out, start, say=click.echo)}")

@@ -10,6 +10,7 @@ backdoor. recipe.py tells what can be chosen, batches.py what is seen, training.
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,15 +29,17 @@ def main(
     profile: str = "toy",
     seed: int = 0,
     out: Path | None = None,
+    start: str | None = None,
     say: Callable[[str], object] = print,
 ) -> Path:
     """Train the base of a recipe and save weights with a card. Weights are kept as fp16, which
-    changes features in the fourth digit.
+    changes features in the fourth digit. ``start``: another base to go on from than the recipe's.
 
     BvError for an unknown recipe and for what :func:`train` refuses.
     """
     check_choice("base recipe", profile, RECIPES)
-    recipe = RECIPES[profile]
+    recipe = replace(RECIPES[profile], **({"start": start} if start else {}))
+    given = [f"--start {Path(start).stem}"] if start else []
     out = Path(out) if out else bases.WEIGHTS / f"{profile}.safetensors"
     state = out.with_name(out.stem + ".training.safetensors")
     encoder, told = train(recipe, seed, state, say)
@@ -46,7 +49,7 @@ def main(
         "what": "open_clip model trained from scratch by bvlib",
         "licence": "MIT" if recipe.open else "research use only",
         "data": recipe.data,
-        "command": f"bv pretrain --profile {profile} --seed {seed}",
+        "command": " ".join(["bv pretrain", f"--profile {profile} --seed {seed}", *given]),
         **{key: value for key, value in told.items() if key != "step"},
         "model": recipe.config,
         "mean": MEAN,

@@ -14,7 +14,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train a base from nothing.
+    """How to train a base from nothing, or from another one (``start``: a shipped base, or the path
+    of a .safetensors with its card) with a tower of the same size.
 
     ``model``: width, layers, patch and width of a head of the image tower, and the width of the
     text tower. ``sets``: {set of pictures: its share of each batch}; scenes of the toy world fill
@@ -44,6 +45,7 @@ class Recipe:
     mixed: float = 0.85
     crop: float = 0.35
     naming: float = 1.0
+    start: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.sets:
@@ -66,7 +68,8 @@ class Recipe:
     @property
     def open(self) -> bool:
         """Whether anyone may pass on all that the base is trained on."""
-        return all(SETS[name].get("open") for name in self.sets)
+        before = self.start is None or bases.load(self.start).card["licence"] == "MIT"
+        return before and all(SETS[name].get("open") for name in self.sets)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -83,6 +86,8 @@ class Recipe:
         named = [f"{name} ({SETS[name]['licence']})" for name in self.sets]
         use = "anyone may pass all of it on" if self.open else "research use only"
         parts = ["scenes of the toy world (bvlib.worlds.toy)", *named]
+        if self.start:
+            parts.insert(0, f"what the base {Path(self.start).stem} saw, from which it starts")
         return f"{'; '.join(parts)}. At 32 px; none of the tasks' own pictures; {use}."
 
 

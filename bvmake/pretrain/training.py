@@ -57,10 +57,19 @@ def naming_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 class Trainer:
     """A model in training: ``step(batch, at)`` moves it once."""
 
-    def __init__(self, recipe: Recipe, seed: int, names: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: int,
+        names: int,
+        device: torch.device,
+        start: Encoder | None = None,
+    ) -> None:
         torch.manual_seed(derive(seed, "pretrain", "init"))
         self.recipe = recipe
         self.model, self.tokenizer = bases.build(recipe.config)
+        if start:
+            self.model.load_state_dict(start.model.state_dict())
         naming = torch.nn.Linear(recipe.config["embed_dim"], names)
         both = torch.nn.ModuleDict({"model": self.model.train(), "naming": naming})
         self.device = device
@@ -119,6 +128,17 @@ class Trainer:
         self.optimizer.load_state_dict(whole)
 
 
+def _start(recipe: Recipe) -> Encoder | None:
+    """The base that a recipe goes on from. BvError where its towers are not the recipe's."""
+    if recipe.start is None:
+        return None
+    base = bases.load(recipe.start)
+    if base.card["model"] != recipe.config:
+        mend = "give the recipe the `model` of that base's card"
+        raise BvError(f"base {base.name!r} has towers of another size than the recipe: {mend}")
+    return base
+
+
 def train(
     recipe: Recipe, seed: int, state: Path | None = None, say: Say = print, every: int | None = None
 ) -> tuple[Encoder, dict[str, Any]]:
@@ -126,7 +146,8 @@ def train(
     seconds. Resumes from the file ``state`` when it belongs to the same recipe and seed.
 
     MissingData for a set of pictures that is not there; BvError for a state of another training,
-    and when the loss stops being finite (the last state stays on disk).
+    for a base to start from that is unknown or of another size, and when the loss stops being
+    finite (the last state stays on disk).
     """
     card: dict[str, Any] = {"recipe": asdict(recipe), "seed": seed, "step": 0, "curve": []}
     card["seconds"], tensors = 0.0, None
@@ -139,10 +160,12 @@ def train(
     device = default_device()
     sets = [read(name) for name in recipe.sets]
     card["sets"] = {each.name: each.sha256 for each in sets}
+    if start := _start(recipe):
+        card["start"] = {"name": start.name, "sha256": start.card["sha256"]}
     say(f"drawing {2 * recipe.pool} scenes and {recipe.pool // 2} stickers")
     tokenizer = bases.build(recipe.config)[1]
     batches = Batches(recipe, seed, tokenizer, sets, device)
-    trainer = Trainer(recipe, seed, len(batches.names), device)
+    trainer = Trainer(recipe, seed, len(batches.names), device, start)
     if tensors:
         trainer.resume(tensors)
     every = every or max(1, recipe.steps // SHOWN)
