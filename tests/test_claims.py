@@ -7,8 +7,9 @@ import pytest
 import yaml
 from helpers import one_line
 
-from bvlib.report import claims, reference
+from bvlib.report import claims
 from bvlib.report.claims import CLAIMS, MEASURES, STATUSES, check, load
+from bvlib.report.expected import tolerance_of
 from bvlib.run import notebooks
 
 FIGURES = notebooks.root_folder() / "figures"
@@ -106,7 +107,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_one_line(tmp_path):
     ],
 )
 def test_a_value_may_drift_by_its_quantity(name, unit, tolerance):
-    assert reference.tolerance_of(name, unit) == tolerance
+    assert tolerance_of(name, unit) == tolerance
 
 
 @pytest.mark.parametrize(
@@ -116,4 +117,4 @@ def test_every_committed_tolerance_is_that_of_its_quantity(path):
     expected = json.loads(path.read_text(encoding="utf-8"))
     for part in ("headline", "measures"):
         for name, entry in expected[part].items():
-            assert reference.tolerance_of(name, entry["unit"]) == entry["tolerance"], name
+            assert tolerance_of(name, entry["unit"]) == entry["tolerance"], name

@@ -12,6 +12,7 @@ from helpers import write_profile
 from bvlib.cli import main
 from bvlib.core.errors import MissingData
 from bvlib.report import reference, results, summary
+from bvlib.report.expected import drift, write_expected
 from bvlib.report.tables import write_csv
 from bvlib.run.notebooks import out_folder
 
@@ -161,7 +162,7 @@ def test_a_name_with_two_values_is_said(world, capsys):
     assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
     # what is committed as expected, and what is compared with it, says so as well
     commit_runs()
-    for act in (reference.write_expected, reference.drift):
+    for act in (write_expected, drift):
         act("tiny")
         assert "ca_minus_ba differs between 00_setup and 01_badmerging" in capsys.readouterr().err
 
@@ -188,7 +189,7 @@ def commit(world, values, name="seeds.csv", **first):
 def commit_runs():
     """The runs' rows and expected values, as `bv publish` commits them."""
     write_csv(reference.rows_path("tiny"), results.per_seed("tiny"))
-    reference.write_expected("tiny")
+    write_expected("tiny")
 
 
 def row(text, start):
@@ -364,7 +365,7 @@ def test_drift_from_the_committed_values(world):
     )
 
     write_run(world, 0, headline={"undefined": 3.0}, measures={"sbv_minus_single": 9.0})
-    lines = reference.drift("tiny")
+    lines = drift("tiny")
     assert (
         len(lines) == 2
         and "clean_accuracy: missing" in lines[0]
@@ -375,11 +376,11 @@ def test_drift_from_the_committed_values(world):
     kept = json.loads(path.read_text())
     assert kept["measures"]["sbv_minus_single"]["tolerance"] == 0.5
     assert "clean_accuracy" not in kept["headline"]
-    reference.write_expected("tiny", tolerance=1.0)
+    write_expected("tiny", tolerance=1.0)
     assert json.loads(path.read_text())["measures"]["sbv_minus_single"]["tolerance"] == 1.0
     shutil.rmtree(out_folder("tiny", 0))
     with pytest.raises(MissingData, match="no run of profile tiny with seed 0"):
-        reference.drift("tiny")
+        drift("tiny")
 
 
 def test_a_value_that_two_notebooks_give_is_that_of_the_first(world):
@@ -388,8 +389,8 @@ def test_a_value_that_two_notebooks_give_is_that_of_the_first(world):
     commit_runs()
     for name in ("00_setup", "01_badmerging"):
         write_run(world, 0, name, measures={"ca_minus_ba": 50.0})
-    assert len(reference.drift("tiny", ["00_setup"])) == 1
-    assert reference.drift("tiny", ["01_badmerging"]) == []
+    assert len(drift("tiny", ["00_setup"])) == 1
+    assert drift("tiny", ["01_badmerging"]) == []
 
 
 def test_only_some_notebooks_are_compared(world):
@@ -401,8 +402,8 @@ def test_only_some_notebooks_are_compared(world):
     write_run(world, 0, headline={"clean_accuracy": 60.0})
     headline = "headline clean_accuracy: 60.00, committed 70.00 % (tolerance 1)"
     measure = "measures sbv_minus_single: missing, committed 9.00 points"
-    assert reference.drift("tiny") == [headline, measure]
-    assert reference.drift("tiny", ["01_badmerging"]) == [headline]
-    assert reference.drift("tiny", ["03_sbv"]) == [measure]
+    assert drift("tiny") == [headline, measure]
+    assert drift("tiny", ["01_badmerging"]) == [headline]
+    assert drift("tiny", ["03_sbv"]) == [measure]
     assert bv("--check", "nothing-like-it").exit_code == 2
     assert "bv: notebooks are named for --check only: leave 01 out" in bv("01").stderr

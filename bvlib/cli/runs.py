@@ -143,7 +143,8 @@ def report(
     --check compares all notebooks that run by default, or the NOTEBOOKS that are named.
     """
     from bvlib.report import summary
-    from bvlib.report.reference import awaiting, drift
+    from bvlib.report.expected import drift
+    from bvlib.report.reference import awaiting
 
     if check and reference:
         raise BvError("--check compares your own runs: leave --reference out")

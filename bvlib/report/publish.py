@@ -20,7 +20,7 @@ import pandas as pd
 
 from bvlib.core.errors import BvError
 from bvlib.files.safe import read_json, read_json_if, write_text
-from bvlib.report import overview, pieces, reference, results, summary
+from bvlib.report import expected, overview, pieces, reference, results, summary
 from bvlib.report.tables import write_csv
 from bvlib.run import settings
 from bvlib.run.notebooks import available, notebooks_folder, out_folder
@@ -44,9 +44,9 @@ def publish(
     first = _Kind.of(profile, {}, replace, say)
     seeds = {seed for seed, _ in first.all}
     if lacking := {name for _, name in first.new} - {name for seed, name in first.all if not seed}:
-        raise reference.missing_seed_zero(profile, sorted(lacking))
+        raise expected.missing_seed_zero(profile, sorted(lacking))
     if not first.all:
-        raise reference.missing_seed_zero(profile)
+        raise expected.missing_seed_zero(profile)
     kinds = [first, *(_Kind.of(profile, p, replace, say, seeds) for p in seconds)]
     if any(seed == 0 for seed, _ in first.new):
         _copy(out_folder(profile, 0), {name for seed, name in first.new if not seed}, folder)
@@ -56,7 +56,7 @@ def publish(
         if missing := sorted(seeds - {seed for seed, _ in kind.all}):
             left = f"{kind.path.stem.replace('_', ' ')} left out for seeds {_listed(missing)}"
             say(f"{left}: {_way(profile, missing, kind.parameters)}")
-    reference.write_expected(profile, tolerance)
+    expected.write_expected(profile, tolerance)
     write_text(folder / "report.md", summary.as_markdown(summary.gather(profile, own=False)))
     overview.write(say)
     return folder
