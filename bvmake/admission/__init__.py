@@ -46,7 +46,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     from bvlib.run.lab import Lab
     from bvlib.study import figures
     from bvmake.admission.measures import measure
-    from bvmake.admission.page import draw, page
+    from bvmake.admission.page import draw, made, page
 
     folder = home(profile, base, seed)
     out = folder / _entry(profile, base)
@@ -61,7 +61,8 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     named = {"profile": profile, "seed": seed, "base_name": name, "adversary": adversary}
     obtained = tables["criteria"].set_index("id")["obtained"].to_dict()
     found = {key: value if math.isfinite(value) else None for key, value in obtained.items()}
-    told = {**named, "recipe": recipe(profile), "criteria": found}
+    which = {"made": made(lab.encoder.card), "recipe": recipe(profile), "criteria": found}
+    told = {**named, **which}
     write_json(out / "admission.json", card | told)
     say(tables["criteria"].drop(columns="id").round(2).to_string(index=False, na_rep=""))
     if profile == "smoke":

@@ -8,11 +8,9 @@ from typing import Any
 import pandas as pd
 
 from bvlib.files.safe import read_json
-from bvlib.files.weights import card_of
 from bvlib.report.criteria import CRITERIA, LAMBDA, MAX_SIZE, TABLES, WEAK
 from bvlib.report.paper_numbers import CLIP
 from bvlib.report.tables import markdown
-from bvlib.worlds import bases
 
 PAGE = """\
 # Admission of the bases
@@ -113,25 +111,23 @@ def _bases(folder: Path) -> str:
             **accuracy.rename(lambda name: name.replace("_", "-")),
             "recovered": obtained["recovered"],
             "step": f"{obtained['cost']:.2f}",
-            **_made(found["base_name"]),
+            **found["made"],
         }
         rows.append(row)
     return _table(pd.DataFrame(rows))
 
 
-def _made(base: str) -> dict[str, Any]:
-    """Tower and training of a base that is shipped, as its card tells."""
-    if base not in bases.shipped():
-        return {}
-    card = read_json(card_of(bases.file_of(base)))
-    tower, recipe = card["model"]["vision_cfg"], card["recipe"]
-    seen = recipe.get("images") or recipe["steps"] * recipe["batch"]
+def made(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Tower and training of a base, as its card tells: columns of the table of all bases."""
+    tower, recipe = card["model"]["vision_cfg"], card.get("recipe", {})
+    seen = recipe.get("images") or recipe.get("steps", 0) * recipe.get("batch", 0)
     return {
         "width × layers": f"{tower['width']} × {tower['layers']}",
         "patch, px": str(tower["patch_size"]),
-        "images seen, million": seen / 1e6,
+        "starts from": card.get("start", {}).get("name", "nothing"),
+        "images seen, million": seen / 1e6 if seen else None,
         "trained on": card.get("device", "CPU"),
-        "hours": card["seconds"] / 3600,
+        "hours": card["seconds"] / 3600 if "seconds" in card else None,
     }
 
 
