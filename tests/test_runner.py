@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -263,6 +264,15 @@ def test_two_runs_at_once_run_the_notebook_once(world):
     said = sorted(process.communicate(timeout=120)[0] for process in pair)
     assert [process.returncode for process in pair] == [0, 0]
     assert count(world) == ["00_start"] and sum("1 run, 0 up to date" in text for text in said) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no sessions that share")
+def test_a_kernel_is_as_nice_as_its_run(world):
+    source = "Path('nice').write_text(Path('/proc/self/autogroup').read_text())\n"
+    write_notebook(world / "notebooks" / "02_nice.ipynb", WORK, source, END)
+    command = ["nice", "-n", "7", sys.executable, "-m", "bvlib.cli", "run", "02"]
+    subprocess.run([*command, "--profile", "tiny"], cwd=world, check=True, capture_output=True)
+    assert (world / "nice").read_text().split()[-2:] == ["nice", "7"]
 
 
 @pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,18 @@ def _this_python(environ: Mapping[str, str], log: Any) -> type:
 
         async def start_kernel(self, **options: Any) -> None:
             await super().start_kernel(env=dict(environ), stdout=log, stderr=log, **options)
+            _as_nice_as_this(self.provisioner.pid)
 
     return ThisPython
+
+
+def _as_nice_as_this(pid: int) -> None:
+    """Give the session of a kernel the niceness of this process. Where Linux shares processors out
+    by session (autogroup), that of the kernel itself counts only within its session."""
+    group = Path(f"/proc/{pid}/autogroup")
+    with suppress(OSError):  # not on this machine, or not allowed
+        if group.exists():
+            group.write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 @contextmanager
