@@ -53,7 +53,7 @@ def write(profile: str, base: str | None = None, seed: int | None = None, say: S
     parameters = {"profile": profile, "seed": seed, "base": base, "out": str(out)}
     lab = Lab("00_setup_and_tasks", parameters)
     tables = measure(lab, _plan(profile), say)
-    card, name, adversary = _provenance(lab), lab.encoder.name, lab.adversary.name
+    card, name, adversary = _provenance(lab, base), lab.encoder.name, lab.adversary.name
     for title in TABLES:
         write_csv(out / f"{title}.csv", tables[title])
     said = {"adversary": adversary, "title": f"{name} base on {profile}"}
@@ -95,15 +95,16 @@ def _plan(profile: str) -> dict[str, Any]:
     return asdict(plan)
 
 
-def _provenance(lab) -> dict[str, Any]:
+def _provenance(lab, base: str | None) -> dict[str, Any]:
     """The lab's provenance, with this module as the source and without a path of the base."""
     kept, profile = lab._provenance(""), lab.p["profile"]
+    given = f" --base {Path(base).name}" if base else ""
     del kept["notebook"], kept["caption"]
     return {
         **kept,
         "parameters": {**kept["parameters"], "base": lab.encoder.name},
         "recipes": sorted({*USED, version_of("admission")}),
-        "command": f"bv admit --profile {profile}",
+        "command": f"bv admit --profile {profile}{given}",
         "hash": _hash(recipe(profile), lab.encoder.card["sha256"]),
     }
 
