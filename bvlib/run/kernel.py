@@ -120,7 +120,8 @@ def _this_python(environ: Mapping[str, str], log: Any) -> type:
 
         async def start_kernel(self, **options: Any) -> None:
             await super().start_kernel(env=dict(environ), stdout=log, stderr=log, **options)
-            _as_nice_as_this(self.provisioner.pid)
+            started: Any = self.provisioner  # one of this machine: it has a pid
+            _as_nice_as_this(started.pid)
 
     return ThisPython
 
