@@ -2,6 +2,7 @@
 one that was never stopped."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def test_a_base_goes_on_from_another_one_and_its_card_tells(tmp_path):
     assert card["start"] == {"name": "first", "sha256": kept.card["sha256"]}
     assert card["command"] == "bv pretrain --profile smoke --seed 1 --start first"
     assert card["licence"] == "MIT" and "what the base first saw" in card["data"]
+    assert card["recipe"]["start"] == "first" and str(tmp_path) not in json.dumps(card)
     assert not replace(RECIPE, start="real32").open
     with pytest.raises(BvError, match="base 'toy' has towers of another size than the recipe"):
         pretrain.train(replace(RECIPE, start="toy"), 0, say=quiet)

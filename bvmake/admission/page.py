@@ -16,8 +16,8 @@ PAGE = """\
 # Admission of the bases
 
 Is a base fit for the study? Asked before any attack or defence, of clean models and patches only, \
-on a development seed (100 or more) and dev images; the seeds 0, 1, 2 and the test images have no \
-say. Written by `bv admit`.
+on a development seed (100 or more) and dev images; the seeds below 100 and the test images have \
+no say. Written by `bv admit`.
 
 ## Criteria
 
@@ -119,11 +119,11 @@ def _bases(folder: Path) -> str:
 
 def made(card: Mapping[str, Any]) -> dict[str, Any]:
     """Tower and training of a base, as its card tells: columns of the table of all bases."""
-    tower, recipe = card["model"]["vision_cfg"], card.get("recipe", {})
+    tower, recipe = card["model"].get("vision_cfg", {}), card.get("recipe", {})
     seen = recipe.get("images") or recipe.get("steps", 0) * recipe.get("batch", 0)
     return {
-        "width × layers": f"{tower['width']} × {tower['layers']}",
-        "patch, px": str(tower["patch_size"]),
+        "width × layers": f"{tower.get('width')} × {tower.get('layers')}",
+        "patch, px": str(tower.get("patch_size")),
         "starts from": card.get("start", {}).get("name", "nothing"),
         "images seen, million": seen / 1e6 if seen else None,
         "trained on": card.get("device", "CPU"),

@@ -68,7 +68,7 @@ class Recipe:
     @property
     def open(self) -> bool:
         """Whether anyone may pass on all that the base is trained on."""
-        before = self.start is None or bases.load(self.start).card["licence"] == "MIT"
+        before = self.start is None or bases.load(self.start).card.get("licence") == "MIT"
         return before and all(SETS[name].get("open") for name in self.sets)
 
     @property

@@ -150,6 +150,7 @@ def train(
     finite (the last state stays on disk).
     """
     card: dict[str, Any] = {"recipe": asdict(recipe), "seed": seed, "step": 0, "curve": []}
+    card["recipe"]["start"] = recipe.start and Path(recipe.start).stem  # no path of this machine
     card["seconds"], tensors = 0.0, None
     if state and state.exists():
         tensors, found = load_weights(state)
