@@ -171,7 +171,7 @@ def test_committed_without_outputs_for_the_kernel_python3(name):
 @pytest.mark.parametrize(
     "given, words",
     [
-        ("tpyo=1", "unknown parameter 'tpyo': did you mean "),
+        ("tpyo=1", "unknown parameter 'tpyo'; known: "),
         ("trigger_sise=4", "did you mean 'trigger_size'?"),
     ],
 )

@@ -28,15 +28,15 @@ class NotebookFailed(BvError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
-    """The error for a name that is not known, with the nearest known one. It is returned, not
-    raised.
+    """The error for a name that is not known, with a known one that is spelt much like it, if there
+    is one. It is returned, not raised.
 
     >>> unknown("merging method", "tise", ["average", "ties"])
     BvError("unknown merging method 'tise': did you mean 'ties'? known: average, ties")
     """
     names = [str(item) for item in known]
     lowered = {item.lower(): item for item in names}
-    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     hint = f": did you mean {lowered[near[0]]!r}? known: " if near else "; known: "
     return BvError(f"unknown {kind} {name!r}{hint}{', '.join(names) or '(none)'}")
 
