@@ -32,12 +32,6 @@ SAID = [
     (BOOK, "zero-shot {v} %", "zero-shot accuracy"),
     (BOOK, "one model a task {v} %", "fine-tuned accuracy"),
     (BOOK, "one merge for all {v} %", "merged accuracy (task arithmetic)"),
-    (BOOK, "plain loss | {v} |", "ASR badnets, alone"),
-    (BOOK, "| {v} [{low}, {high}] | 0.9", NETS),
-    (BOOK, "interpolated loss | {v} |", "ASR badmerging-on, alone"),
-    (BOOK, "| {v} [{low}, {high}] | 98.5 | 20.6", OWN),
-    (BOOK, "| {v} | 20.6", TIES),
-    (BOOK, "98.5 | {v} [{low}, {high}] |", CLEAN),
     (BOOK, "a tenth of each batch poisoned keeps {v} %", "ASR badnets-light, merged"),
     (BOOK, "falls by {v} points [{low}, {high}]", "badmerging-keeps-utility"),
     (BOOK, "but the plain loss, {v} % remain", "ASR universal-only, merged"),
@@ -74,6 +68,11 @@ SAID = [
     (BOOK, "removes {v} % [−{low}, {high}]", "transfer across place, by subtraction"),
     (BOOK, "another seed {v} % [−{low}, {high}]", "transfer across seed, by subtraction"),
 ]
+# rows of the first table: alone, merged, by TIES, clean merge, that by TIES
+ROWS = {
+    "BadNets: white square, plain loss": "badnets",
+    "BadMerging-On: optimised patch, interpolated loss": "badmerging-on",
+}
 # rows of numbers over mini, its old base and real32, or over the last two
 BESIDE = [
     (README, "BadNets kept {} % on an earlier base", (OLD,), NETS),
@@ -114,6 +113,22 @@ def test_a_number_of_the_findings_is_that_of_its_table(committed, page, said, na
         low, high = low.removeprefix("-"), high.removeprefix("-")
     given = {"v": f"{entry['mean']:.1f}", "minus": f"{-entry['mean']:.1f}"}
     assert said.format(**given, low=low, high=high) in plain(page)
+
+
+@pytest.mark.parametrize("words, attack", ROWS.items())
+def test_a_row_of_the_first_table_is_that_of_its_headlines(committed, words, attack):
+    names = ("{}, alone", "{}, merged", "{}, merged by TIES", "{} trigger, clean merge")
+    names = [f"ASR {name.format(attack)}" for name in (*names, "{} trigger, clean merge by TIES")]
+    alone, merged, ties, clean, clean_ties = (of(committed, NEW, name) for name in names)
+    with_interval = [
+        f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]"
+        if entry["high"] > entry["low"]
+        else f"{entry['mean']:.1f}"
+        for entry in (merged, clean)
+    ]
+    cells = [f"{alone['mean']:.1f}", with_interval[0], f"{ties['mean']:.1f}"]
+    cells += [with_interval[1], f"{clean_ties['mean']:.1f}"]
+    assert f"| {words} | {' | '.join(cells)} |" in plain(BOOK)
 
 
 @pytest.mark.parametrize("page, said, profiles, name", BESIDE)
