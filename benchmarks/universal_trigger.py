@@ -1,6 +1,10 @@
 """Time to equal dev ASR: our universal trigger against the published one-image-at-a-time loop. See
-README.md here."""
+README.md here.
 
+    python benchmarks/universal_trigger.py mini real32   # profiles; 10 minutes each, one thread
+"""
+
+import sys
 import time
 
 import torch
@@ -76,8 +80,9 @@ def reach(run, judge):
     return found, best, seconds
 
 
-def main() -> None:
-    p, plan = settings.load("mini"), settings.read("mini").admission
+def compare(profile: str) -> list[dict]:
+    """A row a target class and a goal, on the base, task and patch size of a profile."""
+    p, plan = settings.load(profile), settings.read(profile).admission
     encoder = bases.load(p["base"])
     task = tasks.load(p["adversary"], p["sizes"], p["world_seed"])
     head, size, rows = encoder.head(task.classnames, task.prompts), p["trigger_size"], []
@@ -100,6 +105,7 @@ def main() -> None:
             a, b = old.get(goal), new.get(goal)
             rows.append(
                 {
+                    "base": p["base"],
                     "target": task.classnames[target],
                     "dev ASR (%)": goal,
                     "published loop (s)": a,
@@ -109,10 +115,15 @@ def main() -> None:
                 }
             )
         print(
-            f"target {task.classnames[target]}: published loop {old_best:.1f} %, ours "
+            f"{profile}, target {task.classnames[target]}: published loop {old_best:.1f} %, ours "
             f"{new_best:.1f} %",
             flush=True,
         )
+    return rows
+
+
+def main() -> None:
+    rows = [row for profile in sys.argv[1:] or ["mini"] for row in compare(profile)]
     write("universal_trigger", rows)
 
 
