@@ -46,7 +46,11 @@ SAID = [
     (BOOK, "the SBV reaches {v} %", "ASR sign-consistent, merged, as they are"),
     (BOOK, "one vector reaches {v},", "ASR one BV, merged, as they are"),
     (BOOK, "{minus} points less [−{low}, −{high}]. At equal length", "sbv-beats-single"),
-    (BOOK, "At equal length it is {minus} points less", "sbv-beats-single-at-equal-norm"),
+    (
+        BOOK,
+        "At equal length it is {minus} points less [−{low}, −{high}]",
+        "sbv-beats-single-at-equal-norm",
+    ),
     (BOOK, "old length has {v} %", "ASR one BV, sparse, merged, at equal norm"),
     (BOOK, "rule stays {minus} points below", "sbv-sign-consistent-best"),
     (BOOK, "by {v} points [{low}, {high}]. *Control:* one vector scaled", "sbv-as-it-is"),
@@ -141,18 +145,33 @@ def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
     table = pd.read_csv(ROOT / "figures/mini/by_seed/defence_frontier_at.csv")
     table = table[(table["attack"] == "badmerging-on") & table["seed"].between(10, 99)]
     left = table.pivot(index="defender", columns="seed", values="ASR at 1 points")
-    best = left[left.index.str.startswith("placebo")].min()
-    tried = {each: left.loc[each] for each in ("another task", "class seven")}
-    for each in tried.values():
-        assert (each < best).all() and len(each) == 5
-    means = [best.mean(), *(each.mean() for each in tried.values())]
+    placebos = left[left.index.str.startswith("placebo")]
+    best = placebos.min()
+    tried = [left.loc["another task"], left.loc["class seven"]]
+    means = [best.mean(), *(each.mean() for each in tried)]
     said = (
         "the best placebo leaves {:.1f} % of BadMerging-On. A vector made on *another task* leaves "
         '{:.1f}, that of the class "seven" {:.1f}'
     )
     assert said.format(*means) in plain(BOOK)
+    less, seven = (int((each < best).sum()) for each in tried)
+    said = f"the first does so on {less} of {len(best)} seeds, the second on {seven}"
+    assert said in plain(BOOK)
+    said = f"leaves between {placebos.min().min():.0f} and {placebos.max().max():.0f} %"
+    assert said in plain(BOOK)
     others = left.loc[["class eight", "class nine"]].mean(axis=1)
-    assert 'Those of "eight" and "nine" leave {:.0f} and {:.0f}'.format(*others) in plain(BOOK)
+    assert 'The vectors of "eight" and "nine" leave {:.0f} and {:.0f}'.format(*others) in plain(BOOK)
+
+
+def test_how_far_defender_and_placebos_reach_by_seed_is_that_of_the_table():
+    table = pd.read_csv(ROOT / "figures/mini/by_seed/defended.csv")
+    table = table[(table["attack"] == "badmerging-on") & table["seed"].between(10, 99)]
+    drop = table.pivot(index="defender", columns="seed", values="ASR drop")
+    own = drop[drop.index.str.startswith("class ")].mean()
+    placebo = drop[drop.index.str.startswith("placebo")].stack()
+    ends = f"{own.min():.0f} to {own.max():.0f} points off on every seed, a placebo anything from "
+    ends += f"{placebo.min():.0f} to {placebo.max():.0f}"
+    assert f"IBVS takes {ends}".replace("-", "−") in plain(BOOK)
 
 
 def test_what_needs_no_poisoned_model_is_that_of_the_figure():
@@ -161,7 +180,7 @@ def test_what_needs_no_poisoned_model_is_that_of_the_figure():
     asr = table[table["question"] == "optimised on"].groupby("value")["asr"].mean()
     said = "models sends {:.1f} % of the images to the attacker's class on a merge of six clean"
     assert said.format(asr["the others' merge"]) in plain(BOOK)
-    assert f"another base {asr['small-b, another base']:.1f}," in plain(BOOK)
+    assert f"another base {asr['toy-b, another base']:.1f}," in plain(BOOK)
     rows = pd.read_csv(ROOT / "figures/mini/seeds.csv").query("seed in (10, 11, 12)")
     merged = pd.to_numeric(rows.loc[rows["name"] == "ASR badmerging-on, merged", "value"]).mean()
     assert f"reaches {merged:.1f} % on these seeds" in plain(BOOK)
