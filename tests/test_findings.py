@@ -174,6 +174,25 @@ def test_how_far_defender_and_placebos_reach_by_seed_is_that_of_the_table():
     assert f"IBVS takes {ends}".replace("-", "−") in plain(BOOK)
 
 
+def test_what_another_seed_of_the_base_gives_is_that_of_its_rows():
+    first, other = (
+        pd.read_csv(ROOT / f"figures/mini/{name}.csv").query("seed in (10, 11, 12)")
+        for name in ("seeds", "second_base")
+    )
+    added = "ASR badmerging-on trigger, attacked minus clean merge"
+    names, given = (NETS, OWN, CLEAN, added), []
+    for name in names:
+        for rows in (other, first):
+            values = pd.to_numeric(rows.loc[rows["name"] == name, "value"])
+            assert len(values) == 3
+            given.append(f"{values.mean():.1f}")
+    said = (
+        "BadNets keeps {} % in its merge (`toy` {}), BadMerging-On {} ({}). Its clean merge follows "
+        "the trigger on {} % ({}), so the attack adds {} points ({})."
+    )
+    assert said.format(*given) in plain(BOOK)
+
+
 def test_what_needs_no_poisoned_model_is_that_of_the_figure():
     table = pd.read_csv(ROOT / "figures/mini/by_seed/effort.csv")
     table = table[(table["model"] == "clean merge") & table["seed"].between(10, 99)]
