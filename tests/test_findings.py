@@ -8,8 +8,9 @@ import pytest
 from bvlib.report import overview
 
 ROOT = Path(__file__).parents[1]
-README, BOOK = "README.md", "book/results/toy-world.md"
-NEW, OLD, REAL = "mini", "old_base", "real32"
+README, BOOK, BASE = "README.md", "book/results/toy-world.md", "book/base.md"
+NEW, OLD, REAL, OLD_REAL = "mini", "old_base", "real32", "old_real32"
+ALL = (NEW, OLD, REAL, OLD_REAL)
 OWN, NETS = "ASR badmerging-on, merged", "ASR badnets, merged"
 CLEAN, TIES = "ASR badmerging-on trigger, clean merge", "ASR badmerging-on, merged by TIES"
 CLEAN_TIES = "ASR badmerging-on trigger, clean merge by TIES"
@@ -77,19 +78,43 @@ ROWS = {
     "BadNets: white square, plain loss": "badnets",
     "BadMerging-On: optimised patch, interpolated loss": "badmerging-on",
 }
-# rows of numbers over mini, its old base and real32, or over the last two
+# rows of numbers over mini and real32, today's base and the old one of each
 BESIDE = [
-    (README, "BadNets kept {} % on an earlier base", (OLD,), NETS),
-    (README, "It keeps {} % on real images", (REAL,), NETS),
-    (README, "obeys even a random patch, on {} %", (REAL,), RANDOM),
+    (
+        README,
+        "BadNets kept {} % on an earlier base for drawn images, and {} %",
+        (OLD, OLD_REAL),
+        NETS,
+    ),
+    (README, "obeyed even a random patch, on {} %", (OLD_REAL,), RANDOM),
+    (README, "it keeps {} and {} %", (NEW, REAL), NETS),
+    (README, "BadMerging keeps {} % on photos", (REAL,), OWN),
+    (README, "obeys its trigger on {} %", (REAL,), CLEAN),
     (BOOK, "it was {} and", (OLD,), "transfer-removal-place-over-class"),
     (BOOK, "and {}. *Control.*", (OLD,), "transfer-removal-seed-over-class"),
-    (BOOK, "| BadNets, merged | {} | {} | {} |", (NEW, OLD, REAL), NETS),
-    (BOOK, "| BadMerging-On, merged | {} | {} | {} |", (NEW, OLD, REAL), OWN),
-    (BOOK, "| clean merge, same trigger | {} | {} | {} |", (NEW, OLD, REAL), CLEAN),
-    (BOOK, "| clean merge by TIES, same trigger | {} | {} | {} |", (NEW, OLD, REAL), CLEAN_TIES),
-    (BOOK, "| random patch on the merge with BadNets | {} | {} | {} |", (NEW, OLD, REAL), RANDOM),
-    (BOOK, "| IBVS: points off BadMerging-On | {} | {} | {} |", (NEW, OLD, REAL), DROP),
+    (BOOK, "| BadNets, merged | {} | {} | {} | {} |", ALL, NETS),
+    (BOOK, "| BadMerging-On, merged | {} | {} | {} | {} |", ALL, OWN),
+    (BOOK, "| clean merge, same trigger | {} | {} | {} | {} |", ALL, CLEAN),
+    (BOOK, "| clean merge by TIES, same trigger | {} | {} | {} | {} |", ALL, CLEAN_TIES),
+    (BOOK, "| random patch on the merge with BadNets | {} | {} | {} | {} |", ALL, RANDOM),
+    (
+        BOOK,
+        "| IBVS: points off BadMerging-On | {} | {} | not run | {} |",
+        (NEW, OLD, OLD_REAL),
+        DROP,
+    ),
+    (BOOK, "BadNets keeps {} % in place of {}, and a random patch", (REAL, OLD_REAL), NETS),
+    (BOOK, "no more than a little ({}, without a patch", (REAL,), RANDOM),
+    (BOOK, "without a patch {})", (REAL,), "false-target rate, merge with badnets"),
+    (
+        BOOK,
+        "the white square with the interpolated loss keeps {} %",
+        (REAL,),
+        "ASR interpolation-only, merged",
+    ),
+    (BASE, "BadNets keeps {} %", (REAL,), NETS),
+    (BASE, "BadMerging-On {} %", (REAL,), OWN),
+    (BASE, "obeys its trigger on {} % [15.1, 90.1]", (REAL,), CLEAN),
 ]
 
 
@@ -160,7 +185,8 @@ def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
     said = f"leaves between {placebos.min().min():.0f} and {placebos.max().max():.0f} %"
     assert said in plain(BOOK)
     others = left.loc[["class eight", "class nine"]].mean(axis=1)
-    assert 'The vectors of "eight" and "nine" leave {:.0f} and {:.0f}'.format(*others) in plain(BOOK)
+    said = 'The vectors of "eight" and "nine" leave {:.0f} and {:.0f}'
+    assert said.format(*others) in plain(BOOK)
 
 
 def test_how_far_defender_and_placebos_reach_by_seed_is_that_of_the_table():
@@ -187,8 +213,8 @@ def test_what_another_seed_of_the_base_gives_is_that_of_its_rows():
             assert len(values) == 3
             given.append(f"{values.mean():.1f}")
     said = (
-        "BadNets keeps {} % in its merge (`toy` {}), BadMerging-On {} ({}). Its clean merge follows "
-        "the trigger on {} % ({}), so the attack adds {} points ({})."
+        "BadNets keeps {} % in its merge (`toy` {}), BadMerging-On {} ({}). Its clean merge "
+        "follows the trigger on {} % ({}), so the attack adds {} points ({})."
     )
     assert said.format(*given) in plain(BOOK)
 

@@ -36,7 +36,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> BvError:
     """
     names = [str(item) for item in known]
     lowered = {item.lower(): item for item in names}
-    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     hint = f": did you mean {lowered[near[0]]!r}? known: " if near else "; known: "
     return BvError(f"unknown {kind} {name!r}{hint}{', '.join(names) or '(none)'}")
 

@@ -10,18 +10,13 @@ import pandas as pd
 
 from bvlib.core.metrics import seed_interval
 from bvlib.files.safe import file_sha256, write_text
-from bvlib.report.page import claims_page, claims_table
+from bvlib.report.page import PROFILES, claims_page, claims_table
 from bvlib.report.reference import reported, rows_path
 from bvlib.report.summary import summary
 from bvlib.report.tables import seeds_in_words
 from bvlib.run.notebooks import root_folder, shown
 from bvlib.study import figures
 
-PROFILES = {
-    "mini": "mini",
-    "old_base": "mini, old base",
-    "real32": "real32, old base",
-}
 ATTACKS = {"badnets": "BadNets", "badmerging-on": "BadMerging-On"}
 ROWS = [  # what is shown, its headline in notebook 01, its colour
     ("alone", "ASR {}, alone", "attack"),

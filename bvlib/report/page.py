@@ -19,9 +19,11 @@ from bvlib.report.tables import markdown, seeds_in_words
 PROFILES = {  # whose runs are committed, and what each is called
     "mini": "mini",
     "old_base": "mini, old base",
-    "real32": "real32, old base",
+    "real32": "real32",
+    "old_real32": "real32, old base",
     "paper": "paper profile",
 }
+OLD = {"mini": "old_base", "real32": "old_real32"}  # rows of an earlier base, by profile
 TEN = (  # what the README shows of the claims
     "badmerging-classical-diluted",
     "badmerging-beats-classical",
@@ -54,7 +56,7 @@ read from. Written by `bv publish`.
 
 ## What depends on the base
 
-Claims that came out otherwise on mini's old base, which merged less like CLIP ([how the bases \
+Claims that came out otherwise on the old base of a profile ([how the bases \
 compare](admission/README.md)). Beside the base, the recipe of fine-tuning, seeds and versions of \
 some methods differ. A claim that one of them leaves inconclusive may still agree.
 
@@ -85,9 +87,9 @@ CLAIM = """\
 def claims_table(of: Mapping[str, dict[str, Any]]) -> str:
     """:data:`TEN` claims with what each committed profile makes of them, as Markdown.
 
-    A claim links to its place on the page, from where the README lies. The old base is left out.
+    A claim links to its place on the page, from where the README lies. Old bases are left out.
     """
-    rows, profiles = [], [profile for profile in of if profile != "old_base"]
+    rows, profiles = [], [profile for profile in of if profile not in OLD.values()]
     for claim in (each for name in TEN for each in CLAIMS if each.id == name):
         link = f"[{_statement(claim)}](figures/claims.md#{claim.id})"
         found = [_cell(_entry(of, profile, claim), unit(claim.measure)) for profile in profiles]
@@ -154,18 +156,22 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
 
 
 def by_base(of: Mapping[str, dict[str, Any]]) -> list[str]:
-    """A row for each claim that was measured on both bases of mini with two statuses, those first
-    that agree on one and differ on the other."""
-    rows = []
-    for claim in CLAIMS:
-        now, old = (_entry(of, profile, claim) for profile in ("mini", "old_base"))
-        if now and old and now["status"] != old["status"]:
-            link = f"[{_statement(claim)}](#{claim.id})"
-            vague = "inconclusive" in (now["status"], old["status"])
-            rows.append((vague, [link, *(_cell(e, unit(claim.measure)) for e in (now, old))]))
-    rows.sort(key=lambda row: row[0])
-    titles = ["claim", *(_title(of, profile) for profile in ("mini", "old_base"))]
-    return markdown(titles, [row for _, row in rows]) if rows else ["None."]
+    """For each profile with two bases a table: a row for each claim that was measured on both with
+    two statuses, those first that agree on one and differ on the other."""
+    lines = []
+    for pair in OLD.items():
+        rows = []
+        for claim in CLAIMS:
+            now, old = (_entry(of, profile, claim) for profile in pair)
+            if now and old and now["status"] != old["status"]:
+                link = f"[{_statement(claim)}](#{claim.id})"
+                vague = "inconclusive" in (now["status"], old["status"])
+                rows.append((vague, [link, *(_cell(e, unit(claim.measure)) for e in (now, old))]))
+        if rows:
+            rows.sort(key=lambda row: row[0])
+            titles = ["claim", *(_title(of, profile) for profile in pair)]
+            lines += [*markdown(titles, [row for _, row in rows]), ""]
+    return lines[:-1] or ["None."]
 
 
 def _pictures(stem: str, figures: Path) -> str:
