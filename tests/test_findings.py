@@ -86,7 +86,6 @@ BESIDE = [
         (OLD, OLD_REAL),
         NETS,
     ),
-    (README, "obeyed even a random patch, on {} %", (OLD_REAL,), RANDOM),
     (README, "it keeps {} and {} %", (NEW, REAL), NETS),
     (README, "BadMerging keeps {} % on photos", (REAL,), OWN),
     (README, "obeys its trigger on {} %", (REAL,), CLEAN),
