@@ -123,8 +123,10 @@ def compare(profile: str) -> list[dict]:
 
 
 def main() -> None:
-    rows = [row for profile in sys.argv[1:] or ["mini"] for row in compare(profile)]
-    write("universal_trigger", rows)
+    rows = []
+    for profile in sys.argv[1:] or ["mini"]:
+        rows += compare(profile)
+        write("universal_trigger", rows)  # after each, so that a run that is cut off loses one
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ BESIDE = [
     ),
     (BASE, "BadNets keeps {} %", (REAL,), NETS),
     (BASE, "BadMerging-On {} %", (REAL,), OWN),
-    (BASE, "obeys its trigger on {} % [15.1, 90.1]", (REAL,), CLEAN),
+    (BASE, "by TIES on {} % (94)", (REAL,), CLEAN_TIES),
 ]
 
 
@@ -163,6 +163,16 @@ def test_a_row_of_the_first_table_is_that_of_its_headlines(committed, words, att
 def test_numbers_beside_each_other_are_those_of_their_tables(committed, page, said, profiles, name):
     means = [of(committed, profile, name)["mean"] for profile in profiles]
     assert said.format(*(f"{mean:.1f}".replace("-", "−") for mean in means)) in plain(page)
+
+
+def test_a_first_look_at_photos_is_that_of_its_rows_and_of_the_old_base(committed):
+    clean, old, old_ties = (
+        of(committed, profile, name)
+        for profile, name in ((REAL, CLEAN), (OLD_REAL, CLEAN), (OLD_REAL, CLEAN_TIES))
+    )
+    said = f"on {clean['mean']:.1f} % [{clean['low']:.1f}, {clean['high']:.1f}] (83)"
+    assert said in plain(BASE)
+    assert f"with {old['mean']:.1f} and {old_ties['mean']:.1f} %" in plain(BASE)
 
 
 def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
