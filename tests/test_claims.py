@@ -1,5 +1,6 @@
 """The claims as claims.yaml holds them, what is refused on load, statuses and tolerances."""
 
+import dataclasses
 import json
 import math
 
@@ -43,12 +44,23 @@ def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, 
     assert check(claim(kind, bound), values) == status and status in STATUSES
 
 
+@pytest.mark.parametrize(
+    "room, status",
+    [([9.0, 9.9], "no room"), ([9.0, 11.0], "same direction"), ([None], "same direction")],
+)
+def test_where_an_effect_hardly_happens_a_claim_has_no_room(room, status):
+    needs = {"measure": "badnets_merged_asr", "least": 10}
+    found = dataclasses.replace(claim("positive difference"), room=needs)
+    assert check(found, [10, 11, 12], room) == status
+    assert check(found, [], room) == "not run"
+
+
 def test_the_list_of_claims_is_in_order():
     roots = {c.id.split("-")[0] for c in CLAIMS}
     assert roots == {"badmerging", "bv", "transfer", "sbv", "inherent", "ibvs"}
     for c in CLAIMS:
         assert c.statement and c.where and c.test and c.expected and c.figure, c.id
-    assert [c.id for c in CLAIMS if c.designed_in] == ["inherent-in-base"]
+    assert [c.id for c in CLAIMS if c.designed_in == "yes"] == ["inherent-in-base"]
     assert {m.unit for m in MEASURES.values()} == {"%", "points", "index", "% of own effect"}
 
 
@@ -71,6 +83,8 @@ def _changed(tmp_path, change):
         (lambda c: c["claims"][0].update(kind="at mots"), ["kind of claim", "'at most'"]),
         (lambda c: c["claims"][0].update(measure="sbv_ba_cosst"), ["measure", "'sbv_ba_cost'"]),
         (lambda c: c["claims"][1].update(id=c["claims"][0]["id"]), ["two claims", "rename"]),
+        (lambda c: c["claims"][0].update(designed_in="yess"), ["designed_in", "mean 'yes'"]),
+        (lambda c: c["claims"][0].update(room={"measure": "off_as"}), ["room", "mean 'off_asr'"]),
         (lambda c: c["measures"]["off_asr"].update(quantity="asrr"), ["off_asr", "mean 'asr'"]),
         (lambda c: c.pop("measures"), ["claims.yaml", "damaged", "git"]),
         (lambda c: c.update(more=1), ["claims.yaml", "damaged", "'more'"]),

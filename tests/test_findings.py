@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from bvlib.report import overview
@@ -26,7 +25,7 @@ SAID = [
     (README, "on {v} % of the images under TIES", CLEAN_TIES),
     (README, "({v} with the attack)", TIES),
     (README, "on {v} % under task arithmetic", CLEAN),
-    (README, "under task arithmetic ({v})", OWN),
+    (README, "under task arithmetic ({v}).", OWN),
     (README, "attacks {minus} points *less*", "sbv-beats-single"),
     (README, "(IBVS), takes {v} points off BadMerging-On", DROP),
     (README, "send {v} % or more", "ASR badnets, alone"),
@@ -35,8 +34,6 @@ SAID = [
     (BOOK, "one merge for all {v} %", "merged accuracy (task arithmetic)"),
     (BOOK, "a tenth of each batch poisoned keeps {v} %", "ASR badnets-light, merged"),
     (BOOK, "falls by {v} points [{low}, {high}]", "badmerging-keeps-utility"),
-    (BOOK, "but the plain loss, {v} % remain", "ASR universal-only, merged"),
-    (BOOK, "but the interpolated loss, {v} %", "ASR interpolation-only, merged"),
     (
         BOOK,
         "The loss adds {v} points [{low}, {high}]",
@@ -60,18 +57,17 @@ SAID = [
     (BOOK, "from {v} to", "ASR badmerging-on before IBVS"),
     (BOOK, "to {v} %, for", "ASR badmerging-on after IBVS"),
     (BOOK, "for {v} points of clean accuracy", "ibvs-clean-cost"),
-    (BOOK, "hardly anything to lose: {v} points", "ibvs-weakens-badnets"),
-    (BOOK, "nothing is shown ({v})", "ibvs-weakens-off"),
-    (BOOK, "an SBV made by summing loses {v}", "ibvs-weakens-sbv"),
-    (BOOK, "best of them is −{minus} points [−{low}, {high}]", "ibvs-beats-placebo"),
-    (BOOK, "takes {v} points more off [{low}, {high}]", "ibvs-class-does-not-matter"),
+    (BOOK, "than the best placebo: −{minus} points [−{low}, {high}]", "ibvs-beats-placebo"),
+    (
+        BOOK,
+        "takes {v} points more off than the others [{low}, {high}]",
+        "ibvs-class-does-not-matter",
+    ),
     (BOOK, "on the untouched base has {v} %", "ASR inherent trigger, clean merge"),
     (BOOK, "a random patch {v}. Of what", "ASR random patch, clean merge"),
     (BOOK, "the clean merge flips {v} % as well", "inherent-is-the-core"),
     (BOOK, "ways to merge it is {v} % [{low}, {high}]", "inherent-is-the-core-any-merge"),
     (BOOK, "obeys the patch on {v} % before", "ASR at λ_BV = 0"),
-    (BOOK, "removes {v} % [−{low}, {high}]", "transfer across place, by subtraction"),
-    (BOOK, "another seed {v} % [−{low}, {high}]", "transfer across seed, by subtraction"),
 ]
 # rows of the first table: alone, merged, by TIES, clean merge, that by TIES
 ROWS = {
@@ -80,17 +76,20 @@ ROWS = {
 }
 # rows of numbers over mini and real32, today's base and the old one of each
 BESIDE = [
+    (README, "BadNets kept {} % on an earlier base,", (OLD,), NETS),
+    (README, "On today's it keeps {},", (NEW,), NETS),
+    (README, "(seeds 10 to 12) it keeps {} %, BadMerging", (REAL,), NETS),
+    (README, "BadMerging {} %, and a merge", (REAL,), OWN),
+    (README, "any malicious model obeys on {} %", (REAL,), CLEAN),
+    (BOOK, "the loss added {} points to the patch", (OLD,), "badmerging-interpolation-adds"),
+    (BOOK, "the patch {} to the loss", (OLD,), "badmerging-universal-adds"),
+    (BOOK, "of another place removed {} %", (OLD,), "transfer across place, by subtraction"),
     (
-        README,
-        "BadNets kept {} % on an earlier base for drawn images, and {} %",
-        (OLD, OLD_REAL),
-        NETS,
+        BOOK,
+        "| base itself, same trigger | {} | {} | {} | {} |",
+        ALL,
+        "ASR badmerging-on trigger, base",
     ),
-    (README, "it keeps {} and {} %", (NEW, REAL), NETS),
-    (README, "BadMerging keeps {} % on photos", (REAL,), OWN),
-    (README, "obeys its trigger on {} %", (REAL,), CLEAN),
-    (BOOK, "it was {} and", (OLD,), "transfer-removal-place-over-class"),
-    (BOOK, "and {}. *Control.*", (OLD,), "transfer-removal-seed-over-class"),
     (BOOK, "| BadNets, merged | {} | {} | {} | {} |", ALL, NETS),
     (BOOK, "| BadMerging-On, merged | {} | {} | {} | {} |", ALL, OWN),
     (BOOK, "| clean merge, same trigger | {} | {} | {} | {} |", ALL, CLEAN),
@@ -102,18 +101,13 @@ BESIDE = [
         (NEW, OLD, OLD_REAL),
         DROP,
     ),
-    (BOOK, "BadNets keeps {} % in place of {}, and a random patch", (REAL, OLD_REAL), NETS),
-    (BOOK, "no more than a little ({}, without a patch", (REAL,), RANDOM),
-    (BOOK, "without a patch {})", (REAL,), "false-target rate, merge with badnets"),
-    (
-        BOOK,
-        "the white square with the interpolated loss keeps {} %",
-        (REAL,),
-        "ASR interpolation-only, merged",
-    ),
+    (BOOK, "and of its {} % a clean merge", (REAL,), NETS),
+    (BOOK, "a clean merge has {} without", (REAL,), "ASR badnets trigger, clean merge"),
     (BASE, "BadNets keeps {} %", (REAL,), NETS),
     (BASE, "BadMerging-On {} %", (REAL,), OWN),
-    (BASE, "by TIES on {} % (94)", (REAL,), CLEAN_TIES),
+    (BASE, "by TIES {} % (94)", (REAL,), CLEAN_TIES),
+    (BASE, "merge has {} % without any attack", (REAL,), "ASR badnets trigger, clean merge"),
+    (BASE, "obeys the optimised trigger on {} %", (REAL,), "ASR badmerging-on trigger, base"),
 ]
 
 
@@ -170,71 +164,7 @@ def test_a_first_look_at_photos_is_that_of_its_rows_and_of_the_old_base(committe
         of(committed, profile, name)
         for profile, name in ((REAL, CLEAN), (OLD_REAL, CLEAN), (OLD_REAL, CLEAN_TIES))
     )
-    said = f"on {clean['mean']:.1f} % [{clean['low']:.1f}, {clean['high']:.1f}] (83)"
+    said = f"CLIP's: {clean['mean']:.1f} % [{clean['low']:.1f}, {clean['high']:.1f}] (83)"
     assert said in plain(BASE)
-    assert f"with {old['mean']:.1f} and {old_ties['mean']:.1f} %" in plain(BASE)
-
-
-def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
-    table = pd.read_csv(ROOT / "figures/mini/by_seed/defence_frontier_at.csv")
-    table = table[(table["attack"] == "badmerging-on") & table["seed"].between(10, 99)]
-    left = table.pivot(index="defender", columns="seed", values="ASR at 1 points")
-    placebos = left[left.index.str.startswith("placebo")]
-    best = placebos.min()
-    tried = [left.loc["another task"], left.loc["class seven"]]
-    means = [best.mean(), *(each.mean() for each in tried)]
-    said = (
-        "the best placebo leaves {:.1f} % of BadMerging-On. A vector made on *another task* leaves "
-        '{:.1f}, that of the class "seven" {:.1f}'
-    )
-    assert said.format(*means) in plain(BOOK)
-    less, seven = (int((each < best).sum()) for each in tried)
-    said = f"the first does so on {less} of {len(best)} seeds, the second on {seven}"
-    assert said in plain(BOOK)
-    said = f"leaves between {placebos.min().min():.0f} and {placebos.max().max():.0f} %"
-    assert said in plain(BOOK)
-    others = left.loc[["class eight", "class nine"]].mean(axis=1)
-    said = 'The vectors of "eight" and "nine" leave {:.0f} and {:.0f}'
-    assert said.format(*others) in plain(BOOK)
-
-
-def test_how_far_defender_and_placebos_reach_by_seed_is_that_of_the_table():
-    table = pd.read_csv(ROOT / "figures/mini/by_seed/defended.csv")
-    table = table[(table["attack"] == "badmerging-on") & table["seed"].between(10, 99)]
-    drop = table.pivot(index="defender", columns="seed", values="ASR drop")
-    own = drop[drop.index.str.startswith("class ")].mean()
-    placebo = drop[drop.index.str.startswith("placebo")].stack()
-    ends = f"{own.min():.0f} to {own.max():.0f} points off on every seed, a placebo anything from "
-    ends += f"{placebo.min():.0f} to {placebo.max():.0f}"
-    assert f"IBVS takes {ends}".replace("-", "−") in plain(BOOK)
-
-
-def test_what_another_seed_of_the_base_gives_is_that_of_its_rows():
-    first, other = (
-        pd.read_csv(ROOT / f"figures/mini/{name}.csv").query("seed in (10, 11, 12)")
-        for name in ("seeds", "second_base")
-    )
-    added = "ASR badmerging-on trigger, attacked minus clean merge"
-    names, given = (NETS, OWN, CLEAN, added), []
-    for name in names:
-        for rows in (other, first):
-            values = pd.to_numeric(rows.loc[rows["name"] == name, "value"])
-            assert len(values) == 3
-            given.append(f"{values.mean():.1f}")
-    said = (
-        "BadNets keeps {} % in its merge (`toy` {}), BadMerging-On {} ({}). Its clean merge "
-        "follows the trigger on {} % ({}), so the attack adds {} points ({})."
-    )
-    assert said.format(*given) in plain(BOOK)
-
-
-def test_what_needs_no_poisoned_model_is_that_of_the_figure():
-    table = pd.read_csv(ROOT / "figures/mini/by_seed/effort.csv")
-    table = table[(table["model"] == "clean merge") & table["seed"].between(10, 99)]
-    asr = table[table["question"] == "optimised on"].groupby("value")["asr"].mean()
-    said = "models sends {:.1f} % of the images to the attacker's class on a merge of six clean"
-    assert said.format(asr["the others' merge"]) in plain(BOOK)
-    assert f"another base {asr['toy-b, another base']:.1f}," in plain(BOOK)
-    rows = pd.read_csv(ROOT / "figures/mini/seeds.csv").query("seed in (10, 11, 12)")
-    merged = pd.to_numeric(rows.loc[rows["name"] == "ASR badmerging-on, merged", "value"]).mean()
-    assert f"reaches {merged:.1f} % on these seeds" in plain(BOOK)
+    said = f"arithmetic ({old['mean']:.1f} %) and nearer under TIES ({old_ties['mean']:.1f} %)"
+    assert said in plain(BASE)

@@ -488,7 +488,7 @@ def test_the_overview_of_one_profile_and_of_two(world):
     assert rows.query("attack == 'badmerging-on'")["asr"].to_list() == [60.0, 61.0, 62.0]
     assert (world / "figures" / "overview.png").stat().st_size > 5000
     table = claims_table(overview.summaries())
-    assert "| 31.0 points [28.5 to 33.5]: same direction |" in table
+    assert "| 31.0 points [28.5, 33.5]: same direction |" in table
     assert (world / "README.md").read_text() == README.replace("old\n", table)
     assert (world / "figures" / "claims.md").read_text() == claims_page(
         overview.summaries(), world / "figures"

@@ -7,7 +7,7 @@ on its side. All seeds of a profile share one base. What the fields mean is said
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ import yaml
 from bvlib.core.errors import BvError, check_choice
 
 FILE = Path(__file__).with_name("claims.yaml")
-STATUSES = ("same direction", "inconclusive", "differs", "not run")
+STATUSES = ("same direction", "inconclusive", "differs", "no room", "not run")
+DESIGNED = {"no": "", "partly": " (partly designed in)", "yes": " (designed in)"}
 ABOVE = ("positive difference", "at least")
 BELOW = ("negative difference", "at most")
 
@@ -32,7 +33,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of a paper and its primary test: `kind` says on which side of `bound`."""
+    """One statement of a paper and its primary test: `kind` says on which side of `bound`.
+
+    `room`: {measure, least} where the test needs an effect to speak of.
+    """
 
     id: str
     statement: str
@@ -44,8 +48,10 @@ class Claim:
     figure: str
     bound: float = 0.0
     table: str = ""
-    designed_in: bool = False
+    designed_in: str = "no"
     later: bool = False
+    changed: bool = False
+    room: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 
@@ -76,6 +82,9 @@ def load(path: Path = FILE) -> Claims:
     for claim in claims:
         check_choice(f"kind of claim {claim.id}", claim.kind, ABOVE + BELOW)
         check_choice(f"measure of claim {claim.id}", claim.measure, measures)
+        check_choice(f"designed_in of claim {claim.id}", claim.designed_in, DESIGNED)
+        if claim.room:
+            check_choice(f"measure of the room of {claim.id}", claim.room.get("measure"), measures)
     ids = [claim.id for claim in claims]
     if twice := [name for name in ids if ids.count(name) > 1]:
         raise BvError(f"{path.name} holds two claims of the id {twice[0]!r}: rename one")
@@ -86,10 +95,11 @@ def _record(kind: type, name: str, entry: Mapping[str, Any]) -> Any:
     """An entry of the file as a dataclass. BvError for a key that it lacks or should not have."""
     fields = dataclasses.fields(kind)
     for key in entry:
-        check_choice(f"key of {name}", key, [field.name for field in fields])
-    for field in fields:
-        if field.default is dataclasses.MISSING and field.name not in entry:
-            raise BvError(f"{name} has no {field.name!r}: add it to {FILE.name}")
+        check_choice(f"key of {name}", key, [each.name for each in fields])
+    for each in fields:
+        needed = each.default is each.default_factory is dataclasses.MISSING
+        if needed and each.name not in entry:
+            raise BvError(f"{name} has no {each.name!r}: add it to {FILE.name}")
     return kind(**entry)
 
 
@@ -101,15 +111,20 @@ def unit(measure: str) -> str:
     return MEASURES[measure].unit if measure in MEASURES else "points"
 
 
-def check(claim: Claim, per_seed_values: Sequence[float | None]) -> str:
+def check(
+    claim: Claim, per_seed_values: Sequence[float | None], room: Sequence[float | None] = ()
+) -> str:
     """The status of a claim given its measure on each seed: one of STATUSES.
 
     "same direction" or "differs" only if the t-interval over seeds excludes the bound; a single
     seed has no interval and is "inconclusive"; without a finite value the claim was "not run".
+    ``room``: the measure of `claim.room` on each seed; "no room" if its mean is below the least.
     """
-    values = finite(per_seed_values)
+    values, left = finite(per_seed_values), finite(room)
     if not values:
         return "not run"
+    if claim.room and left and sum(left) / len(left) < claim.room["least"]:
+        return "no room"
     if len(values) == 1:
         return "inconclusive"
     from bvlib.core.metrics import seed_interval

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bvlib.report.claims import CLAIMS
+from bvlib.report.claims import CLAIMS, DESIGNED
 from bvlib.report.reference import SECONDS
 from bvlib.report.tables import aligned, markdown, seeds_in_words
 
@@ -112,7 +112,7 @@ def _side(part: dict[str, Any], title: str, each: bool = True) -> Side:
 
 def _claims(sides: dict[str, dict[str, Any]]) -> Table:
     """Each claim with its status and value, on each side."""
-    titles, rows = ["claim"], [[c.id + " (designed in)" * c.designed_in] for c in CLAIMS]
+    titles, rows = ["claim"], [[c.id + DESIGNED[c.designed_in]] for c in CLAIMS]
     for title, part in sides.items():
         status = "reference status" if title == "reference" else "status"
         titles += [status, f"{title} (interval)"]

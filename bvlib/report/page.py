@@ -1,5 +1,5 @@
-"""The claims as Markdown: ten of them for the README, and the page ``figures/claims.md`` with each
-figure beside its claims.
+"""The claims as Markdown: ten of them for the README, and the page ``figures/claims.md`` with
+each figure beside its claims.
 
 Both are made from {profile: ``report.summary`` of its committed runs}; a profile that is not in
 there was not run.
@@ -13,7 +13,7 @@ from typing import Any
 
 from bvlib.core.versions import raised
 from bvlib.files.safe import read_json_if
-from bvlib.report.claims import ABOVE, CLAIMS, STATUSES, Claim, unit
+from bvlib.report.claims import ABOVE, CLAIMS, DESIGNED, MEASURES, STATUSES, Claim, unit
 from bvlib.report.tables import markdown, seeds_in_words
 
 PROFILES = {  # whose runs are committed, and what each is called
@@ -24,16 +24,16 @@ PROFILES = {  # whose runs are committed, and what each is called
     "paper": "paper profile",
 }
 OLD = {"mini": "old_base", "real32": "old_real32"}  # rows of an earlier base, by profile
-TEN = (  # what the README shows of the claims
+SHOWN = (  # what the README shows of the claims
     "badmerging-classical-diluted",
     "badmerging-beats-classical",
     "badmerging-adds-to-clean-merge",
     "badmerging-keeps-utility",
-    "inherent-in-base",
     "inherent-is-the-core",
+    "inherent-is-the-core-any-merge",
     "bv-asr-rises",
-    "transfer-seed-over-class",
     "sbv-beats-single",
+    "sbv-as-it-is",
     "ibvs-weakens-badmerging",
 )
 WIDTH = 840  # pixels that the pictures of one figure share
@@ -44,12 +44,13 @@ PAGE = """\
 
 {counts}
 
-Each claim has one primary test, written before the run unless it says otherwise; two rules that \
+Each claim has one primary test, written before the run unless it says otherwise; three rules that \
 tests rest on were mended after first results: at which scale the SBV is compared (03; now fixed \
-on development seeds) and which λ IBVS tries (05). It has the *same direction* \
-if the 95 % t-interval over seeds \
+on development seeds), which λ IBVS tries, and which placebo it has to beat (05). It has the \
+*same direction* if the 95 % t-interval over seeds \
 lies wholly on the side that the test asks for, it *differs* if the interval lies wholly on the \
-other, else (and with a single seed) it is *inconclusive*. All seeds of a profile share one base. \
+other, else (and with a single seed) it is *inconclusive*. *No room*: what it speaks of hardly \
+happens on that base. All seeds of a profile share one base. \
 The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *Designed in* marks \
 what the choice of the base already asked for. Pictures show seed 0, which claims on mini are not \
 read from. Written by `bv publish`.
@@ -85,15 +86,15 @@ CLAIM = """\
 
 
 def claims_table(of: Mapping[str, dict[str, Any]]) -> str:
-    """:data:`TEN` claims with what each committed profile makes of them, as Markdown.
+    """:data:`SHOWN` claims with what each committed profile makes of them, as Markdown.
 
     A claim links to its place on the page, from where the README lies. Old bases are left out.
     """
     rows, profiles = [], [profile for profile in of if profile not in OLD.values()]
-    for claim in (each for name in TEN for each in CLAIMS if each.id == name):
+    for claim in (each for name in SHOWN for each in CLAIMS if each.id == name):
         link = f"[{_statement(claim)}](figures/claims.md#{claim.id})"
         found = [_cell(_entry(of, profile, claim), unit(claim.measure)) for profile in profiles]
-        told = [link + " (designed in)" * claim.designed_in, claim.expected, _asked(claim), *found]
+        told = [link + DESIGNED[claim.designed_in], claim.expected, _asked(claim), *found]
         rows.append(told)
     titles = ["claim", "paper, on CLIP", "we ask for", *(_title(of, p) for p in profiles)]
     return "\n".join([*markdown(titles, rows), ""])
@@ -122,9 +123,10 @@ def _title(of: Mapping[str, dict[str, Any]], profile: str) -> str:
 
 
 def _cell(entry: dict[str, Any] | None, of_unit: str) -> str:
-    if not entry:
-        return "not run"
-    between = f" [{_interval(entry)}]" if _interval(entry) else " (one seed)"
+    if not entry or entry["status"] == "no room":
+        return entry["status"] if entry else "not run"
+    ends = _interval(entry).replace(" to ", ", ")
+    between = f" [{ends}]" if ends else " (one seed)"
     there = sum(value is not None for value in entry["values"])
     fewer = f" ({there} seeds)" if 1 < there < len(entry["values"]) else ""
     return f"{entry['obtained']:.1f} {of_unit}{between}: {entry['status']}{fewer}"
@@ -157,15 +159,16 @@ def claims_page(of: Mapping[str, dict[str, Any]], figures: Path) -> str:
 
 def by_base(of: Mapping[str, dict[str, Any]]) -> list[str]:
     """For each profile with two bases a table: a row for each claim that was measured on both with
-    two statuses, those first that agree on one and differ on the other."""
+    two statuses, those first that agree on one and differ on the other; without those whose test
+    was changed in between."""
     lines = []
     for pair in OLD.items():
         rows = []
         for claim in CLAIMS:
             now, old = (_entry(of, profile, claim) for profile in pair)
-            if now and old and now["status"] != old["status"]:
+            if now and old and not claim.changed and now["status"] != old["status"]:
                 link = f"[{_statement(claim)}](#{claim.id})"
-                vague = "inconclusive" in (now["status"], old["status"])
+                vague = bool({"inconclusive", "no room"} & {now["status"], old["status"]})
                 rows.append((vague, [link, *(_cell(e, unit(claim.measure)) for e in (now, old))]))
         if rows:
             rows.sort(key=lambda row: row[0])
@@ -206,6 +209,9 @@ def _pictures(stem: str, figures: Path) -> str:
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:
     """What one claim says, how it is tested, and a row for each profile."""
     notes = ["- this test was written after the first runs"] if claim.later else []
+    if room := claim.room:
+        least = f"{room['least']:g} {unit(room['measure'])}"
+        notes.append(f"- it needs room: *{MEASURES[room['measure']].what}* of at least {least}")
     notes += [f"- note: {claim.note}"] if claim.note else []
     table = claim.table
     if table and (found := _links(figures, f"by_seed/{table}.csv", f"tables/{table}.csv")):
@@ -224,7 +230,7 @@ def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> s
         claim=claim,
         statement=_statement(claim),
         asked=_asked(claim),
-        designed="yes" if claim.designed_in else "no",
+        designed=claim.designed_in,
         notes="".join(f"{note}\n" for note in notes),
         table="\n".join(markdown(["profile", "obtained", "interval", "each seed", "status"], rows)),
     )
