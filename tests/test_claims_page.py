@@ -99,6 +99,14 @@ def test_a_figure_is_shown_once_and_only_files_that_exist_are_linked(figures):
     )
 
 
+@pytest.mark.parametrize("base, title", [("toy", "mini"), ("small", "mini, old base")])
+def test_a_picture_of_an_earlier_base_is_called_so(figures, base, title):
+    card = {"notebook": "02_bv", "caption": "c", "parameters": {"base": base}, "recipes": ["x:y/1"]}
+    (figures / "mini" / "scaling.json").write_text(json.dumps(card))
+    page = claims_page({"mini": summed(10.0)}, figures)
+    assert f"<tr><th>{title}</th></tr>" in page
+
+
 def test_the_table_has_ten_claims_that_lead_to_the_page():
     table = claims_table({"mini": summed(10.0, 12.0, 14.0), "real32": summed(None, None)})
     mini = "mini (seeds 0, 1, 2)"

@@ -8,10 +8,14 @@ import pytest
 from bvlib.core.metrics import seed_interval
 
 FIGURES = Path(__file__).parents[1] / "figures"
-PAGE, README = (
-    " ".join((FIGURES.parent / page).read_text(encoding="utf-8").split())
-    for page in ("book/results/toy-world.md", "README.md")
-)
+
+
+def page(path):
+    """The text of a page with single spaces."""
+    return " ".join((FIGURES.parent / path).read_text(encoding="utf-8").split())
+
+
+PAGE, README = page("book/results/toy-world.md"), page("README.md")
 OWN, NETS = "ASR badmerging-on, merged", "ASR badnets, merged"
 CLEAN = "ASR badmerging-on trigger, clean merge"
 FACTORIAL = {  # rows of the table of halves

@@ -15,6 +15,7 @@ from bvlib.core.versions import raised
 from bvlib.files.safe import read_json_if
 from bvlib.report.claims import ABOVE, CLAIMS, DESIGNED, MEASURES, STATUSES, Claim, unit
 from bvlib.report.tables import markdown, seeds_in_words
+from bvlib.run import settings
 
 PROFILES = {  # whose runs are committed, and what each is called
     "mini": "mini",
@@ -191,7 +192,7 @@ def _pictures(stem: str, figures: Path) -> str:
         lines.append(f"- drawn by notebook {told['notebook']}{as_it_ran}")
     for profile, told in cards.items():
         if moved := raised(told.get("recipes", [])):
-            lines.append(f"- awaiting redraw on {PROFILES[profile]}: {', '.join(moved)}")
+            lines.append(f"- awaiting redraw on {_drawn_on(profile, told)}: {', '.join(moved)}")
     data = _links(figures, f"by_seed/{stem}.csv", f"{stem}.csv")
     lines += [f"- what is drawn, every seed: {data}"] if data else []
 
@@ -201,9 +202,16 @@ def _pictures(stem: str, figures: Path) -> str:
         return f'<td><a href="{path}">{image}</a></td>'
 
     cells = [cell(p) for p in there] or ["<td>no picture yet</td>"]
-    titles = [f"<th>{PROFILES[p]}</th>" for p in there]
+    titles = [f"<th>{_drawn_on(p, found[p] or {})}</th>" for p in there]
     table = ["<table>", f"<tr>{''.join(titles)}</tr>", f"<tr>{''.join(cells)}</tr>", "</table>"]
     return "\n".join([*lines, "", *table])
+
+
+def _drawn_on(profile: str, card: Mapping[str, Any]) -> str:
+    """What a profile is called under a picture with this card, which may show an earlier base."""
+    base = card.get("parameters", {}).get("base")
+    earlier = base and profile in OLD and base != settings.load(profile)["base"]
+    return PROFILES[OLD[profile] if earlier else profile]
 
 
 def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> str:
