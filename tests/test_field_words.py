@@ -98,7 +98,7 @@ def test_a_set_made_anew_makes_a_run_stale(tmp_path, monkeypatch, place, change)
     monkeypatch.setenv("BVLIB_DATA", str(places[place]))
     prepared(source, None)
     job = records.jobs(["00"], "smoke", 0, {"tasks": ["mine"], "adversary": "mine"})[0]
-    record = {"key": "before", "parts": records.fingerprint(job), "recipes": []}
+    record = {"parts": records.fingerprint(job), "recipes": []}
     if change == "images":
         prepared(photos(tmp_path / "b", {"cat": 5, "dog": 4}), None, replace=True)
     elif change == "words":

@@ -477,7 +477,7 @@ def test_the_adversary_may_train_on_all_of_its_images_and_ties_may_count_the_sav
 ):
     lab = Lab.start("00", profile="smoke", out=str(tmp_path))
     whole = Lab.start("00", profile="smoke", out=str(tmp_path))
-    whole.p |= {"adversary_data": "all", "ties_counts": "saved"}
+    whole.p["adversary_data"], whole.p["ties_counts"] = "all", "saved"
     assert len(lab.data(lab.adversary)) == 128 and len(whole.data(whole.adversary)) == 256
     assert len(whole.data(whole.adversary, "b")) == 128
     vectors = list(lab.vectors().values())

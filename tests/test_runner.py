@@ -15,7 +15,6 @@ from bvlib.cli import main
 from bvlib.cli.options import parse_value
 from bvlib.core import versions
 from bvlib.core.errors import BvError
-from bvlib.files.digests import digest
 from bvlib.run import records
 from bvlib.run.notebooks import Parameter, find
 
@@ -122,18 +121,38 @@ def test_the_files_of_a_base_count_wherever_it_lies(tmp_path):
 
 def test_reasons_name_the_changed_parts(world):
     [job] = records.jobs(["00"], "tiny", 0)
-    parts = {"files": {"a": "1"}, "seed": 0}
-    record = {"key": "x", "parts": {"files": {"a": "2"}, "seed": 0}}
+    profile = {"name": "tiny", "content": {"alpha": 5.0, "about": "x", "density": 0.2}}
+    parts = {"files": {"a": "1"}, "seed": 0, "profile": profile}
+    record = {"parts": {**parts, "files": {"a": "2"}}}
     assert records.why(record, parts, job) == "changed: files"
     assert records.why(record, {**parts, "seed": 1}, job) == "changed: files, seed"
     assert records.why(None, parts, job) == "not run yet"
+
+
+@pytest.mark.parametrize(
+    "read, changed, stale",
+    [
+        (["alpha"], {"alpha": 1.0}, True),
+        (["alpha"], {"density": 0.5}, False),
+        (["alpha"], {"about": "y", "second_base": "toy-b"}, False),
+        (None, {"density": 0.5}, True),  # by a version that did not note what was asked for
+        (None, {"about": "y", "second_base": "toy-b"}, False),
+    ],
+)
+def test_only_a_setting_that_a_run_asked_for_makes_it_stale(world, read, changed, stale):
+    [job] = records.jobs(["00"], "tiny", 0)
+    content = {"alpha": 5.0, "about": "x", "density": 0.2}
+    parts = {"profile": {"name": "tiny", "content": content}}
+    now = {"profile": {"name": "tiny", "content": {**content, **changed}}}
+    record = {"parts": parts, "read": read, "recipes": [], "artefacts": [], "outputs": []}
+    assert records.why(record, now, job).startswith("changed: profile") == stale
 
 
 def test_a_raised_recipe_and_a_changed_plugin_make_a_run_stale(world, monkeypatch):
     (job,) = records.jobs(["00"], "tiny", 0)
     before = records.fingerprint(job)
     assert before["plugins"] == {}
-    kept = {"key": digest(before), "parts": before, "recipes": ["world:toy/1"]}
+    kept = {"parts": before, "recipes": ["world:toy/1"]}
     monkeypatch.setitem(versions.VERSIONS, "world:toy", 2)
     assert records.why(kept, before, job) == "raised recipe: world:toy is at 2"
     monkeypatch.setenv("BVLIB_PLUGINS", str(world / "my.py"))

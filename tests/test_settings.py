@@ -326,3 +326,19 @@ def test_bv_list_tells_the_settings_inside_of_a_part():
     assert "  coefficient: float = None  # merging coefficient λ\n  " in said
     assert "    sbv.count: int  # how many backdoor vectors are merged (a whole number" in said
     assert "(mean, ties, sign_consistent, sum)" in said
+
+
+def test_settings_of_a_run_note_which_were_asked_for():
+    effective = settings.Effective({"a": 1, "b": {"c": 2}, "d": 3})
+    assert effective.read == set() and effective.data["a"] == 1 and effective.read == set()
+    assert effective["b"]["c"] == 2 and effective.get("missing", 7) == 7 and "d" in effective
+    effective["e"] = 5
+    assert effective.read == {"b", "missing", "d"}
+    assert {**effective} == effective.data and effective.read == {"a", "b", "d", "e", "missing"}
+
+
+@pytest.mark.parametrize("through", [dict, list, lambda all_of: all_of.items() - set()])
+def test_going_through_all_settings_asks_for_all(through):
+    effective = settings.Effective({"a": 1, "b": 2})
+    through(effective)
+    assert effective.read == {"a", "b"}

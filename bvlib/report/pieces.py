@@ -28,8 +28,9 @@ def made(result: Mapping[str, Any]) -> str:
 
 def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
     parts = {part: result.get(part) for part in PARTS}
-    settings = {k: v for k, v in (parts["parameters"] or {}).items() if k != "seed"}
-    return parts | {"parameters": settings}
+    given, read = parts["parameters"] or {}, result.get("read")
+    named = {k: v for k, v in given.items() if k != "seed" and (read is None or k in read)}
+    return parts | {"parameters": named}
 
 
 def check_alike(runs: Mapping[int, Iterable[Mapping[str, Any]]], mend: str) -> None:

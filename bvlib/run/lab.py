@@ -61,6 +61,7 @@ class Lab(Adversary):
         self.out = Path(given.get("out") or notebooks.out_folder(profile, p["seed"], explicit))
         super().__init__(p, store.Store(notebooks.store_folder(), default_device().type))
         self.p["off_task"] = self._off(given.get("off_task"))
+        self.p.read.update(own.parameters)  # a notebook takes these from its cell
         self._recipe = own.recipe
         self.out.mkdir(parents=True, exist_ok=True)
         self._outputs: list[str] = []
@@ -91,8 +92,8 @@ class Lab(Adversary):
             f"merged by {p['merging']}; {p['attack']} on {p['adversary']} toward {aim} "
             f"with {side} × {side} px"
         )
-        told = [name for name in parameters if name in p and name != "out"]
-        print("; ".join(f"{name} = {p[name]}" for name in told))
+        told = [name for name in parameters if name in p.data and name != "out"]
+        print("; ".join(f"{name} = {p.data[name]}" for name in told))
         given = parameters.get("coefficient") is not None
         if given and "coefficient" not in merging[p["merging"]].parameters:
             print(f"note: {p['merging']} has no coefficient: only other merges use it")
@@ -225,7 +226,8 @@ class Lab(Adversary):
         that this notebook has used so far, and its own."""
         return {
             "notebook": self.notebook,
-            "parameters": {k: v for k, v in self.p.items() if k != "out"},
+            "parameters": {k: v for k, v in self.p.data.items() if k != "out"},
+            "read": sorted(self.p.read),
             "recipes": sorted({*USED, self._recipe}),
             "base": self._base_digest(),
             "data": {task.name: task.digest for task in self.tasks.values()},

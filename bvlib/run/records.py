@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,22 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _data_state(named: Collection[str]) -> dict[str, Any]:
-    """Size and time of the prepared datasets that the settings name, in whatever world."""
+    """Digests of the prepared datasets that the settings name, in whatever world."""
     folder = Path(os.environ.get("BVLIB_DATA") or root_folder() / "data").expanduser()
     paths = {path: path.stem for end in ("npz", "yaml") for path in folder.glob(f"*.{end}")}
     paths |= {path: path.parent.name for path in folder.glob("paper/*/card.json")}
-    state = {path: path.stat() for path in sorted(paths) if paths[path] in named}
-    return {str(p.relative_to(folder)): [s.st_size, s.st_mtime_ns] for p, s in state.items()}
+    there = [path for path in sorted(paths) if paths[path] in named]
+    state = {path: path.stat() for path in there}
+    return {
+        str(path.relative_to(folder)): _sha256(path, state[path].st_size, state[path].st_mtime_ns)
+        for path in there
+    }
+
+
+@cache
+def _sha256(path: Path, size: int, time: int) -> str:
+    """The digest of a file with this size and time, read once a process."""
+    return file_sha256(path)
 
 
 def _environment(threads: int | None) -> dict[str, Any]:
@@ -134,9 +145,8 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
     """Why a notebook has to run, in words; empty when all is there and up to date."""
     if record is None:
         return "not run yet"
-    if record["key"] != digest(parts):
-        old = record["parts"]
-        changed = [part for part in parts if canonical(old.get(part)) != canonical(parts[part])]
+    old, new = (_deciding(each, record.get("read")) for each in (record["parts"], parts))
+    if changed := [part for part in new if canonical(old.get(part)) != canonical(new[part])]:
         return f"changed: {', '.join(changed)}"
     if moved := raised(record["recipes"]):
         return f"raised recipe: {', '.join(moved)}"
@@ -147,6 +157,13 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
             if _changed(folder / entry["path"], entry):
                 return f"missing or changed: {Path(entry['path']).name}"
     return ""
+
+
+def _deciding(parts: Mapping[str, Any], read: Collection[str] | None) -> dict[str, Any]:
+    """What a run depends on, without the settings of its profile that it did not ask for."""
+    profile = parts["profile"]
+    content = settings.deciding(profile["content"], read)
+    return {**parts, "profile": {**profile, "content": content}}
 
 
 def stale(job: Job) -> str:
@@ -190,8 +207,8 @@ def write(job: Job, parts: Mapping[str, Any], wall: float) -> dict[str, Any]:
     root = root_folder()
     record = {
         "notebook": job.name,
-        "key": digest(parts),
         "parts": parts,
+        "read": result.get("read"),
         "recipes": result.get("recipes", []),
         "outputs": _states(job, [job.out / path for path in outputs], job.out),
         "artefacts": _states(job, [root / item["path"] for item in used], root),

@@ -24,6 +24,7 @@ FIELDS: dict[str, Field] = {**RUN, **{spec.name: spec for spec in fields(Setting
 KINDS: dict[str, Any] = {**get_type_hints(Run), **get_type_hints(Settings)}
 ENDS = {"low": operator.ge, "above": operator.gt, "high": operator.le}
 NOUNS = {int: "a whole number", float: "a finite number", str: "text"}
+ASIDE = ("about", "second_base", "second_adversary")  # no notebook asks for these
 
 
 def folder() -> Path:
@@ -46,6 +47,36 @@ def load(name: str) -> dict[str, Any]:
     content = _content(name)
     _checked(name, content)
     return {key: value for key, value in content.items() if key not in ("resources", "admission")}
+
+
+class Effective(Mapping[str, Any]):
+    """The settings of one run, ``data``, that note in ``read`` which names were asked for: no other
+    can have decided what the run gave. Going through all of them asks for all."""
+
+    def __init__(self, content: Mapping[str, Any]):
+        self.data, self.read = dict(content), set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return self.data[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.data[name] = value
+
+    def __iter__(self) -> Iterator[str]:
+        self.read.update(self.data)
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def deciding(content: Mapping[str, Any], read: Collection[str] | None) -> dict[str, Any]:
+    """Those of the settings that a run asked for, ``read``. Where that is not known: all but those
+    that no notebook asks for."""
+    if read is None:
+        return {name: value for name, value in content.items() if name not in ASIDE}
+    return {name: value for name, value in content.items() if name in read}
 
 
 def resources(name: str) -> Resources:

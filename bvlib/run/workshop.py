@@ -54,8 +54,9 @@ class Workshop:
     task named twice, a missing dataset or a damaged base.
     """
 
-    def __init__(self, p: dict[str, Any], kept: store.Store):
-        self.p, self.seed, self.store = p, p["seed"], kept
+    def __init__(self, p: Mapping[str, Any], kept: store.Store):
+        self.p = p = settings.Effective(p)
+        self.seed, self.store = p["seed"], kept
         attack[p["attack"]]
         merging[p["merging"]]
         self.encoder = self._encoder(p["base"])
