@@ -46,10 +46,16 @@ def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, 
 
 @pytest.mark.parametrize(
     "room, status",
-    [([9.0, 9.9], "no room"), ([9.0, 11.0], "same direction"), ([None], "same direction")],
+    [
+        ([9.0, 9.9], "no room"),
+        ([9.0, 11.0], "same direction"),
+        ([95.0], "same direction"),
+        ([99.0, 92.0], "no room"),
+        ([None], "same direction"),
+    ],
 )
 def test_where_an_effect_hardly_happens_a_claim_has_no_room(room, status):
-    needs = {"measure": "badnets_merged_asr", "least": 10}
+    needs = {"measure": "badnets_merged_asr", "least": 10, "most": 95}
     found = dataclasses.replace(claim("positive difference"), room=needs)
     assert check(found, [10, 11, 12], room) == status
     assert check(found, [], room) == "not run"

@@ -8,6 +8,7 @@ from bvlib.report import overview
 
 ROOT = Path(__file__).parents[1]
 README, BOOK, BASE = "README.md", "book/results/toy-world.md", "book/base.md"
+PHOTOS = "book/results/real-images.md"
 NEW, OLD, REAL, OLD_REAL = "mini", "old_base", "real32", "old_real32"
 ALL = (NEW, OLD, REAL, OLD_REAL)
 OWN, NETS = "ASR badmerging-on, merged", "ASR badnets, merged"
@@ -68,6 +69,19 @@ SAID = [
     (BOOK, "the clean merge flips {v} % as well", "inherent-is-the-core"),
     (BOOK, "ways to merge it is {v} % [{low}, {high}]", "inherent-is-the-core-any-merge"),
     (BOOK, "obeys the patch on {v} % before", "ASR at λ_BV = 0"),
+    (PHOTOS, "on the merge with BadNets has {v} %", RANDOM),
+    (PHOTOS, "and {v} % are called automobiles", "false-target rate, merge with badnets"),
+    (PHOTOS, "uncertain: {v} points [{low}, {high}]", "badmerging-adds-to-clean-merge"),
+    (PHOTOS, "where one vector reaches {v} %", "ASR one BV, merged, as they are"),
+    (PHOTOS, "the SBV reaches {v}:", "ASR sign-consistent, merged, as they are"),
+    (PHOTOS, "{minus} points less [−{low}, −{high}]", "sbv-beats-single"),
+    (PHOTOS, "{minus} less [−{low}, −{high}] at equal", "sbv-beats-single-at-equal-norm"),
+    (PHOTOS, "its old length has {v} %", "ASR one BV, sparse, merged, at equal norm"),
+    (PHOTOS, "one vector has {v} % and the sum", OWN),
+    (PHOTOS, "sum of three {v} %,", "ASR SBV by sum, as it is"),
+    (PHOTOS, "For {v} points of clean accuracy [−{low}, {high}]", "ibvs-clean-cost"),
+    (PHOTOS, "take {v} points off BadMerging-On", DROP),
+    (PHOTOS, "they take {v} points [{low}, {high}]", "ibvs-weakens-badnets"),
 ]
 # rows of the first table: alone, merged, by TIES, clean merge, that by TIES
 ROWS = {
@@ -97,8 +111,8 @@ BESIDE = [
     (BOOK, "| random patch on the merge with BadNets | {} | {} | {} | {} |", ALL, RANDOM),
     (
         BOOK,
-        "| IBVS: points off BadMerging-On | {} | {} | not run | {} |",
-        (NEW, OLD, OLD_REAL),
+        "| IBVS: points off BadMerging-On | {} | {} | {} | {} |",
+        ALL,
         DROP,
     ),
     (BOOK, "and of its {} % a clean merge", (REAL,), NETS),
@@ -129,7 +143,7 @@ def plain(page):
 
 @pytest.mark.parametrize("page, said, name", SAID)
 def test_a_number_of_the_findings_is_that_of_its_table(committed, page, said, name):
-    entry = of(committed, NEW, name)
+    entry = of(committed, REAL if page == PHOTOS else NEW, name)
     low, high = (f"{entry[end] or 0:.1f}" for end in ("low", "high"))
     if "−{low}" in said:
         low, high = low.removeprefix("-"), high.removeprefix("-")
@@ -137,11 +151,12 @@ def test_a_number_of_the_findings_is_that_of_its_table(committed, page, said, na
     assert said.format(**given, low=low, high=high) in plain(page)
 
 
+@pytest.mark.parametrize("page, profile", [(BOOK, NEW), (PHOTOS, REAL)])
 @pytest.mark.parametrize("words, attack", ROWS.items())
-def test_a_row_of_the_first_table_is_that_of_its_headlines(committed, words, attack):
+def test_a_row_of_the_first_table_is_that_of_its_headlines(committed, page, profile, words, attack):
     names = ("{}, alone", "{}, merged", "{}, merged by TIES", "{} trigger, clean merge")
     names = [f"ASR {name.format(attack)}" for name in (*names, "{} trigger, clean merge by TIES")]
-    alone, merged, ties, clean, clean_ties = (of(committed, NEW, name) for name in names)
+    alone, merged, ties, clean, clean_ties = (of(committed, profile, name) for name in names)
     with_interval = [
         f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]"
         if entry["high"] > entry["low"]
@@ -150,7 +165,7 @@ def test_a_row_of_the_first_table_is_that_of_its_headlines(committed, words, att
     ]
     cells = [f"{alone['mean']:.1f}", with_interval[0], f"{ties['mean']:.1f}"]
     cells += [with_interval[1], f"{clean_ties['mean']:.1f}"]
-    assert f"| {words} | {' | '.join(cells)} |" in plain(BOOK)
+    assert f"| {words} | {' | '.join(cells)} |" in plain(page)
 
 
 @pytest.mark.parametrize("page, said, profiles, name", BESIDE)

@@ -26,9 +26,9 @@ FACTORIAL = {  # rows of the table of halves
 }
 
 
-def by_seed(name, **where):
-    """A table of mini on the reporting seeds, where its columns have these values."""
-    table = pd.read_csv(FIGURES / f"mini/by_seed/{name}.csv")
+def by_seed(name, profile="mini", **where):
+    """A table of a profile on the reporting seeds, where its columns have these values."""
+    table = pd.read_csv(FIGURES / f"{profile}/by_seed/{name}.csv")
     for column, value in where.items():
         table = table[table[column] == value]
     return table[table["seed"].between(10, 99)]
@@ -99,6 +99,7 @@ def test_what_a_merge_keeps_is_that_of_its_rows():
     kept = [told(values(place, "gap_recovered", seeds).mean()) for place, seeds in places.items()]
     assert f"mean over tasks | {' | '.join(kept)} |" in PAGE
     assert f"tasks the merge keeps {kept[0]} % of what fine-tuning gains" in PAGE
+    assert f"keep {kept[2]} % of what fine-tuning gains" in page("book/results/real-images.md")
 
 
 def test_what_sparsity_takes_is_that_of_the_two_rows():
@@ -129,6 +130,25 @@ def test_a_row_of_placebos_is_that_of_the_summary(row, attack):
         assert (
             "Beside the mean of the placebos IBVS takes off {} points more {}".format(*more) in PAGE
         )
+
+
+@pytest.mark.parametrize(
+    "row, attack",
+    [
+        ("BadMerging-On", "badmerging-on"),
+        ("BadNets", "badnets"),
+        ("BadMerging-Off", "badmerging-off"),
+    ],
+)
+def test_a_row_of_placebos_on_photos_is_that_of_the_summary(row, attack):
+    table = by_seed("summary", profile="real32", attack=attack)
+    drop = table.pivot(index="seed", columns="defence", values="ASR drop")
+    before = table["asr"].add(table["ASR drop"]).mean()
+    placebos = drop.filter(like="placebo")
+    cells = [drop["IBVS"].mean(), placebos.mean(axis=1).mean(), placebos.max(axis=1).mean()]
+    cells += [drop["IBVS, another task"].mean(), drop["oracle"].mean()]
+    said = f"| {row} (has {told(before)} %) | {' | '.join(told(cell) for cell in cells)} |"
+    assert said in page("book/results/real-images.md")
 
 
 def test_what_a_defender_of_three_costs_is_that_of_the_table():

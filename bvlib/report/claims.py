@@ -35,7 +35,7 @@ class Measure:
 class Claim:
     """One statement of a paper and its primary test: `kind` says on which side of `bound`.
 
-    `room`: {measure, least} where the test needs an effect to speak of.
+    `room`: {measure, least or most} where the test needs an effect to speak of, or one to add to.
     """
 
     id: str
@@ -118,13 +118,15 @@ def check(
 
     "same direction" or "differs" only if the t-interval over seeds excludes the bound; a single
     seed has no interval and is "inconclusive"; without a finite value the claim was "not run".
-    ``room``: the measure of `claim.room` on each seed; "no room" if its mean is below the least.
+    ``room``: the measure of `claim.room` on each seed; "no room" if its mean is beyond that.
     """
     values, left = finite(per_seed_values), finite(room)
     if not values:
         return "not run"
-    if claim.room and left and sum(left) / len(left) < claim.room["least"]:
-        return "no room"
+    if claim.room and left:
+        mean, least, most = sum(left) / len(left), claim.room.get("least"), claim.room.get("most")
+        if (least is not None and mean < least) or (most is not None and mean > most):
+            return "no room"
     if len(values) == 1:
         return "inconclusive"
     from bvlib.core.metrics import seed_interval

@@ -45,13 +45,14 @@ PAGE = """\
 
 {counts}
 
-Each claim has one primary test, written before the run unless it says otherwise; three rules that \
+Each claim has one primary test, written before the run unless it says otherwise; four rules that \
 tests rest on were mended after first results: at which scale the SBV is compared (03; now fixed \
-on development seeds), which λ IBVS tries, and which placebo it has to beat (05). It has the \
+on development seeds), which λ IBVS tries, which placebo it has to beat, and that it has to take \
+off more than a point (05). It has the \
 *same direction* if the 95 % t-interval over seeds \
 lies wholly on the side that the test asks for, it *differs* if the interval lies wholly on the \
 other, else (and with a single seed) it is *inconclusive*. *No room*: what it speaks of hardly \
-happens on that base. All seeds of a profile share one base. \
+happens on that base, or in full already. All seeds of a profile share one base. \
 The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *Designed in* marks \
 what the choice of the base already asked for. Pictures show seed 0, which claims on mini are not \
 read from. Written by `bv publish`.
@@ -218,8 +219,9 @@ def _section(claim: Claim, of: Mapping[str, dict[str, Any]], figures: Path) -> s
     """What one claim says, how it is tested, and a row for each profile."""
     notes = ["- this test was written after the first runs"] if claim.later else []
     if room := claim.room:
-        least = f"{room['least']:g} {unit(room['measure'])}"
-        notes.append(f"- it needs room: *{MEASURES[room['measure']].what}* of at least {least}")
+        ends = [f"at {end} {room[end]:g}" for end in ("least", "most") if end in room]
+        needed = f"{' and '.join(ends)} {unit(room['measure'])}"
+        notes.append(f"- it needs room: *{MEASURES[room['measure']].what}* of {needed}")
     notes += [f"- note: {claim.note}"] if claim.note else []
     table = claim.table
     if table and (found := _links(figures, f"by_seed/{table}.csv", f"tables/{table}.csv")):
