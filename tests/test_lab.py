@@ -388,7 +388,7 @@ def test_what_a_notebook_leaves_behind(lab):
     assert result["measures"] == {"defined": 2.0, "undefined": None}
     assert result["parameters"]["alpha"] == 5.0 and "out" not in result["parameters"]
     assert {"clean-digits", "images-digits"} <= {entry["name"] for entry in result["artefacts"]}
-    read = set(result["read"])  # what its cell declares, the world, and what the fine-tune asked for
+    read = set(result["read"])  # its cell, the world, and what the fine-tune asked for
     assert {"alpha", "tasks", "base", "sizes", "train"} <= read
     assert not {"neural_cleanse", "other_base", "ibvs", "about"} & read
     provenance = json.loads((lab.out / "figures" / "empty.json").read_text())
