@@ -51,7 +51,7 @@ def test_a_direction_holds_only_if_the_interval_excludes_the_bound(kind, bound, 
         ([9.0, 11.0], "same direction"),
         ([95.0], "same direction"),
         ([99.0, 92.0], "no room"),
-        ([None], "same direction"),
+        ([None], "inconclusive"),
     ],
 )
 def test_where_an_effect_hardly_happens_a_claim_has_no_room(room, status):
@@ -91,6 +91,10 @@ def _changed(tmp_path, change):
         (lambda c: c["claims"][1].update(id=c["claims"][0]["id"]), ["two claims", "rename"]),
         (lambda c: c["claims"][0].update(designed_in="yess"), ["designed_in", "mean 'yes'"]),
         (lambda c: c["claims"][0].update(room={"measure": "off_as"}), ["room", "mean 'off_asr'"]),
+        (
+            lambda c: c["claims"][0].update(room={"measure": "off_asr", "leest": 2}),
+            ["bound of the room", "mean 'least'"],
+        ),
         (lambda c: c["measures"]["off_asr"].update(quantity="asrr"), ["off_asr", "mean 'asr'"]),
         (lambda c: c.pop("measures"), ["claims.yaml", "damaged", "git"]),
         (lambda c: c.update(more=1), ["claims.yaml", "damaged", "'more'"]),

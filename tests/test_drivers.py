@@ -2,6 +2,8 @@
 
 from test_findings_tables import NETS, by_seed, page, told, values
 
+from bvlib.report import overview
+
 DRIVERS = page("book/results/drivers.md")
 LIGHT = "ASR badnets-light, merged"
 
@@ -49,8 +51,8 @@ def test_how_much_is_inherent_is_that_of_its_tables():
     sizes = by_seed("by_size", model="clean merge").groupby(["trigger", "side"])["asr"].mean()
     first, last = map(told, sizes["inherent"].iloc[[0, -1]])
     middle = ", ".join(told(each) for each in sizes["inherent"].iloc[1:-1])
-    assert f"on {first}, {middle} and {last} %" in DRIVERS
-    assert f"random ones of any size on {told(sizes['random'].max())} % at most" in DRIVERS
+    assert f"of {first}, {middle} and {last} %" in DRIVERS
+    assert f"random ones of any size {told(sizes['random'].max())} % at most" in DRIVERS
 
 
 def test_what_is_left_by_the_lambda_of_a_subtraction_is_that_of_the_paths():
@@ -70,6 +72,17 @@ def test_what_is_left_by_the_lambda_of_a_subtraction_is_that_of_the_paths():
         ("cost of the placebos, points", "placebos", "cost"),
     ):
         assert line(row, means[name][column]) in DRIVERS
+    whole = table[table["scale"] == 1].groupby("defender")["asr"].mean().filter(like="class ")
+    said = f'that of "seven" leaves {told(whole.min())} %, that of "nine" {told(whole.max())},'
+    assert said in DRIVERS and (whole.idxmin(), whole.idxmax()) == ("class seven", "class nine")
+
+
+def test_as_many_claims_differ_as_the_page_says():
+    claims = overview.summaries()["mini"]["claims"]
+    differ = sorted(claim["id"] for claim in claims if claim["status"] == "differs")
+    roots = [name.partition("-")[0] for name in differ]
+    assert [roots.count(root) for root in ("sbv", "inherent", "ibvs")] == [4, 1, 1]
+    assert len(differ) == 6 and "Six claims *differ* on the toy world" in DRIVERS
 
 
 def test_what_moves_badnets_is_that_of_its_tables():
@@ -79,17 +92,19 @@ def test_what_moves_badnets_is_that_of_its_tables():
     usual = [values("mini/seeds", name, range(10, 15)).mean() for name in (NETS, LIGHT)]
     assert line("as the study has it: half of each batch, α = 5", usual[:1]) in DRIVERS
     assert line("a tenth of each batch, α = 1", usual[1:]) in DRIVERS
-    other = values("mini/second_base", NETS, (10, 11, 12)).mean()
-    assert line("another seed of the base (seeds 10 to 12)", [other]) in DRIVERS
+    first, other = (
+        values(f"mini/{name}", NETS, (10, 11, 12)).mean() for name in ("seeds", "second_base")
+    )
+    row = f"another seed of the base (seeds 10 to 12, where the first has {told(first)})"
+    assert line(row, [other]) in DRIVERS
     old = [values(f"old_base/{name}", NETS, (0, 1, 2)).mean() for name in ("seeds", "second_base")]
     row = f"two seeds of the base | {told(old[0])} and {told(old[1])} |"
     assert row in DRIVERS
 
 
 def test_what_ibvs_takes_off_on_old_bases_is_that_of_their_rows():
-    drops = [
-        told(values(f"{place}/seeds", "ibvs_asr_drop_badmerging", (0, 1, 2)).mean())
-        for place in ("old_base", "old_real32")
-    ]
-    said = "On the old base of mini IBVS takes {} points off, on that of real32 {}.".format(*drops)
-    assert said in DRIVERS
+    places = {"old_base": (0, 1, 2), "old_real32": (0, 1, 2), "real32": (10, 11, 12)}
+    name = "ibvs_asr_drop_badmerging"
+    toy, real, photos = (values(f"{p}/seeds", name, seeds).mean() for p, seeds in places.items())
+    said = f"On the old base of mini IBVS raises the ASR by {told(-toy)} points, on that of real32 "
+    assert f"{said}it takes {told(real)} off, on `photos` {told(photos)}." in DRIVERS

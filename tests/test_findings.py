@@ -72,7 +72,7 @@ SAID = [
     (PHOTOS, "on the merge with BadNets has {v} %", RANDOM),
     (PHOTOS, "and {v} % are called automobiles", "false-target rate, merge with badnets"),
     (PHOTOS, "uncertain: {v} points [{low}, {high}]", "badmerging-adds-to-clean-merge"),
-    (PHOTOS, "where one vector reaches {v} %", "ASR one BV, merged, as they are"),
+    (PHOTOS, "There, one vector reaches {v} %", "ASR one BV, merged, as they are"),
     (PHOTOS, "the SBV reaches {v}:", "ASR sign-consistent, merged, as they are"),
     (PHOTOS, "{minus} points less [−{low}, −{high}]", "sbv-beats-single"),
     (PHOTOS, "{minus} less [−{low}, −{high}] at equal", "sbv-beats-single-at-equal-norm"),

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from helpers import write_profile
 
 from bvlib.cli import main
-from bvlib.core.errors import MissingData
-from bvlib.report import reference, results, summary
+from bvlib.core.errors import BvError, MissingData
+from bvlib.report import pieces, reference, results, summary
 from bvlib.report.expected import drift, write_expected
 from bvlib.report.tables import write_csv
 from bvlib.run.notebooks import out_folder
@@ -407,3 +407,33 @@ def test_only_some_notebooks_are_compared(world):
     assert drift("tiny", ["03_sbv"]) == [measure]
     assert bv("--check", "nothing-like-it").exit_code == 2
     assert "bv: notebooks are named for --check only: leave 01 out" in bv("01").stderr
+
+
+@pytest.mark.parametrize(
+    "read, change, reasons",
+    [
+        (["alpha"], {"alpha": 1.0}, ["setting alpha has changed"]),
+        (["alpha"], {"density": 0.5}, []),
+        (["alpha"], {"second_base": "toy-b"}, []),
+        (["alpha"], {"ties_counts": "saved"}, ["setting ties_counts has changed"]),  # a new one
+        (["alpha", "density"], {"density": None}, ["setting density has changed"]),  # one less
+        (None, {"density": 0.5}, ["setting density has changed"]),
+        (None, {"second_base": "toy-b"}, []),
+    ],
+)
+def test_a_run_is_overtaken_by_the_settings_that_it_asked_for(read, change, reasons):
+    content = {"base": "own", "alpha": 5.0, "density": 0.2}
+    card = {"recipes": [], "parameters": {**content, "seed": 3}}
+    card |= {"read": [*read, "base", "seed"]} if read else {}
+    now = {key: value for key, value in {**content, **change}.items() if value is not None}
+    assert reference.moved(card, now) == reasons
+
+
+def test_runs_that_noted_what_they_asked_for_are_alike_beside_those_that_did_not():
+    old = {"notebook": "x", "recipes": [], "parameters": {"alpha": 5.0, "density": 0.2}}
+    new = {**old, "read": ["alpha"]}
+    pieces.check_alike({0: [old], 1: [new]}, "again")
+    other = {**new, "parameters": {"alpha": 5.0, "density": 0.5}}
+    pieces.check_alike({0: [new], 1: [other]}, "again")
+    with pytest.raises(BvError, match="differ in the parameters"):
+        pieces.check_alike({0: [old], 1: [other]}, "again")

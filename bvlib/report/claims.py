@@ -85,6 +85,8 @@ def load(path: Path = FILE) -> Claims:
         check_choice(f"designed_in of claim {claim.id}", claim.designed_in, DESIGNED)
         if claim.room:
             check_choice(f"measure of the room of {claim.id}", claim.room.get("measure"), measures)
+            for key in set(claim.room) - {"measure"} or {"least or most"}:
+                check_choice(f"bound of the room of {claim.id}", key, ("least", "most"))
     ids = [claim.id for claim in claims]
     if twice := [name for name in ids if ids.count(name) > 1]:
         raise BvError(f"{path.name} holds two claims of the id {twice[0]!r}: rename one")
@@ -118,12 +120,15 @@ def check(
 
     "same direction" or "differs" only if the t-interval over seeds excludes the bound; a single
     seed has no interval and is "inconclusive"; without a finite value the claim was "not run".
-    ``room``: the measure of `claim.room` on each seed; "no room" if its mean is beyond that.
+    ``room``: the measure of `claim.room` on each seed; "no room" if its mean is beyond that,
+    "inconclusive" if it was not run.
     """
     values, left = finite(per_seed_values), finite(room)
     if not values:
         return "not run"
-    if claim.room and left:
+    if claim.room and not left:
+        return "inconclusive"
+    if claim.room:
         mean, least, most = sum(left) / len(left), claim.room.get("least"), claim.room.get("most")
         if (least is not None and mean < least) or (most is not None and mean > most):
             return "no room"

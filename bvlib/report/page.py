@@ -54,8 +54,8 @@ lies wholly on the side that the test asks for, it *differs* if the interval lie
 other, else (and with a single seed) it is *inconclusive*. *No room*: what it speaks of hardly \
 happens on that base, or in full already. All seeds of a profile share one base. \
 The papers' numbers are for CLIP at 224 px: they are shown, never tested here. *Designed in* marks \
-what the choice of the base already asked for. Pictures show seed 0, which claims on mini are not \
-read from. Written by `bv publish`.
+what the choice of the base, or in part its training, already asked for. Pictures show seed 0, \
+which claims on mini are not read from. Written by `bv publish`.
 
 ## What depends on the base
 

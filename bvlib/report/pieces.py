@@ -26,9 +26,10 @@ def made(result: Mapping[str, Any]) -> str:
     return digest(_parts(result))[:16]
 
 
-def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(result: Mapping[str, Any], noted: bool = True) -> dict[str, Any]:
+    """What decides a result; of its settings those that it asked for, where they are ``noted``."""
     parts = {part: result.get(part) for part in PARTS}
-    given, read = parts["parameters"] or {}, result.get("read")
+    given, read = parts["parameters"] or {}, result.get("read") if noted else None
     named = {k: v for k, v in given.items() if k != "seed" and (read is None or k in read)}
     return parts | {"parameters": named}
 
@@ -37,9 +38,10 @@ def check_alike(runs: Mapping[int, Iterable[Mapping[str, Any]]], mend: str) -> N
     """BvError unless each notebook was run by the same recipes, settings, base and data for all
     seeds of ``runs``, {seed: results}."""
     first: dict[str, tuple[int, dict[str, Any]]] = {}
+    noted = all("read" in result for results in runs.values() for result in results)
     for seed, results in runs.items():
         for result in results:
-            name, parts = result["notebook"], _parts(result)
+            name, parts = result["notebook"], _parts(result, noted)
             at, known = first.setdefault(name, (seed, parts))
             if differing := [part for part in PARTS if known[part] != parts[part]]:
                 which = f"seed-{seed} and seed-{at} differ in the {differing[0]} of {name}"

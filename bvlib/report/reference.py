@@ -100,11 +100,12 @@ def awaiting(profile: str) -> dict[str, list[str]]:
 def moved(card: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What has changed, in the settings ``now``, since a run or a figure was made as its card
     tells: the version of a recipe, a setting, the weights of the base."""
-    now = settings.deciding(now, card.get("read"))
-    kept = {key: card["parameters"].get(key) for key in now}
+    read, kept = card.get("read"), card["parameters"]
+    gone = set(read or ()) & kept.keys() & settings.FIELDS.keys() - settings.RUN.keys() - now.keys()
+    names = [*settings.deciding(now, read, kept), *sorted(gone)]
     base = (read_json_if(WEIGHTS / f"{now['base']}.json") or {}).get("sha256")
     reasons = raised(card["recipes"])
-    reasons += [f"setting {key} has changed" for key in now if kept[key] != now[key]]
-    if kept.get("base") == now.get("base") and base not in (None, card.get("base")):
+    reasons += [f"setting {key} has changed" for key in names if kept.get(key) != now.get(key)]
+    if kept.get("base") == now["base"] and base not in (None, card.get("base")):
         reasons.append(f"base {now['base']} has other weights")
     return reasons

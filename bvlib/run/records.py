@@ -145,7 +145,7 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
     """Why a notebook has to run, in words; empty when all is there and up to date."""
     if record is None:
         return "not run yet"
-    old, new = (_deciding(each, record.get("read")) for each in (record["parts"], parts))
+    old, new = (_deciding(each, record) for each in (record["parts"], parts))
     if changed := [part for part in new if canonical(old.get(part)) != canonical(new[part])]:
         return f"changed: {', '.join(changed)}"
     if moved := raised(record["recipes"]):
@@ -159,10 +159,11 @@ def why(record: Mapping[str, Any] | None, parts: Mapping[str, Any], job: Job) ->
     return ""
 
 
-def _deciding(parts: Mapping[str, Any], read: Collection[str] | None) -> dict[str, Any]:
-    """What a run depends on, without the settings of its profile that it did not ask for."""
-    profile = parts["profile"]
-    content = settings.deciding(profile["content"], read)
+def _deciding(parts: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run depends on, without the settings of its profile that it did not ask for, as its
+    ``record`` tells."""
+    profile, known = parts["profile"], record["parts"]["profile"]["content"]
+    content = settings.deciding(profile["content"], record.get("read"), known)
     return {**parts, "profile": {**profile, "content": content}}
 
 

@@ -71,12 +71,16 @@ class Effective(Mapping[str, Any]):
         return len(self.data)
 
 
-def deciding(content: Mapping[str, Any], read: Collection[str] | None) -> dict[str, Any]:
-    """Those of the settings that a run asked for, ``read``. Where that is not known: all but those
-    that no notebook asks for."""
-    if read is None:
-        return {name: value for name, value in content.items() if name not in ASIDE}
-    return {name: value for name, value in content.items() if name in read}
+def deciding(
+    content: Mapping[str, Any], read: Collection[str] | None, known: Collection[str]
+) -> dict[str, Any]:
+    """Those of the settings that may decide what a run gave: it asked for them (``read``; None:
+    that was not noted), or there was none of the name (``known``) when it ran."""
+
+    def may(name: str) -> bool:
+        return name not in ASIDE and (read is None or name in read or name not in known)
+
+    return {name: value for name, value in content.items() if may(name)}
 
 
 def resources(name: str) -> Resources:
