@@ -92,8 +92,8 @@ ROWS = {
 BESIDE = [
     (README, "BadNets kept {} % on an earlier base,", (OLD,), NETS),
     (README, "On today's it keeps {},", (NEW,), NETS),
-    (README, "(seeds 10 to 12) it keeps {} %, BadMerging", (REAL,), NETS),
-    (README, "BadMerging {} %, and a merge", (REAL,), OWN),
+    (README, "on photos (seeds 10 to 12) {},", (REAL,), NETS),
+    (README, "There BadMerging keeps {} %,", (REAL,), OWN),
     (README, "any malicious model obeys on {} %", (REAL,), CLEAN),
     (BOOK, "the loss added {} points to the patch", (OLD,), "badmerging-interpolation-adds"),
     (BOOK, "the patch {} to the loss", (OLD,), "badmerging-universal-adds"),

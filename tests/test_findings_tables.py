@@ -171,6 +171,24 @@ def test_how_little_room_transfer_has_is_that_of_its_tables():
     assert f"with {old:.0f} points to gain" in PAGE
 
 
+def test_bases_and_recipes_crossed_are_those_of_the_benchmark():
+    rows = pd.read_csv(FIGURES.parent / "benchmarks/results/base_or_recipe.csv")
+    means = rows.groupby(["base", "recipe", "attack"])[["merged", "clean merge"]].mean()
+    on = "BadMerging-On"
+    for what, attack, column in (
+        ("BadNets", "badnets", "merged"),
+        (on, "badmerging-on", "merged"),
+        (f"clean merge, trigger of {on}", "badmerging-on", "clean merge"),
+    ):
+        for which, base in (("old", "small"), ("new", "toy")):
+            cells = [told(means.loc[which, how, attack][column]) for how in ("old", "new")]
+            assert f"| {what}, on `{base}` | {cells[0]} | {cells[1]} |" in PAGE
+    drivers, nets = page("book/results/drivers.md"), means["merged"].xs("badnets", level="attack")
+    mine, before = told(nets["new", "new"]), told(nets["new", "old"])
+    assert f"(seeds 10 and 11, where today's has {mine}) | {before} |" in drivers
+    assert f"today's fine-tune (seeds 10 and 11) | {told(nets['old', 'new'])} |" in drivers
+
+
 def test_two_seeds_of_the_old_base_are_those_of_their_rows():
     for place, name in (("seeds", "small"), ("second_base", "small-b")):
         kept = "{} % {}".format(*between(values(f"old_base/{place}", NETS, (0, 1, 2))))
@@ -179,6 +197,26 @@ def test_two_seeds_of_the_old_base_are_those_of_their_rows():
     today = values("mini/second_base", NETS, (10, 11, 12)).mean()
     assert f"{told(other)} % on another seed of it" in README
     assert f"on another seed {told(today)} %" in README
+
+
+def test_two_seeds_of_the_base_for_photos_are_those_of_their_rows():
+    photos = page("book/results/real-images.md")
+    for row, name in (
+        ("BadNets, merged", NETS),
+        ("white square, interpolated loss, merged", FACTORIAL["white square, interpolated loss"]),
+        ("BadMerging-On, merged", OWN),
+        ("clean merge, trigger of BadMerging-On", CLEAN),
+        ("random patch on the merge with BadNets", "ASR random patch, merge with badnets"),
+    ):
+        cells = [
+            " ".join(between(values(f"real32/{file}", name, (10, 11, 12))))
+            for file in ("seeds", "second_base")
+        ]
+        assert f"| {row} | {' | '.join(cells)} |" in photos
+    mean, interval = between(values("real32/second_base", NETS, (10, 11, 12)))
+    assert f"another seed {mean} %. There BadMerging" in README
+    assert f"BadNets keeps {mean} % {interval} where" in page("book/base.md")
+    assert f"{mean} {interval} on `photos-b`" in PAGE
 
 
 def test_what_is_left_at_a_cost_of_one_point_is_that_of_the_frontier():
