@@ -140,7 +140,8 @@ def test_05_says_what_the_defence_does(after, placebo, word, so):
 
 
 def test_each_claim_lies_on_a_side_and_one_seed_gives_no_verdict():
-    lines = sides({"badnets_merged_asr": 29.9, "badmerging_minus_badnets": -1.0, "unknown": 3.0})
+    measures = {"badmerging_minus_clean_merge": -1.0, "unknown": 3.0}
+    lines = sides({"badnets_merged_asr": 29.9, **measures})
     assert "single model)). ASR of BadNets after" in lines[0] and ".*" not in lines[1]
     assert (
         "here 29.9 %; the claim asks for less than 30: yes, by less than a point. Note:" in lines[0]

@@ -359,7 +359,8 @@ def test_every_registered_method_merges_by_its_name(lab, name):
     assert model.theta.keys() == lab.base.keys() and not same_bits(model.theta, lab.base)
 
 
-def test_what_a_notebook_leaves_behind(lab):
+def test_what_a_notebook_leaves_behind(folder):
+    lab = start()
     table = pd.DataFrame({"asr": [1 / 3]})
     assert "<td>0.33</td>" in lab.table("numbers", table, "some numbers").data
     lab.figure("empty", table, "nothing", lambda table: figures.grid()[0])
