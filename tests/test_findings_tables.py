@@ -47,8 +47,8 @@ def told(number):
 
 
 def between(numbers):
-    """ "mean [low, high]" of one number a seed."""
-    mean, low, high = (told(end) for end in seed_interval(list(numbers)))
+    """ "mean [low, high]" of one number a seed; no rate is above 100 %."""
+    mean, low, high = (told(min(end, 100)) for end in seed_interval(list(numbers)))
     return mean, f"[{low}, {high}]"
 
 
