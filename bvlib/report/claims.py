@@ -35,7 +35,8 @@ class Measure:
 class Claim:
     """One statement of a paper and its primary test: `kind` says on which side of `bound`.
 
-    `room`: {measure, least or most} where the test needs an effect to speak of, or one to add to.
+    `changed`: rows of old bases are those of another test. `room`: {measure, least or most} where
+    the test needs an effect to speak of, or one to add to.
     """
 
     id: str

@@ -61,7 +61,8 @@ which claims on mini are not read from. Written by `bv publish`.
 
 Claims that came out otherwise on the old base of a profile ([how the bases \
 compare](admission/README.md)). Beside the base, the recipe of fine-tuning, seeds and versions of \
-some methods differ. A claim that one of them leaves inconclusive may still agree.
+some methods differ. A claim that one of them leaves inconclusive may still agree. Where our test \
+was changed in between, a claim is left out.
 
 {by_base}
 

@@ -101,7 +101,8 @@ def moved(card: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What has changed, in the settings ``now``, since a run or a figure was made as its card
     tells: the version of a recipe, a setting, the weights of the base."""
     read, kept = card.get("read"), card["parameters"]
-    gone = set(read or ()) & kept.keys() & settings.FIELDS.keys() - settings.RUN.keys() - now.keys()
+    of_profiles = settings.FIELDS.keys() - settings.RUN.keys()
+    gone = (set(read or ()) & kept.keys() & of_profiles) - now.keys()
     names = [*settings.deciding(now, read, kept), *sorted(gone)]
     base = (read_json_if(WEIGHTS / f"{now['base']}.json") or {}).get("sha256")
     reasons = raised(card["recipes"])
