@@ -173,6 +173,12 @@ def test_the_scale_is_the_largest_within_one_point(accuracies, chosen):
     assert choose_scale(accuracies.get, list(accuracies)) == chosen
 
 
+def test_no_scale_below_the_chosen_one_is_tried():
+    tried, accuracies = [], {0: 80, 0.1: 80, 0.2: 80, 0.4: 60, 0.7: 60}
+    assert choose_scale(lambda s: tried.append(s) or accuracies[s], list(accuracies)) == 0.2
+    assert tried == [0, 0.7, 0.4, 0.2]
+
+
 def test_the_budget_widens_the_choice_and_zero_must_be_there():
     accuracies = {0: 80, 0.1: 78.5, 0.2: 76}
     assert [choose_scale(accuracies.get, list(accuracies), budget) for budget in (1, 2, 4)] == [

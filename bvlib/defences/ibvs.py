@@ -24,12 +24,14 @@ def choose_scale(
     below that of 0.
 
     ``clean_dev_accuracy(scale)`` returns percent; a defender has clean dev images, never the
-    trigger. Raises BvError when 0 is not among the scales.
+    trigger. The scales are tried from the largest down, and none below the one that is chosen.
+    Raises BvError when 0 is not among the scales.
     """
     if 0 not in scales:
         raise BvError("the scales to choose from must contain 0 (no defence)")
     start = clean_dev_accuracy(0)
-    return max(s for s in scales if start - clean_dev_accuracy(s) <= budget)
+    falling = sorted(scales, reverse=True)
+    return next(s for s in falling if s == 0 or start - clean_dev_accuracy(s) <= budget)
 
 
 def defended(
