@@ -8,6 +8,7 @@ is now, so the triggers are of today's kind in all four.
 """
 
 import argparse
+import itertools
 
 from report import write
 
@@ -18,17 +19,21 @@ RECIPES = {"old": {"steps": 100, "lr": 3e-4}, "new": {"steps": 75, "lr": 2e-4}}
 ATTACKS = ("badnets", "badmerging-on")
 
 
-def measure(base: str, recipe: str, seed: int) -> list[dict]:
-    """A row an attack."""
-    lab = Lab.start("01_badmerging", profile="mini", base=base, seed=seed)
-    lab.p["train"] = {**lab.p["train"], **RECIPES[recipe]}
+def measure(which: dict, seed: int, train: dict, **parameters) -> list[dict]:
+    """A row an attack: ASR (%) alone, merged and of the clean merge, and the accuracy of that.
+
+    ``which`` names the cell, ``train`` is what its recipe of fine-tuning changes of mini's, and
+    ``parameters`` are those of notebook 01.
+    """
+    lab = Lab.start("01_badmerging", profile="mini", seed=seed, **parameters)
+    lab.p["train"] = {**lab.p["train"], **train}
     clean, rows = lab.merge(), []
     for name in ATTACKS:
         b = lab.backdoor(name)
         rates = {"alone": b.theta, "merged": lab.merge(b.theta), "clean merge": clean}
         found = {what: lab.asr(model, b).percent for what, model in rates.items()}
-        which = {"base": BASES[base], "recipe": recipe, "seed": seed, "attack": name}
-        rows.append({**which, **found, "merged accuracy": lab.accuracy(clean)})
+        row = {**which, "seed": seed, "attack": name, **found}
+        rows.append({**row, "merged accuracy": lab.accuracy(clean)})
     return rows
 
 
@@ -36,8 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", default="10,11,12")
     seeds = map(int, parser.parse_args().seeds.split(","))
-    cells = [(base, recipe, s) for s in seeds for base in BASES for recipe in RECIPES]
-    write("base_or_recipe", [row for cell in cells for row in measure(*cell)])
+    rows = []
+    for seed in seeds:
+        for base, recipe in itertools.product(BASES, RECIPES):
+            which = {"base": BASES[base], "recipe": recipe}
+            rows += measure(which, seed, RECIPES[recipe], base=base)
+    write("base_or_recipe", rows)
 
 
 if __name__ == "__main__":

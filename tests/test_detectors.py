@@ -42,7 +42,7 @@ def test_an_index_needs_three_finite_norms():
 
 
 def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept():
-    search, kept, costs = detectors._Search(1, 0.001, 0.99, patience=2, settle=3), [], []
+    search, kept, costs = detectors._Search(1, 0.001, patience=2, settle=3), [], []
     for rate, size in [
         (0.5, 9),
         (1, 8),
@@ -54,7 +54,7 @@ def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept
         (0.9, 3),
         (0.9, 3),
     ]:
-        search.judge([rate], [triggers.solid(size)])
+        search.judge(0, rate >= 0.99, triggers.solid(size))
         kept.append(search.best[0].size)
         costs.append(float(search.cost[0]))
     assert kept == [9, 8, 7, 6, 5, 5, 5, 5, 5]
@@ -63,11 +63,12 @@ def test_the_weight_of_the_norm_follows_success_and_the_smallest_success_is_kept
 
 
 def test_a_search_has_converged_when_the_norm_stopped_falling_and_w_went_both_ways():
-    search = detectors._Search(2, 0.001, 0.99, patience=1, settle=2)
+    search = detectors._Search(2, 0.001, patience=1, settle=2)
     rounds = [(1, 8, 1, 8), (0, 8, 1, 8), (1, 7, 1, 8), (1, 7, 1, 8), (1, 7, 1, 8)]
     told = []
     for rate, size, other, same in rounds:
-        search.judge([rate, other], [triggers.solid(size), triggers.solid(same)])
+        search.judge(0, bool(rate), triggers.solid(size))
+        search.judge(1, bool(other), triggers.solid(same))
         told.append(search.converged)
     # the first fell in the third round; w of the second was never lowered
     assert told == [[False, False]] * 4 + [[True, False]]
@@ -82,9 +83,9 @@ def test_a_search_has_converged_when_the_norm_stopped_falling_and_w_went_both_wa
     ids=["w never raised since it left 0", "a fall by 0.9 % a round"],
 )
 def test_a_search_has_not_converged(rounds):
-    search = detectors._Search(1, 0.001, 0.99, patience=2, settle=10)
+    search = detectors._Search(1, 0.001, patience=2, settle=10)
     for rate, norm in rounds:
-        search.judge([rate], [SimpleNamespace(mask=torch.tensor(float(norm)))])
+        search.judge(0, bool(rate), SimpleNamespace(mask=torch.tensor(float(norm))))
         assert search.converged == [False]
 
 
@@ -92,17 +93,57 @@ def test_the_search_ends_when_all_have_converged(encoder, head, shapes, backdoor
     """The same result as with fewer steps; a label that has not converged is told."""
     images, rounds = shapes.dev.images, []
     monkeypatch.setattr(
-        detectors._Search, "converged", property(lambda self: [len(rounds) >= 2] * 2)
+        detectors._Search, "converged", property(lambda self: [len(rounds) >= 4] * 2)
     )
     judge = detectors._Search.judge
     monkeypatch.setattr(detectors._Search, "judge", lambda *a: rounds.append(1) or judge(*a))
     how = {"batch": 4, "every": 2}
     run = (encoder, backdoor.theta, head, images, [2, 3])
     long, settled = reverse_triggers(*run, steps=100, **how)
-    assert len(rounds) == 2 and settled == [True, True]
+    assert len(rounds) == 4 and settled == [True, True]  # two rounds of two labels
     rounds.clear()
     short, _ = reverse_triggers(*run, steps=4, **how)
     assert torch.equal(long[0].mask, short[0].mask)
+
+
+def test_a_label_that_has_converged_is_left_alone(encoder, head, shapes, backdoor, monkeypatch):
+    """The other goes on as it would have, with the batches that it would have seen."""
+    images, judged = shapes.dev.images, []
+    judge = detectors._Search.judge
+
+    def noted(search, i, *found):
+        judged.append(i)
+        judge(search, i, *found)
+
+    run = (encoder, backdoor.theta, head, images, [2, 3])
+    how = {"steps": 8, "batch": 4, "every": 2}
+    whole, _ = reverse_triggers(*run, **how)
+    monkeypatch.setattr(detectors._Search, "judge", noted)
+    done = property(lambda self: [judged.count(0) >= 2, False])
+    monkeypatch.setattr(detectors._Search, "converged", done)
+    found, settled = reverse_triggers(*run, **how)
+    assert judged == [0, 1, 0, 1, 1, 1] and settled == [True, False]
+    torch.testing.assert_close(found[1].mask, whole[1].mask, rtol=1e-3, atol=1e-3)
+    judged.clear()
+    early, _ = reverse_triggers(*run, **{**how, "steps": 4})
+    torch.testing.assert_close(found[0].mask, early[0].mask)
+
+
+def test_a_share_is_reached_as_counting_all_images_would_say(monkeypatch):
+    """With no more images looked at than it takes, 100 at a time."""
+    answers = torch.ones(250, dtype=torch.int64)
+    answers[:3] = 0  # three of the first hundred miss
+    seen = []
+
+    def predict(theta, part, *_):
+        seen.append(len(part))
+        return part
+
+    how = (SimpleNamespace(predict=predict), {}, None, answers, None, 1)
+    for threshold in (0.98, 0.988, 0.989, 0.999):
+        share = float((answers == 1).double().mean())
+        assert detectors._reaches(*how, threshold) == (share >= threshold)
+    assert seen == [100, 100, 50] * 2 + [100] * 2
 
 
 def test_reversed_triggers_are_reproducible_and_do_not_depend_on_the_other_labels(
