@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from bvlib.core.errors import BvError, check_choice
-from bvlib.core.tower import lean
+from bvlib.core.tower import lean, onednn
 from bvlib.core.vectors import StateDict
 from bvlib.files import weights
 from bvlib.files.digests import digest
@@ -171,7 +171,7 @@ class Encoder:
             x = self.pixels(part)
             if trigger is not None:
                 x = trigger.paste(x)
-            logits = self.logits(self.features(theta, x), head)
+            logits = self.logits(self.features(theta, x, self._quick), head)
             if not torch.isfinite(logits).all():
                 mend = "its weights are too large or damaged; is the merging coefficient too large?"
                 raise BvError(f"the model's answers are not finite: {mend}")
@@ -181,6 +181,10 @@ class Encoder:
     @cached_property
     def _lean(self) -> Any:
         return lean(self.model.visual)
+
+    @cached_property
+    def _quick(self) -> Any:
+        return lean(self.model.visual, onednn)
 
 
 def _check_words(tokens: torch.Tensor, classnames: Sequence[str], prompts: int) -> None:
