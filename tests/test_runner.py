@@ -294,6 +294,18 @@ def test_a_kernel_is_as_nice_as_its_run(world):
     assert (world / "nice").read_text().split()[-2:] == ["nice", "7"]
 
 
+@pytest.mark.parametrize("given", [None, "glibc.malloc.arena_max=2"])
+def test_a_kernel_has_large_pages_unless_the_user_tunes_the_c_library(world, monkeypatch, given):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if given:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    source = "import os\nPath('tuned').write_text(os.environ['GLIBC_TUNABLES'])\n"
+    write_notebook(world / "notebooks" / "02_tuned.ipynb", WORK, source, END)
+    command = [sys.executable, "-m", "bvlib.cli", "run", "02", "--profile", "tiny"]
+    subprocess.run(command, cwd=world, check=True, capture_output=True)
+    assert (world / "tuned").read_text() == (given or "glibc.malloc.hugetlb=1")
+
+
 @pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_leaves_no_kernel_and_goes_on(world, sign, code):
     write_notebook(
