@@ -412,13 +412,15 @@ def test_the_other_figures_of_defences_are_drawn_from_their_saved_tables():
     cleanse = pd.DataFrame({"model": ["base", "merge"], "attacked": [False, True]})
     pruning = {"model": ["merge"] * 2, "defence": ["nothing", "prune"], "ASR": [80, 60]}
     scale = {"model": ["merge"], "AUROC, trigger": [0.9], "AUROC, random patch": [0.5]}
-    parts = {"cleanse": cleanse.assign(**{"anomaly index": [1.0, math.inf]})}
+    parts = {"cleanse": cleanse.assign(**{"anomaly index": [6.4, math.inf]})}
     parts |= {"pruning": pd.DataFrame(pruning), "scale": pd.DataFrame(scale)}
     table = pd.concat(parts, names=["defence of"]).reset_index(level=0)
     fig = figures_defences.tested(csv(table))
     assert [len(ax.patches) for ax in fig.axes] == [2, 2, 2]
-    colours = [bar.get_facecolor() for bar in fig.axes[0].patches]
-    assert colours[0] != colours[1]
+    finite, infinite = fig.axes[0].patches
+    assert finite.get_facecolor() != infinite.get_facecolor()
+    assert finite.get_width() == 6.4 < infinite.get_width()
+    assert [note.get_text() for note in fig.axes[0].texts] == [" ∞"]
     plt.close("all")
 
 

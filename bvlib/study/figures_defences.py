@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from bvlib.defences import defence
@@ -150,7 +151,11 @@ def tested(table: pd.DataFrame):
     fig, axes, parts = figures.panels(table, "defence of", across=1, width=7.0, height=2.3)
     cleanse, pruning, scale = (dict(parts)[name] for name in ("cleanse", "pruning", "scale"))
     colour = cleanse["attacked"].map({True: "attack", False: "clean"}).map(figures.ROLES)
-    axes[0].barh(cleanse["model"], cleanse["anomaly index"].clip(upper=6), color=colour)
+    index = cleanse["anomaly index"]
+    end = max(3.0, 1.1 * index[np.isfinite(index)].max())
+    axes[0].barh(cleanse["model"], index.clip(upper=end), color=colour)
+    for row in np.flatnonzero(np.isinf(index)):
+        axes[0].annotate(" ∞", (end, row), va="center")
     axes[0].axvline(2, color="black", lw=0.8, ls=":")
     axes[0].set(xlabel="anomaly index (flagged above 2)", title="Neural Cleanse")
     bars = matrix(pruning, "model", "defence", "ASR").sort_index()
