@@ -109,6 +109,25 @@ def by_count(profile):
         yield line(f"of other {by}s", lead)
 
 
+def defended(profile):
+    """A row a merge: ASR of BadMerging-On before, and the points that the mean vector, one vector
+    and the placebo take off."""
+    found = table("ibvs_by_merging", profile, attack="badmerging-on")
+    drop = found.pivot_table(index="merging", columns="defender", values="ASR drop")
+    before = found.groupby("merging")["ASR before"].mean()
+    who = ("IBVS, mean vector", "IBVS, one class", "placebo (two clean seeds)")
+    for merge, name in MERGES.items():
+        yield line(name, [before[merge], *(drop.loc[merge, each] for each in who)])
+
+
+def beside_others(profile):
+    """A row a defence: points that it takes off each attack, and its cost, averaged over them."""
+    found = table("rivals", profile)
+    for name, one in found[found["defence"] != "none"].groupby("defence", sort=False):
+        drop = one.groupby("attack", sort=False)["ASR drop"].mean()
+        yield line(name, [*drop, one["clean cost"].mean()])
+
+
 TABLES = {
     **{f"{profile} attacks": partial(attacks_by_merge, profile) for profile in PROFILES},
     **{f"{profile} goals": partial(off_goals, profile) for profile in PROFILES},
@@ -119,6 +138,8 @@ TABLES = {
     "mini sbv": partial(sbv_by_merge, "mini"),
     "mini transfer": partial(transferred, "mini"),
     "mini count": partial(by_count, "mini"),
+    "mini defended": partial(defended, "mini"),
+    "mini rivals": partial(beside_others, "mini"),
 }
 
 
