@@ -5,9 +5,10 @@ from functools import partial
 
 import pandas as pd
 import pytest
-from test_findings_tables import FIGURES, page, told
+from test_findings_tables import FIGURES, README, page, told
 
 PAGE = page("book/results/in-full.md")
+TOY, DRIVERS = page("book/results/toy-world.md"), page("book/results/drivers.md")
 PROFILES = ("mini", "real32")
 MERGES = {
     "average": "Average",
@@ -147,3 +148,18 @@ TABLES = {
 def test_a_table_of_the_page_is_that_of_its_runs(name):
     rows = list(TABLES[name]())
     assert rows and " ".join(rows) in PAGE
+
+
+def test_what_other_pages_say_of_these_notebooks_is_that_of_the_tables():
+    spectral = table("main_in_full", merging="tsv_merge").groupby("attack")["ASR"].mean()
+    kept, own = told(spectral["badnets"]), told(spectral["badmerging-on"])
+    assert f"leaves {kept} and {own} (seed 0)" in README
+    assert f"BadNets keeps {kept} % ([06, seed 0]" in TOY
+    knows = table("ablations", knob="what the adversary knows").set_index("value")
+    asr, clean = knows.loc["the other models", ["ASR", "ASR, clean merge"]]
+    assert f"reaches {told(asr)} %, where the clean merge obeys its patch on {told(clean)}" in TOY
+    grid = table("sbv_grid", **{"rule": "mean", "density": 1.0, "differ by": "place"})
+    two, three, five = (told(-lead) for lead in grid.groupby("k")["minus one BV"].mean())
+    assert f"{two} points behind one vector of the same norm, of three {three}, of five {five}" in (
+        DRIVERS
+    )
