@@ -76,11 +76,10 @@ def cleansed():
     """A row a model: its anomaly index, and the class that stands out, on each profile."""
     found = [table("neural_cleanse", profile) for profile in PROFILES]
     for model in found[0]["model"].unique():
-        each = [one[one["model"] == model] for one in found]
-        cells = [
-            f"{told(one['anomaly index'].mean())} | {', '.join(one['class that stands out'].unique())}"
-            for one in each
-        ]
+        cells = []
+        for one in (each[each["model"] == model] for each in found):
+            stand_out = ", ".join(one["class that stands out"].unique())
+            cells.append(f"{told(one['anomaly index'].mean())} | {stand_out}")
         yield f"| {model} | {' | '.join(cells)} |"
 
 
