@@ -37,6 +37,7 @@ def test_what_sparsity_and_rule_cost_an_sbv_is_that_of_its_table():
         f"| TIES, of other places | not run | {lead['TIES', 'place']} |",
     ):
         assert row in DRIVERS
+    assert f"three lie {told(-means['lead']['mean, dense', 'place'])} points behind" in DRIVERS
     total = table[(table["vector"] == "sum") & (table["differ by"] == "place")]
     as_long = total["ASR of one BV of that norm"].mean()
     said = f"it reaches {told(means['ASR as it is']['sum', 'place'])} %, one vector "
