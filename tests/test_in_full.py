@@ -124,12 +124,15 @@ def sbv_by_merge(profile):
         yield line(name, [*(asr.loc[merge, vector] for vector in vectors), clean[merge]])
 
 
-def transferred(profile):
+def transferred():
     """A row an axis: how much of its own vector's effect another vector of BadNets has, added and
-    subtracted, in percent."""
-    found = table("transfer_badnets", profile, placebo=False, itself=False)
-    for axis, one in found.groupby("axis", sort=False):
-        yield line(axis, one[["added", "removed"]].mean())
+    subtracted, in percent, on each profile."""
+    found = [
+        table("transfer_badnets", profile, placebo=False, itself=False) for profile in PROFILES
+    ]
+    for axis in found[0]["axis"].unique():
+        means = [one.loc[one["axis"] == axis, ["added", "removed"]].mean() for one in found]
+        yield line(axis, [v for one in means for v in one])
 
 
 def by_count(profile):
@@ -174,7 +177,7 @@ TABLES = {
     "pruned": pruned,
     "scaled": scaled,
     "mini sbv": partial(sbv_by_merge, "mini"),
-    "mini transfer": partial(transferred, "mini"),
+    "transfer": transferred,
     "mini count": partial(by_count, "mini"),
     "mini defended": partial(defended, "mini"),
     "mini rivals": partial(beside_others, "mini"),
@@ -232,11 +235,25 @@ def edge():
 
 
 def placebos():
-    found = table("transfer_badnets", placebo=True)[["added", "removed"]].max()
-    added, removed = (told(v) for v in found)
+    most = [
+        table("transfer_badnets", p, placebo=True)[["added", "removed"]].max() for p in PROFILES
+    ]
+    told_ = [told(v) for one in most for v in one]
     return (
-        f"the difference of two clean fine-tunes and noise have {added} % at most by addition and "
-        f"{removed} by subtraction."
+        f"the difference of two clean fine-tunes and noise have {told_[0]} % at most by addition "
+        f"and {told_[1]} by subtraction, on real32 {told_[2]} and {told_[3]}."
+    )
+
+
+def behind_on_photos():
+    found = table("sbv_everywhere", "real32", setting="merging algorithm")
+    lead = found[found["vector"] == "SBV, norm-matched"].groupby("value")["minus one BV"].mean()
+    grid = table("sbv_grid", "real32")
+    best = grid[grid["k"] > 1]["minus one BV"].max()
+    return (
+        f"On real32 (seed 0) one vector leaves little room: the SBV of its norm lies "
+        f"{told(-lead.max())} to {told(-lead.min())} points behind, and the best cell of the grid "
+        f"{told(-best)}."
     )
 
 
@@ -262,7 +279,8 @@ SAID = {
     "trojan": best_classical,
     "erratic": erratic,
     "edge": edge,
-    "transfer": placebos,
+    "placebos": placebos,
+    "photos": behind_on_photos,
     "aware": aware,
     "before": undefended,
 }
