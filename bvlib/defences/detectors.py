@@ -63,7 +63,7 @@ def neural_cleanse(
     Limits. A base like CLIP has a small universal patch for nearly every label, so one expects all
     norms to be small and none to stand out (BadMerging reports an index of about 1.2): a failure
     that the base's weakness predicts, not the attack's stealth. The index also depends on how long
-    was searched: of BadMerging-On's own model it was 3.4 after 150 steps and 2.1 when all labels
+    was searched: of BadMerging-On's own model it was 3.4 after 150 steps and 1.8 when all labels
     had converged (mini, seed 0). And a clean label may stand out: that run's clean fine-tune was
     flagged at both. Of few labels the MAD is fragile. So read the norms beside the index, and a
     norm only where the rate is high and the search converged.
