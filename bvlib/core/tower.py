@@ -26,7 +26,8 @@ def lean(tower: Any, linear: Linear = F.linear) -> Any:
 
         def forward(self, q_x, k_x=None, v_x=None, attn_mask=None):
             seen = attended(self.attn, self.ln_1(q_x), self.asked, linear)
-            x, mlp = q_x[:, : self.asked] + self.ls_1(seen), self.mlp
+            x = q_x[:, : self.asked] + self.ls_1(seen)
+            mlp: Any = self.mlp
             hidden = mlp.gelu(linear(self.ln_2(x), mlp.c_fc.weight, mlp.c_fc.bias))
             return x + self.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias))
 
