@@ -3,7 +3,7 @@ numbers is what their runs gave."""
 
 import pandas as pd
 import pytest
-from test_findings_tables import FIGURES, README, page, told, values
+from test_findings_tables import FIGURES, README, between, page, told, values
 from test_in_full import CLASSICAL, OWN, PAGE, PROFILES, table
 
 TOY, DRIVERS = page("book/results/toy-world.md"), page("book/results/drivers.md")
@@ -25,14 +25,18 @@ def spectral():
     )
 
 
+def lead_over_the_best(profile):
+    """Points of ASR of BadMerging-On over the best classical attack, one a seed."""
+    found = table("main_in_full", profile, merging="task_arithmetic")
+    asr = found.pivot_table(index="seed", columns="attack", values="ASR")
+    return asr[OWN] - asr[list(CLASSICAL)].max(axis=1)
+
+
 def best_classical():
-    lead = []
-    for profile in PROFILES:
-        found = [asr_of(attack, "task_arithmetic", profile) for attack in (OWN, *CLASSICAL)]
-        lead.append(told(found[0] - max(found[1:])))
+    mean, interval = between(lead_over_the_best("mini"))
     return (
-        f"Under task arithmetic BadMerging-On is ahead of the best classical attack by {lead[0]} "
-        f"points on mini, and by {lead[1]} on real32."
+        f"Under task arithmetic BadMerging-On is ahead of the best classical attack by {mean} "
+        f"points {interval} on mini, and by {told(lead_over_the_best('real32').mean())} on real32."
     )
 
 
@@ -133,8 +137,12 @@ def test_words_of_the_page_hold():
 
 def test_what_other_pages_say_of_these_notebooks_is_that_of_the_tables():
     kept, own = (told(asr_of(attack, "tsv_merge")) for attack in ("badnets", OWN))
-    assert f"leaves {kept} and {own}" in README
-    assert f"BadNets keeps {kept} % ([06" in TOY
+    trojan = told(asr_of("trojannn", "task_arithmetic"))
+    assert "Under TSV-Merge]" in README and f"{kept} and {own}. By task" in README
+    assert f"By task arithmetic TrojanNN, a classical attack, keeps {trojan} %." in README
+    assert f"BadNets keeps {kept} %. Not every" in TOY
+    mean, interval = between(lead_over_the_best("mini"))
+    assert f"keeps {trojan} %, {mean} points {interval} less than BadMerging-On" in TOY
     knows = table("ablations", knob="what the adversary knows").set_index("value")
     asr, clean = knows.loc["the other models", ["ASR", "ASR, clean merge"]]
     assert f"reaches {told(asr)} %, where the clean merge obeys its patch on {told(clean)}" in TOY
