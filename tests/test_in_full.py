@@ -178,7 +178,7 @@ TABLES = {
     "transfer": transferred,
     "mini count": partial(by_count, "mini"),
     "mini defended": partial(defended, "mini"),
-    "mini rivals": partial(beside_others, "mini"),
+    **{f"{profile} rivals": partial(beside_others, profile) for profile in PROFILES},
 }
 
 
