@@ -7,10 +7,9 @@ is now, so the triggers are of today's kind in all four.
     python benchmarks/base_or_recipe.py --seeds 10,11,12   # 20 minutes a seed on one core
 """
 
-import argparse
 import itertools
 
-from report import write
+from report import seeds_asked, write
 
 from bvlib.run.lab import Lab
 
@@ -38,11 +37,8 @@ def measure(which: dict, seed: int, train: dict, **parameters) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", default="10,11,12")
-    seeds = map(int, parser.parse_args().seeds.split(","))
     rows = []
-    for seed in seeds:
+    for seed in seeds_asked(__doc__):
         for base, recipe in itertools.product(BASES, RECIPES):
             which = {"base": BASES[base], "recipe": recipe}
             rows += measure(which, seed, RECIPES[recipe], base=base)

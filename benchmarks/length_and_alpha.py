@@ -7,21 +7,16 @@ alone, merged, and of the clean merge with the same trigger.
     python benchmarks/length_and_alpha.py --seeds 10,11,12   # 15 minutes a seed on one core
 """
 
-import argparse
-
 from base_or_recipe import measure
-from report import write
+from report import seeds_asked, write
 
 STEPS = (25, 75, 150, 300)  # mini: 75
 ALPHAS = (1.0, 5.0, 10.0)  # mini: 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", default="10,11,12")
-    seeds = map(int, parser.parse_args().seeds.split(","))
     rows = []
-    for seed in seeds:
+    for seed in seeds_asked(__doc__):
         for steps in STEPS:
             rows += measure({"changed": "steps", "value": steps}, seed, {"steps": steps})
         for alpha in ALPHAS:

@@ -1,5 +1,6 @@
 """Print a benchmark's rows and write them with device and versions."""
 
+import argparse
 import platform
 import time
 from collections.abc import Callable
@@ -42,6 +43,13 @@ def write(name: str, rows: list[dict], made: dict | None = None) -> None:
         or {"environment": environment(default_device().type), "processor": processor(), **gpu()},
     )
     print(table.round(3).to_string(index=False))
+
+
+def seeds_asked(about: str, usual: str = "10,11,12") -> list[int]:
+    """The seeds that ``--seeds`` names; ``about``: the docstring of the script, for its help."""
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("--seeds", default=usual)
+    return [int(seed) for seed in parser.parse_args().seeds.split(",")]
 
 
 def one_more(run: Callable[[int], Any], within: float) -> float:

@@ -130,6 +130,13 @@ def test_words_of_the_page_hold():
     """What it says without numbers."""
     merges = table("main_in_full", attack=OWN).groupby("merging")["CA"].mean()
     assert merges["tsv_merge"] > merges["task_arithmetic"]
+    clean = table("main_in_full", attack="trojannn")["ASR, clean merge"]
+    assert f"no clean merge obeys it on more than {told(clean.max())} %." in PAGE
+    assert f"no clean merge obeys that patch on more than {told(clean.max())} %" in TOY
+    brought = table("parts").groupby(["attack", "part taken out", "λ"])["difference"].mean()
+    assert (brought[OWN] > 0).all()
+    off = brought["badmerging-off"]
+    assert off["interpolation"].max() < 3 and off["augmentation"].max() < 4
     strong = [asr_of(attack, "task_arithmetic", "real32") for attack in CLASSICAL[1:4]]
     assert min(strong) > 30
     dynamic = table("main_in_full", "real32", attack="dynamic", merging="task_arithmetic")
@@ -152,8 +159,8 @@ def test_words_of_the_page_hold():
 def test_what_other_pages_say_of_these_notebooks_is_that_of_the_tables():
     kept, own = (told(asr_of(attack, "tsv_merge")) for attack in ("badnets", OWN))
     trojan = told(asr_of("trojannn", "task_arithmetic"))
-    assert "Under TSV-Merge]" in README and f"{kept} and {own}. By task" in README
-    assert f"By task arithmetic TrojanNN, a classical attack, keeps {trojan} %." in README
+    assert f"(book/results/in-full.md) leaves {kept} and {own};" in README
+    assert f"by task arithmetic classical TrojanNN keeps {trojan} %." in README
     assert f"BadNets keeps {kept} %. Not every" in TOY
     mean, interval = between(lead_over_the_best("mini"))
     assert f"keeps {trojan} %, {mean} points {interval} less than BadMerging-On" in TOY
